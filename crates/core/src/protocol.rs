@@ -1,0 +1,64 @@
+//! The protocols a listener can carry.
+use std::fmt;
+use std::str::FromStr;
+
+/// An application protocol, as configuration and metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// SOFARPC's Bolt, version 1 or 2.
+    Bolt,
+    /// Dubbo 2 (`dubbo://`).
+    Dubbo,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2, with or without prior knowledge.
+    Http2,
+    /// gRPC, and Triple, over HTTP/2.
+    Grpc,
+    /// Bytes without a known framing.
+    Tcp,
+}
+
+impl Protocol {
+    /// Every protocol, in the order the documentation lists them.
+    pub const ALL: [Protocol; 6] =
+        [Protocol::Bolt, Protocol::Dubbo, Protocol::Http, Protocol::Http2, Protocol::Grpc, Protocol::Tcp];
+
+    /// The name used in configuration and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Bolt => "bolt",
+            Protocol::Dubbo => "dubbo",
+            Protocol::Http => "http",
+            Protocol::Http2 => "http2",
+            Protocol::Grpc => "grpc",
+            Protocol::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(s: &str) -> Result<Protocol, UnknownProtocol> {
+        Protocol::ALL.into_iter().find(|p| p.name() == s).ok_or(UnknownProtocol)
+    }
+}
+
+/// The text names no [`Protocol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownProtocol;
+
+impl fmt::Display for UnknownProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected one of bolt, dubbo, http, http2, grpc, tcp")
+    }
+}
+
+impl std::error::Error for UnknownProtocol {}

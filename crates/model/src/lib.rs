@@ -1,0 +1,6 @@
+//! Resources: what they are, how their YAML is read and validated.
+#![forbid(unsafe_code)]
+
+pub mod resources;
+
+pub use resources::*;
