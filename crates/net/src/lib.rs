@@ -1,1 +1,21 @@
-//! TODO
+//! The kernel's edge: epoll, sockets, out-buffers, the real clock.
+//!
+//! It knows nothing of protocols or rules. Every call is non-blocking except [`Poller::wait`]. A worker owns
+//! one [`Poller`], reads into its own scratch memory, and keeps one [`OutBuf`] for each connection that has
+//! something to write; an idle connection therefore owns no buffer at all.
+//!
+//! Start with [`poller`], then [`socket`] and [`outbuf`].
+//!
+//! `unsafe` would be allowed here and only here; with rustix none is needed today, so it is forbidden too.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod outbuf;
+pub mod poller;
+pub mod slab;
+pub mod socket;
+
+pub use clock::Clock;
+pub use outbuf::{BufPool, Flushed, OutBuf};
+pub use poller::{Event, Interest, Poller, Waker};
+pub use slab::{Key, Slab};
