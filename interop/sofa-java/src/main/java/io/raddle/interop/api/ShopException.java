@@ -1,0 +1,22 @@
+package io.raddle.interop.api;
+
+/** The declared exception of {@link ShopService#boomChecked}. */
+public class ShopException extends Exception {
+    private static final long serialVersionUID = 1L;
+
+    private final int code;
+
+    public ShopException(String message, int code) {
+        super(message);
+        this.code = code;
+    }
+
+    public int code() {
+        return code;
+    }
+
+    @Override
+    public String toString() {
+        return super.toString() + " code=" + code;
+    }
+}

@@ -1,0 +1,92 @@
+package io.raddle.interop.client;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.raddle.interop.api.ShopService;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * Steady calls while the runner disturbs the mesh: every answer is checked against its own question.
+ *
+ * <p>Usage: {@code Load RPC_ADDRESS THREADS SECONDS}; prints {@code STARTED} after the first good answer and one
+ * JSON object at the end.
+ */
+public final class Load {
+    private final ShopService shop;
+    private final AtomicLong sent = new AtomicLong();
+    private final AtomicLong right = new AtomicLong();
+    private final AtomicLong wrong = new AtomicLong();
+    private final AtomicLong slowestNanos = new AtomicLong();
+    private final AtomicLong slowestFailureNanos = new AtomicLong();
+    private final Map<String, AtomicLong> failures = new ConcurrentHashMap<>();
+
+    private Load(ShopService shop) {
+        this.shop = shop;
+    }
+
+    public static void main(String[] args) throws Exception {
+        int threads = Integer.parseInt(args[1]);
+        int seconds = Integer.parseInt(args[2]);
+        Load load = new Load(new Peers(args[0]).sync(ShopService.class));
+        load.shop.echo("warm");
+        System.out.println("STARTED");
+        load.run(threads, seconds);
+        System.out.println(new ObjectMapper().writeValueAsString(load.summary()));
+        System.exit(0);
+    }
+
+    private void run(int threads, int seconds) throws InterruptedException {
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(seconds);
+        List<Thread> running = new ArrayList<>();
+        for (int t = 0; t < threads; t++) {
+            String name = "t" + t + "-";
+            Thread thread = new Thread(() -> callUntil(end, name), "load-" + t);
+            thread.start();
+            running.add(thread);
+        }
+        for (Thread thread : running) {
+            // Longer than any call may last: a thread still alive after this is a hung call.
+            thread.join(TimeUnit.SECONDS.toMillis(seconds + 15L));
+        }
+    }
+
+    private void callUntil(long end, String name) {
+        for (long i = 0; System.nanoTime() < end; i++) {
+            String text = name + i + "-" + "x".repeat((int) (i % 200));
+            sent.incrementAndGet();
+            long start = System.nanoTime();
+            try {
+                String answer = shop.echo(text);
+                (text.equals(answer) ? right : wrong).incrementAndGet();
+                max(slowestNanos, System.nanoTime() - start);
+            } catch (Throwable e) {
+                max(slowestFailureNanos, System.nanoTime() - start);
+                failures.computeIfAbsent(Outcomes.show(e), k -> new AtomicLong()).incrementAndGet();
+            }
+        }
+    }
+
+    private static void max(AtomicLong most, long value) {
+        most.accumulateAndGet(value, Math::max);
+    }
+
+    private Map<String, Object> summary() {
+        long failed = failures.values().stream().mapToLong(AtomicLong::get).sum();
+        Map<String, Object> summary = new LinkedHashMap<>();
+        summary.put("sent", sent.get());
+        summary.put("ok", right.get());
+        summary.put("wrong", wrong.get());
+        summary.put("failed", failed);
+        summary.put("hung", sent.get() - right.get() - wrong.get() - failed);
+        summary.put("max_ms", slowestNanos.get() / 1e6);
+        summary.put("max_failed_ms", slowestFailureNanos.get() / 1e6);
+        summary.put("failures", new TreeMap<>(failures));
+        return summary;
+    }
+}
