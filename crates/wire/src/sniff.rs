@@ -1,0 +1,141 @@
+//! Which protocol a connection speaks, from as few of its first bytes as will tell.
+//!
+//! TLS is known from one byte, and so is Bolt: a client whose first message is four bytes long must not wait
+//! for a fifth one that never comes. HTTP needs a whole method word; until then the answer is
+//! [`Sniff::NeedMore`], and the caller's detection timeout decides.
+
+/// What the first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sniff {
+    /// SOFARPC's Bolt, version 1 or 2.
+    Bolt,
+    /// Dubbo 2.
+    Dubbo,
+    /// A TLS handshake record.
+    Tls,
+    /// HTTP/1.x.
+    Http1,
+    /// The HTTP/2 connection preface.
+    Http2,
+    /// None of the above: plain TCP.
+    Unknown,
+    /// Every byte so far fits more than one answer.
+    NeedMore,
+}
+
+const TLS_HANDSHAKE: u8 = 0x16;
+const DUBBO_MAGIC: [u8; 2] = [0xDA, 0xBB];
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The longest method word taken for HTTP/1: `UNSUBSCRIBE` and the `WebDAV` ones are shorter.
+const METHOD_MAX: usize = 20;
+
+/// Decides what `first` begins with.
+///
+/// Only [`Sniff::NeedMore`] ever changes when more bytes follow, with one exception made on purpose: a lone
+/// 0x01 or 0x02 is [`Sniff::Bolt`], and [`Sniff::Unknown`] once the following bytes cannot be Bolt's.
+///
+/// ```
+/// use raddle_wire::sniff::{sniff, Sniff};
+/// assert_eq!(sniff(&[0x16]), Sniff::Tls);
+/// assert_eq!(sniff(b"GE"), Sniff::NeedMore);
+/// assert_eq!(sniff(b"GET / HTTP/1.1\r\n"), Sniff::Http1);
+/// ```
+pub fn sniff(first: &[u8]) -> Sniff {
+    match first {
+        [] => Sniff::NeedMore,
+        [TLS_HANDSHAKE, ..] => Sniff::Tls,
+        [1, rest @ ..] => bolt(rest),
+        [2, rest @ ..] => match rest {
+            [] => Sniff::Bolt,
+            [1 | 2, rest @ ..] => bolt(rest),
+            _ => Sniff::Unknown,
+        },
+        [0xDA] => Sniff::NeedMore,
+        [a, b, ..] if [*a, *b] == DUBBO_MAGIC => Sniff::Dubbo,
+        [b'A'..=b'Z' | b'a'..=b'z', ..] => http(first),
+        _ => Sniff::Unknown,
+    }
+}
+
+/// `rest` starts at the type byte. Command codes in use are 0, 1, 2 and 100: the high byte is always zero.
+fn bolt(rest: &[u8]) -> Sniff {
+    match rest {
+        [] | [0..=2] | [0..=2, 0, ..] => Sniff::Bolt,
+        _ => Sniff::Unknown,
+    }
+}
+
+fn http(first: &[u8]) -> Sniff {
+    let known = first.len().min(HTTP2_PREFACE.len());
+    if first[..known] == HTTP2_PREFACE[..known] {
+        // "PRI" and a space is no HTTP/1 method, so five bytes would do; the whole preface costs nothing
+        // more, as its sender always sends all of it at once.
+        return if known == HTTP2_PREFACE.len() { Sniff::Http2 } else { Sniff::NeedMore };
+    }
+    // RFC 9110 tokens have more characters than these, but no method in use has.
+    let word = first.iter().position(|b| !(b.is_ascii_alphabetic() || *b == b'-'));
+    match word {
+        Some(end) if end <= METHOD_MAX && first[end] == b' ' => target(&first[end + 1..]),
+        None if first.len() <= METHOD_MAX => Sniff::NeedMore,
+        _ => Sniff::Unknown,
+    }
+}
+
+/// A request target begins with `/`, `*`, a scheme or an authority: so with no control byte or space.
+fn target(rest: &[u8]) -> Sniff {
+    match rest.first() {
+        None => Sniff::NeedMore,
+        Some(b'!'..=b'~') => Sniff::Http1,
+        Some(_) => Sniff::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_decides_tls_and_bolt() {
+        assert_eq!(sniff(&[0x16]), Sniff::Tls);
+        assert_eq!(sniff(&[1]), Sniff::Bolt);
+        assert_eq!(sniff(&[2]), Sniff::Bolt);
+        assert_eq!(sniff(&[2, 2]), Sniff::Bolt);
+        assert_eq!(sniff(&[2, 2, 1, 0, 100]), Sniff::Bolt);
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_bolt_take_the_answer_back() {
+        assert_eq!(sniff(&[1, 3]), Sniff::Unknown);
+        assert_eq!(sniff(&[1, 1, 7]), Sniff::Unknown);
+        assert_eq!(sniff(&[2, 3]), Sniff::Unknown);
+    }
+
+    #[test]
+    fn dubbo_needs_both_magic_bytes() {
+        assert_eq!(sniff(&[0xDA]), Sniff::NeedMore);
+        assert_eq!(sniff(&[0xDA, 0xBB]), Sniff::Dubbo);
+        assert_eq!(sniff(&[0xDA, 0xBC]), Sniff::Unknown);
+    }
+
+    #[test]
+    fn http_is_told_from_words_that_only_look_like_it() {
+        assert_eq!(sniff(b"G"), Sniff::NeedMore);
+        assert_eq!(sniff(b"GET "), Sniff::NeedMore);
+        assert_eq!(sniff(b"GET /"), Sniff::Http1);
+        assert_eq!(sniff(b"M-SEARCH * HTTP/1.1"), Sniff::Http1);
+        assert_eq!(sniff(b"PRI"), Sniff::NeedMore);
+        assert_eq!(sniff(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Sniff::Http2);
+        assert_eq!(sniff(b"PROPFIND /x"), Sniff::Http1);
+        assert_eq!(sniff(b"hello\r\n"), Sniff::Unknown);
+        assert_eq!(sniff(b"abcdefghijklmnopqrstuvwxyz"), Sniff::Unknown);
+        assert_eq!(sniff(b"GET \r\n"), Sniff::Unknown);
+    }
+
+    #[test]
+    fn server_first_and_binary_protocols_stay_unknown() {
+        assert_eq!(sniff(&[0]), Sniff::Unknown);
+        assert_eq!(sniff(b"*1\r\n$4\r\nPING\r\n"), Sniff::Unknown);
+        assert_eq!(sniff(&[0xFF, 1]), Sniff::Unknown);
+    }
+}
