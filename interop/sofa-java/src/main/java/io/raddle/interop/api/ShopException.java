@@ -7,16 +7,11 @@ public class ShopException extends Exception {
     private final int code;
 
     public ShopException(String message, int code) {
-        super(message);
+        super(message + ", code " + code);
         this.code = code;
     }
 
     public int code() {
         return code;
-    }
-
-    @Override
-    public String toString() {
-        return super.toString() + " code=" + code;
     }
 }

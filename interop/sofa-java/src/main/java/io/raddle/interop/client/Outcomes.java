@@ -85,6 +85,7 @@ final class Outcomes {
         }
         String firstLine = message.strip().lines().findFirst().orElse("");
         String text = replace(firstLine, "(localhost)?/?127\\.0\\.0\\.1:\\d+", "ADDR");
+        text = replace(text, "(?i)(traceid[ =:]+)\\w+", "$1N");
         text = replace(text, "(?i)(id[ =:]+)\\d+", "$1N");
         return replace(text, "\\d+ ?ms", "N ms");
     }

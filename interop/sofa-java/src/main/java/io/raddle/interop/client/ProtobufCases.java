@@ -3,7 +3,7 @@ package io.raddle.interop.client;
 import com.alipay.sofa.rpc.api.future.SofaResponseFuture;
 import com.alipay.sofa.rpc.common.RpcConstants;
 import com.alipay.sofa.rpc.config.ConsumerConfig;
-import io.raddle.interop.api.ShopProtoService;
+import io.raddle.interop.proto.ShopProtoService;
 import io.raddle.interop.proto.EchoRequest;
 import io.raddle.interop.proto.PlusRequest;
 import java.util.concurrent.TimeUnit;

@@ -4,7 +4,7 @@ import com.alipay.remoting.rpc.RpcServer;
 import com.alipay.sofa.rpc.config.ApplicationConfig;
 import com.alipay.sofa.rpc.config.ProviderConfig;
 import com.alipay.sofa.rpc.config.ServerConfig;
-import io.raddle.interop.api.ShopProtoService;
+import io.raddle.interop.proto.ShopProtoService;
 import io.raddle.interop.api.ShopService;
 
 /**

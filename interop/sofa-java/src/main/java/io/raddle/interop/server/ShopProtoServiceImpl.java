@@ -1,6 +1,6 @@
 package io.raddle.interop.server;
 
-import io.raddle.interop.api.ShopProtoService;
+import io.raddle.interop.proto.ShopProtoService;
 import io.raddle.interop.proto.EchoReply;
 import io.raddle.interop.proto.EchoRequest;
 import io.raddle.interop.proto.PlusReply;

@@ -1,11 +1,10 @@
-package io.raddle.interop.api;
+package io.raddle.interop.proto;
 
-import io.raddle.interop.proto.EchoReply;
-import io.raddle.interop.proto.EchoRequest;
-import io.raddle.interop.proto.PlusReply;
-import io.raddle.interop.proto.PlusRequest;
-
-/** The protobuf service every peer publishes; the interface of {@code lib/shop.proto}. */
+/**
+ * The protobuf service every peer publishes; the interface of {@code lib/shop.proto}.
+ *
+ * <p>Its full name must be the one in the proto file: Node finds the methods by it.
+ */
 public interface ShopProtoService {
     /** The fields back. */
     EchoReply echo(EchoRequest request);
