@@ -1,0 +1,85 @@
+"""The real peers: how they are built, and how their servers and clients are started."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from harness import Failure, need
+
+ROOT = Path(__file__).resolve().parent.parent
+JAVA = ROOT / "sofa-java"
+NODE = ROOT / "sofa-node"
+
+# SOFA's Hessian and tracing reach into these packages by reflection, which JDK 17 forbids by default.
+OPENED = ("java.lang", "java.util", "java.math", "java.lang.reflect", "java.time", "java.net")
+JAVA_OPTIONS = (
+    ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    + [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
+    # SOFABolt's default is 15 s: with this, three missed heartbeats show within a second.
+    + ["-Dbolt.tcp.heartbeat.interval=200", "-Dfile.encoding=UTF-8"]
+)
+START_SECONDS = 60
+
+
+def build(name, command, cwd):
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
+    if done.returncode != 0:
+        raise Failure(f"{name}: {' '.join(command)} failed:\n{done.stdout[-3000:]}")
+
+
+def newest(*places):
+    """The latest change among files and folders of files."""
+    files = [f for place in places for f in ([place] if place.is_file() else place.rglob("*")) if f.is_file()]
+    return max(f.stat().st_mtime for f in files)
+
+
+def ready_java():
+    """Compiles the Java peer and collects its libraries, unless nothing changed since."""
+    need("java", "mvn")
+    stamp = JAVA / "target" / "built"
+    if stamp.exists() and stamp.stat().st_mtime > newest(JAVA / "src", JAVA / "pom.xml", ROOT / "lib" / "shop.proto"):
+        return
+    shutil.rmtree(JAVA / "target", ignore_errors=True)
+    maven = ["mvn", "-q", "-B", "process-classes"]
+    try:
+        # Everything may be in the local repository already: then no registry is asked.
+        build("sofa-java", [*maven, "-o"], JAVA)
+    except Failure:
+        build("sofa-java", maven, JAVA)
+    stamp.touch()
+
+
+def ready_node():
+    """Installs the Node peer's packages, exactly as locked."""
+    need("node", "npm")
+    installed = NODE / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
+        build("sofa-node", ["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"], NODE)
+        installed.touch()
+
+
+def java(main, *arguments):
+    classpath = f"{JAVA / 'target/classes'}:{JAVA / 'target/lib'}/*"
+    return ["java", *JAVA_OPTIONS, "-cp", classpath, f"io.raddle.interop.{main}", *map(str, arguments)]
+
+
+def start_java_server(work, name, rpc_port, raw_port=0):
+    server = work.start(name, java("server.Provider", rpc_port, raw_port, name))
+    server.await_output(f"READY {name}", START_SECONDS)
+    return server
+
+
+def start_node_server(work, name, port):
+    server = work.start(name, ["node", NODE / "src/server.js", port, name])
+    server.await_output(f"READY {name}", START_SECONDS)
+    return server
+
+
+def run_java_client(work, name, out, peer, rpc_port, raw_port):
+    addresses = [f"127.0.0.1:{port}" for port in (rpc_port, raw_port) if port]
+    work.start(name, java("client.Consumer", out, peer, *addresses)).finish(120)
+
+
+def run_node_client(work, name, out, peer, rpc_port):
+    work.start(name, ["node", NODE / "src/client.js", out, peer, rpc_port]).finish(60)

@@ -1,0 +1,69 @@
+"""Runs the suites named on the command line, or all; see ../README.md."""
+
+import argparse
+import signal
+import sys
+import traceback
+
+import disturbance
+import pairings
+from harness import Failure, Report, Skip
+
+PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
+DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill}
+LIMIT_SECONDS = 300
+
+
+class OutOfTime(Exception):
+    """A suite took longer than it may."""
+
+
+def on_alarm(_signal, _frame):
+    raise OutOfTime(f"not done after {LIMIT_SECONDS} s")
+
+
+def on_end(_signal, _frame):
+    # As Ctrl-C does: the workspaces end their processes on the way out.
+    raise KeyboardInterrupt
+
+
+def run(report, suite, record):
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        if suite in DISTURBANCES:
+            DISTURBANCES[suite](report)
+        else:
+            pairings.run(report, suite, record)
+    except Skip as reason:
+        report.skip(suite, reason)
+    except (Failure, OutOfTime) as error:
+        report.fail(suite, error)
+    except Exception:  # A mistake in the suite must not hide the other suites' results.
+        report.fail(suite, traceback.format_exc())
+    finally:
+        signal.alarm(0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Real SOFARPC peers, directly and through sidecars.")
+    parser.add_argument("suites", nargs="*", metavar="SUITE",
+                        help=f"of: {' '.join((*PAIRINGS, *DISTURBANCES))}; none = all")
+    parser.add_argument("--record", action="store_true", help="write the direct outcomes as the expected ones")
+    args = parser.parse_args()
+    known = (*PAIRINGS, *DISTURBANCES)
+    unknown = [suite for suite in args.suites if suite not in known]
+    if unknown:
+        parser.error(f"no such suite: {' '.join(unknown)}; there are {' '.join(known)}")
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.signal(signal.SIGTERM, on_end)
+    report = Report()
+    try:
+        for suite in args.suites or known:
+            run(report, suite, args.record)
+    except KeyboardInterrupt:
+        report.fail("run", "interrupted")
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
