@@ -1,6 +1,4 @@
-//! The header map: (u32 length, key, u32 length, value) repeated, a length of 0xFFFFFFFF meaning null.
-
-const NULL: u32 = u32::MAX;
+//! The header map: (i32 length, key, i32 length, value) repeated, a negative length meaning null.
 
 /// A header map as it lies in a frame. Reading it copies nothing.
 ///
@@ -24,18 +22,26 @@ impl<'a> HeaderMap<'a> {
         self.bytes
     }
 
-    /// The first non-null value under `key`.
+    /// The last non-null value under `key`: the one that Java and Node peers take too, so that a key sent
+    /// twice cannot show the sidecar's rules one service and the application another.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&'a [u8]> {
-        let mut rest = self.bytes;
-        while let Some((k, after)) = field(rest) {
-            let (v, after) = field(after)?;
-            if k == Some(key) && v.is_some() {
-                return v;
+        self.get_all(&[key])[0]
+    }
+
+    /// [`HeaderMap::get`] of several keys in one pass.
+    #[inline]
+    pub fn get_all<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<&'a [u8]>; N] {
+        let mut found = [None; N];
+        for (key, value) in self.iter() {
+            let (Some(key), Some(value)) = (key, value) else { continue };
+            for (slot, wanted) in found.iter_mut().zip(keys) {
+                if key == *wanted {
+                    *slot = Some(value);
+                }
             }
-            rest = after;
         }
-        None
+        found
     }
 
     /// The pairs, in order; ends early at the first one that is cut or garbled.
@@ -83,11 +89,8 @@ impl<'a> Iterator for Headers<'a> {
 #[inline]
 fn field(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
-    let len = u32::from_be_bytes(*len);
-    if len == NULL {
-        return Some((None, rest));
-    }
-    let (field, rest) = rest.split_at_checked(len as usize)?;
+    let Ok(len) = usize::try_from(i32::from_be_bytes(*len)) else { return Some((None, rest)) };
+    let (field, rest) = rest.split_at_checked(len)?;
     Some((Some(field), rest))
 }
 
@@ -143,6 +146,14 @@ mod tests {
         assert_eq!(pairs, [(Some(&b"k"[..]), None), (None, Some(&b""[..]))]);
         assert!(m.is_well_formed());
         assert_eq!(m.get(b"k"), None);
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts_as_with_the_peers() {
+        let bytes = map(&[("service", "allowed"), ("x", "1"), ("service", "used")]);
+        let m = HeaderMap::new(&bytes);
+        assert_eq!(m.get(b"service"), Some(&b"used"[..]));
+        assert_eq!(m.get_all(&[b"x", b"service", b"y"]), [Some(&b"1"[..]), Some(&b"used"[..]), None]);
     }
 
     #[test]

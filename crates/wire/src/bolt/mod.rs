@@ -17,7 +17,7 @@ pub use crc::{crc_mask, patch_id};
 pub use head::{Command, Head, Kind, Limits, Malformed, MalformedKind, Parsed, Variant};
 pub use headers::{HeaderMap, Headers};
 pub use method::{Method, PEEK_MAX, method};
-pub use reply::Reply;
+pub use reply::{Form, Reply};
 
 /// Codec byte: Hessian 2 (SOFA's dialect of it).
 pub const CODEC_HESSIAN: u8 = 1;
