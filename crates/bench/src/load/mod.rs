@@ -1,0 +1,266 @@
+//! The load generator: closed-loop depth for throughput, open-loop rate for latency.
+//!
+//! Open loop means that every send time is fixed before the run starts, and that latency counts from the
+//! intended time even if the generator or a full connection delayed the send. So a stalled server cannot
+//! hide its stall (no coordinated omission). In closed loop each connection keeps `depth` requests in
+//! flight, which measures throughput; its latency figures say little.
+//!
+//! [`worker`] is the event loop, [`connection`] one connection's requests in flight.
+mod connection;
+mod failures;
+mod result;
+mod schedule;
+mod worker;
+
+pub use failures::Failures;
+pub use result::{Latency, LoadResult, ProcessCpu};
+
+use crate::Protocol;
+use crate::bolt::{Template, Version};
+use crate::cpu::{self, CpuMeter};
+use schedule::Schedule;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// What [`load`] sends, and for how long.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Which form of Bolt.
+    pub bolt: Version,
+    /// Where it connects.
+    pub target: SocketAddr,
+    /// The Bolt service asked for, `interface:version`.
+    pub service: String,
+    /// The Bolt method asked for.
+    pub method: String,
+    /// More entries of the Bolt header map.
+    pub headers: Vec<(String, String)>,
+    /// Connections, over all threads.
+    pub connections: usize,
+    /// Most requests in flight on a connection. In closed loop that many always are.
+    pub depth: usize,
+    /// Requests a second over all connections, on a fixed schedule (open loop); `None` is closed loop.
+    pub rate: Option<f64>,
+    /// Time before measuring begins.
+    pub warmup: Duration,
+    /// Time measured.
+    pub duration: Duration,
+    /// Content bytes of a request (chunk bytes for tcp).
+    pub size: usize,
+    /// Content bytes a reply must have; `None` means as many as the request.
+    pub reply_size: Option<usize>,
+    /// Whether replies must echo the request's token and length. Off for servers that are not ours.
+    pub check_echo: bool,
+    /// How long a reply may take after its request was sent.
+    pub timeout: Duration,
+    /// Generator threads.
+    pub threads: usize,
+    /// Processes whose CPU is reported: name and process id.
+    pub pids: Vec<(String, u32)>,
+    /// Set it to end the run early; what was measured until then is still returned.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions {
+            protocol: Protocol::Bolt,
+            bolt: Version::V1,
+            target: SocketAddr::from(([127, 0, 0, 1], 12200)),
+            service: "bench.Echo:1.0".into(),
+            method: "echo".into(),
+            headers: Vec::new(),
+            connections: 8,
+            depth: 16,
+            rate: None,
+            warmup: Duration::from_secs(1),
+            duration: Duration::from_secs(10),
+            size: 1024,
+            reply_size: None,
+            check_echo: true,
+            timeout: Duration::from_secs(5),
+            threads: 1,
+            pids: Vec::new(),
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// How a run goes, told about once a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// Warm-up and measured time together.
+    pub total: Duration,
+    /// Whether measuring has not begun.
+    pub warming_up: bool,
+    /// Requests answered well since the start, warm-up included.
+    pub completed: u64,
+    /// Requests failed since the start, warm-up included.
+    pub failed: u64,
+    /// Requests a second since the last report.
+    pub rps: f64,
+}
+
+/// What the threads of a run share.
+#[derive(Debug, Default)]
+struct Counters {
+    completed: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Runs a load; `progress` is told how it goes about once a second.
+///
+/// # Errors
+/// When an option makes no sense, the target cannot be connected to at the start, or epoll fails. Later
+/// losses are counted, not returned.
+pub fn load(opts: LoadOptions, mut progress: impl FnMut(&Progress)) -> io::Result<LoadResult> {
+    check(&opts)?;
+    let template = Template::new(
+        opts.bolt,
+        &opts.service,
+        &opts.method,
+        &opts.headers,
+        opts.size,
+        opts.timeout.as_millis().min(i32::MAX as u128) as i32,
+    )
+    .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    let reachable = TcpStream::connect_timeout(&opts.target, opts.timeout)
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: cannot connect: {e}", opts.target)))?;
+    drop(reachable);
+
+    let threads = opts.threads.clamp(1, opts.connections);
+    let counters: Vec<Counters> = (0..threads).map(|_| Counters::default()).collect();
+    let start = Instant::now();
+    let schedule = Schedule::new(&opts, threads);
+    std::thread::scope(|scope| {
+        let (done, all_done) = mpsc::channel::<()>();
+        let workers: Vec<_> = counters
+            .iter()
+            .enumerate()
+            .map(|(index, counters)| {
+                let (opts, template, done) = (&opts, &template, done.clone());
+                let schedule = schedule.for_thread(index);
+                scope.spawn(move || {
+                    // Dropped when the thread ends, however it ends: the coordinator waits for that.
+                    let _done = done;
+                    worker::run(opts, template, schedule, start, counters)
+                })
+            })
+            .collect();
+        drop(done);
+        let processes = watch(&opts, &counters, start, &all_done, &mut progress);
+        let mut totals = worker::Totals::new();
+        for worker in workers {
+            totals.add(worker.join().map_err(|_| io::Error::other("a generator thread panicked"))??);
+        }
+        Ok(LoadResult::new(&opts, threads, &totals, processes))
+    })
+}
+
+fn check(opts: &LoadOptions) -> io::Result<()> {
+    let wrong = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    match opts {
+        o if o.connections == 0 => wrong("connections must be at least 1"),
+        o if o.depth == 0 || o.depth > connection::MAX_DEPTH => wrong("depth must be from 1 to 65536"),
+        o if o.duration.is_zero() => wrong("duration must be more than nothing"),
+        o if o.rate.is_some_and(|r| !r.is_finite() || r <= 0.0) => wrong("rate must be more than nothing"),
+        o if o.protocol == Protocol::Tcp && o.size == 0 => wrong("tcp needs a size of at least 1 byte"),
+        o if o.size > 32 << 20 => wrong("size must be at most 32 MiB"),
+        _ => Ok(()),
+    }
+}
+
+/// Reports progress and samples the processes' CPU until the workers are done.
+fn watch(
+    opts: &LoadOptions,
+    counters: &[Counters],
+    start: Instant,
+    all_done: &mpsc::Receiver<()>,
+    progress: &mut impl FnMut(&Progress),
+) -> Vec<ProcessCpu> {
+    let measuring_from = start + opts.warmup;
+    let measured_until = measuring_from + opts.duration;
+    let sum =
+        |of: fn(&Counters) -> &AtomicU64| counters.iter().map(|c| of(c).load(Ordering::Relaxed)).sum::<u64>();
+    let completed = || sum(|c| &c.completed);
+    let mut meters: Option<Meters> = None;
+    let mut sampled = Vec::new();
+    let mut last = (start, 0);
+    loop {
+        let now = Instant::now();
+        if meters.is_none() && now >= measuring_from {
+            meters = Some(Meters::start(&opts.pids, completed()));
+        }
+        if sampled.is_empty() && now >= measured_until {
+            sampled = meters.as_mut().map(|m| m.sample(completed())).unwrap_or_default();
+        }
+        let edge = if now < measuring_from { measuring_from } else { measured_until };
+        let until_edge = edge.saturating_duration_since(now);
+        let tick = Duration::from_secs(1);
+        let wait = if until_edge.is_zero() { tick } else { until_edge.min(tick) };
+        match all_done.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => break,
+        }
+        let (now, count) = (Instant::now(), completed());
+        if let Some(meters) = &mut meters {
+            // Threads that come and go between the edges are still seen.
+            meters.touch();
+        }
+        if now.duration_since(last.0) >= tick.mul_f64(0.9) {
+            progress(&Progress {
+                elapsed: now.duration_since(start),
+                total: opts.warmup + opts.duration,
+                warming_up: now < measuring_from,
+                completed: count,
+                failed: sum(|c| &c.failed),
+                rps: (count - last.1) as f64 / now.duration_since(last.0).as_secs_f64(),
+            });
+            last = (now, count);
+        }
+    }
+    if sampled.is_empty() {
+        sampled = meters.as_mut().map(|m| m.sample(completed())).unwrap_or_default();
+    }
+    sampled
+}
+
+/// CPU meters of the watched processes, with the request count they started at.
+struct Meters {
+    started: Instant,
+    completed: u64,
+    meters: Vec<(String, CpuMeter)>,
+}
+
+impl Meters {
+    fn start(pids: &[(String, u32)], completed: u64) -> Meters {
+        let meters = pids.iter().map(|(name, pid)| (name.clone(), CpuMeter::start(*pid))).collect();
+        Meters { started: Instant::now(), completed, meters }
+    }
+
+    fn touch(&mut self) {
+        for (_, meter) in &mut self.meters {
+            meter.sample();
+        }
+    }
+
+    fn sample(&mut self, completed: u64) -> Vec<ProcessCpu> {
+        let requests = completed.saturating_sub(self.completed);
+        let wall = self.started.elapsed();
+        self.meters
+            .iter_mut()
+            .map(|(name, meter)| {
+                let cpu = meter.sample();
+                ProcessCpu::new(name.clone(), meter.pid(), cpu, requests, wall, cpu::resident(meter.pid()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,296 @@
+//! The echo server: one epoll loop a thread, batched reads and writes.
+//!
+//! It answers every Bolt request (version 1, 2, 2 with checksum) and heartbeat; one-ways get no reply.
+//! A frame that cannot be read closes its connection. It must cost little: in a comparison it shares the
+//! machine with what is measured.
+use crate::Protocol;
+use crate::bolt::{self, Head, Kind};
+use crate::poll::{Interest, Poll};
+use crate::stream::Stream;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What [`serve`] does.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it listens; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// How long each reply is held back.
+    pub delay: Duration,
+    /// Content bytes of a Bolt reply; `None` echoes the request's content.
+    pub size: Option<usize>,
+    /// Event loops; each accepts connections of its own.
+    pub threads: usize,
+}
+
+impl Default for ServeOptions {
+    fn default() -> ServeOptions {
+        ServeOptions {
+            protocol: Protocol::Bolt,
+            listen: SocketAddr::from(([127, 0, 0, 1], 12200)),
+            delay: Duration::ZERO,
+            size: None,
+            threads: 1,
+        }
+    }
+}
+
+/// Listens and serves until `stop` is set (seen within 100 ms).
+///
+/// # Errors
+/// When the address cannot be listened on, or epoll fails.
+pub fn serve(opts: ServeOptions, stop: Arc<AtomicBool>) -> io::Result<()> {
+    Server::bind(opts)?.run(&stop)
+}
+
+/// A server that listens but does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    opts: ServeOptions,
+    listener: TcpListener,
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn bind(opts: ServeOptions) -> io::Result<Server> {
+        if opts.protocol == Protocol::Tcp && opts.size.is_some() {
+            let why = "a reply size needs a protocol with frames; tcp always echoes";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let listener = TcpListener::bind(opts.listen)?;
+        listener.set_nonblocking(true)?;
+        // The standard library asks for 128; a load of thousands of connections at once needs more.
+        rustix::net::listen(&listener, 4096)?;
+        Ok(Server { opts, listener })
+    }
+
+    /// The address really listened on.
+    ///
+    /// # Errors
+    /// As [`TcpListener::local_addr`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is set.
+    ///
+    /// # Errors
+    /// When epoll fails.
+    pub fn run(&self, stop: &AtomicBool) -> io::Result<()> {
+        std::thread::scope(|scope| {
+            let others: Vec<_> =
+                (1..self.opts.threads.max(1)).map(|_| scope.spawn(|| self.run_loop(stop))).collect();
+            let mine = self.run_loop(stop);
+            for other in others {
+                other.join().map_err(|_| io::Error::other("a server thread panicked"))??;
+            }
+            mine
+        })
+    }
+
+    fn run_loop(&self, stop: &AtomicBool) -> io::Result<()> {
+        let mut worker = Worker {
+            opts: &self.opts,
+            listener: &self.listener,
+            poll: Poll::new(1024)?,
+            connections: Slab::new(),
+            next_serial: 0,
+            accepting_again_at: None,
+            delayed: VecDeque::new(),
+            input: Vec::new(),
+            at_once: Vec::new(),
+            later: Vec::new(),
+        };
+        worker.poll.add(&self.listener, LISTENER, Interest::Read)?;
+        while !stop.load(Ordering::Relaxed) {
+            worker.turn()?;
+        }
+        Ok(())
+    }
+}
+
+const LISTENER: u64 = u64::MAX;
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// Replies held back: the delay is the same for all, so a queue is in order of time.
+struct Delayed {
+    due: Instant,
+    key: usize,
+    serial: u64,
+    bytes: Vec<u8>,
+}
+
+struct Worker<'a> {
+    opts: &'a ServeOptions,
+    listener: &'a TcpListener,
+    poll: Poll,
+    connections: Slab<Connection>,
+    next_serial: u64,
+    accepting_again_at: Option<Instant>,
+    delayed: VecDeque<Delayed>,
+    // Buffers of the loop, used by one connection at a time.
+    input: Vec<u8>,
+    at_once: Vec<u8>,
+    later: Vec<u8>,
+}
+
+/// An accepted connection.
+struct Connection {
+    stream: Stream,
+    /// Tells it from a later connection in the same slot.
+    serial: u64,
+}
+
+impl Worker<'_> {
+    fn turn(&mut self) -> io::Result<()> {
+        let n = match self.delayed.front() {
+            None => self.poll.wait(STOP_CHECK)?,
+            Some(first) => {
+                let timeout = first.due.saturating_duration_since(Instant::now());
+                self.poll.wait_precisely(timeout.min(STOP_CHECK))?
+            }
+        };
+        for i in 0..n {
+            let ready = self.poll.ready(i);
+            if ready.token == LISTENER {
+                self.accept()?;
+                continue;
+            }
+            let key = ready.token as usize;
+            // An earlier event of this turn may have closed it.
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let alive = (!ready.writable || connection.stream.flush().is_ok())
+                && (!ready.readable || self.read(key).is_ok());
+            self.settle(key, alive)?;
+        }
+        self.release_due()?;
+        if self.accepting_again_at.is_some_and(|at| Instant::now() >= at) {
+            self.accepting_again_at = None;
+            self.poll.modify(self.listener, LISTENER, Interest::Read)?;
+        }
+        Ok(())
+    }
+
+    /// Reads once and makes the replies; an error means the connection is done.
+    fn read(&mut self, key: usize) -> io::Result<()> {
+        let stream = &mut self.connections[key].stream;
+        let n = stream.read(&mut self.input)?;
+        let input = &self.input[..n];
+        let used = match self.opts.protocol {
+            Protocol::Tcp => {
+                self.later.extend_from_slice(input);
+                n
+            }
+            Protocol::Bolt => answer(input, self.opts.size, &mut self.at_once, &mut self.later)?,
+        };
+        if n > 0 {
+            stream.keep(&input[used..]);
+        }
+        Ok(())
+    }
+
+    /// Sends or holds back what was made for one connection, and closes it if it is done.
+    fn settle(&mut self, key: usize, mut alive: bool) -> io::Result<()> {
+        let Connection { stream, serial } = &mut self.connections[key];
+        if alive && !self.at_once.is_empty() {
+            alive = stream.send(&self.at_once).is_ok();
+        }
+        if alive && !self.later.is_empty() {
+            if self.opts.delay.is_zero() {
+                alive = stream.send(&self.later).is_ok();
+            } else {
+                let due = Instant::now() + self.opts.delay;
+                self.delayed.push_back(Delayed { due, key, serial: *serial, bytes: self.later.clone() });
+            }
+        }
+        self.at_once.clear();
+        self.later.clear();
+        self.watch(key, alive)
+    }
+
+    fn watch(&mut self, key: usize, alive: bool) -> io::Result<()> {
+        if !alive {
+            self.connections.remove(key);
+            return Ok(());
+        }
+        let stream = &mut self.connections[key].stream;
+        let wanted = stream.interest();
+        if wanted != stream.watched {
+            stream.watched = wanted;
+            self.poll.modify(&stream.tcp, key as u64, wanted)?;
+        }
+        Ok(())
+    }
+
+    fn release_due(&mut self) -> io::Result<()> {
+        if self.delayed.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while self.delayed.front().is_some_and(|d| d.due <= now) {
+            let Some(Delayed { key, serial, bytes, .. }) = self.delayed.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(key).filter(|c| c.serial == serial) else {
+                continue;
+            };
+            let alive = connection.stream.send(&bytes).is_ok();
+            self.watch(key, alive)?;
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let tcp = match self.listener.accept() {
+                Ok((tcp, _)) => tcp,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
+                // Out of descriptors or memory: waiting connections stay in the backlog for a while.
+                Err(_) => {
+                    self.accepting_again_at = Some(Instant::now() + STOP_CHECK);
+                    return self.poll.modify(self.listener, LISTENER, Interest::Write);
+                }
+            };
+            tcp.set_nonblocking(true)?;
+            // Fails only on a connection its peer has reset already: reading it will tell.
+            tcp.set_nodelay(true).ok();
+            self.next_serial += 1;
+            let entry = self.connections.vacant_entry();
+            self.poll.add(&tcp, entry.key() as u64, Interest::Read)?;
+            let stream = Stream::new(tcp, Interest::Read);
+            entry.insert(Connection { stream, serial: self.next_serial });
+        }
+    }
+}
+
+/// Answers the whole frames in `input`; returns how many bytes they were.
+fn answer(
+    input: &[u8],
+    size: Option<usize>,
+    at_once: &mut Vec<u8>,
+    later: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let malformed = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+    let mut used = 0;
+    while let Some(head) = Head::parse(&input[used..]).map_err(malformed)? {
+        let Some(frame) = input.get(used..used + head.total()) else { break };
+        used += frame.len();
+        if !bolt::checksum_ok(&head, frame) {
+            return Err(malformed(bolt::Malformed("wrong checksum")));
+        }
+        if head.kind == Kind::Request {
+            let out = if head.command == 0 { &mut *at_once } else { &mut *later };
+            bolt::write_reply(out, &head, frame, size);
+        }
+    }
+    Ok(used)
+}
