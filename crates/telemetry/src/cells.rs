@@ -1,0 +1,172 @@
+//! The list of every metric kept in cells: to add one, add a line here.
+//!
+//! A line is `field: type = "family", "constant labels", "unit", "help";`. Lines of one family stand
+//! together; the text and the reference document are made from them. Base units only (seconds, bytes),
+//! counters end in `_total`.
+use crate::cell::{Cell, Counter, Gauge, Histogram, Kind, MinGauge, Per, Sizes};
+use crate::exposition::Exposition;
+use crate::labels::{AcceptError, ConnectError, Direction, DropCause, Malformed, WriteError};
+use crate::table::Entry;
+use raddle_core::{Protocol, Reason};
+use std::sync::Arc;
+
+/// One line of the metrics reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The metric's name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The label with constant value, as the text format writes it; may be empty.
+    pub constant: &'static str,
+    /// The label key with a value per series; may be empty.
+    pub label: &'static str,
+    /// The unit, for people.
+    pub unit: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+macro_rules! cells {
+    ($(#[$meta:meta])* $name:ident {
+        $($field:ident: $ty:ty = $family:literal, $constant:literal, $unit:literal, $help:literal;)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        pub struct $name { $( #[doc = $help] pub $field: $ty, )* }
+
+        impl $name {
+            /// What the cells are called outside, in order; a family of several cells comes several times.
+            pub const FAMILIES: &'static [Family] = &[$(Family {
+                name: $family,
+                kind: <$ty as Cell>::KIND,
+                constant: $constant,
+                label: <$ty as Cell>::LABEL,
+                unit: $unit,
+                help: $help,
+            }),*];
+
+            /// Writes every family, each with the series of all entries.
+            pub(crate) fn expose(entries: &[Arc<Entry<$name>>], out: &mut Exposition) {
+                let mut families = Self::FAMILIES.iter();
+                $(
+                    if let Some(family) = families.next() {
+                        out.family(family);
+                    }
+                    for entry in entries {
+                        let mut sum = <$ty as Cell>::Sum::default();
+                        let mut any = false;
+                        for cells in entry.resolved() {
+                            cells.$field.gather(&mut sum);
+                            any = true;
+                        }
+                        if any {
+                            let labels = entry.labels_with($constant);
+                            <$ty as Cell>::expose(&sum, $family, &labels, out);
+                        }
+                    }
+                )*
+            }
+
+            /// Adds all of `from`'s counts to these; the caller is these cells' only writer.
+            pub(crate) fn absorb(&self, from: &$name) {
+                $( Cell::absorb(&self.$field, &from.$field); )*
+            }
+        }
+
+        impl crate::table::Absorb for $name {
+            fn absorb(&self, from: &$name) {
+                $name::absorb(self, from);
+            }
+        }
+    };
+}
+
+cells! {
+    /// One worker's cells that belong to no service and no endpoint.
+    #[repr(align(128))]
+    WorkerCells {
+        accepted: Per<Direction, { Direction::COUNT }> = "raddle_connections_accepted_total", "", "connections", "Caller connections accepted.";
+        accept_errors: Per<AcceptError, { AcceptError::COUNT }> = "raddle_accept_errors_total", "", "errors", "Failed accepts, by kind.";
+        detected: Per<Protocol, 6> = "raddle_connections_detected_total", "", "connections", "Caller connections whose protocol was recognised or declared, by protocol.";
+        callers_active: Gauge = "raddle_connections_active", r#"side="caller""#, "connections", "Open connections.";
+        upstream_active: Gauge = "raddle_connections_active", r#"side="upstream""#, "connections", "Open connections.";
+        upstream_opened: Counter = "raddle_upstream_connections_opened_total", "", "connections", "Connections made to endpoints and to the local app.";
+        upstream_failed: Per<ConnectError, { ConnectError::COUNT }> = "raddle_upstream_connect_failures_total", "", "connections", "Connections to endpoints that could not be made, by kind.";
+        upstream_retired: Counter = "raddle_upstream_connections_retired_total", "", "connections", "Connections taken out of use without cutting a request.";
+        upstream_lost: Counter = "raddle_upstream_connections_lost_total", "", "connections", "Connections to endpoints that ended with requests in flight.";
+        caller_bytes_in: Counter = "raddle_received_bytes_total", r#"side="caller""#, "bytes", "Bytes read from connections.";
+        upstream_bytes_in: Counter = "raddle_received_bytes_total", r#"side="upstream""#, "bytes", "Bytes read from connections.";
+        caller_bytes_out: Counter = "raddle_sent_bytes_total", r#"side="caller""#, "bytes", "Bytes written to connections.";
+        upstream_bytes_out: Counter = "raddle_sent_bytes_total", r#"side="upstream""#, "bytes", "Bytes written to connections.";
+        heartbeats_sent: Counter = "raddle_heartbeats_total", r#"event="sent""#, "heartbeats", "Protocol heartbeats: sent to endpoints, answered for callers, or not answered by an endpoint in time.";
+        heartbeats_answered: Counter = "raddle_heartbeats_total", r#"event="answered""#, "heartbeats", "Protocol heartbeats: sent to endpoints, answered for callers, or not answered by an endpoint in time.";
+        heartbeats_missed: Counter = "raddle_heartbeats_total", r#"event="missed""#, "heartbeats", "Protocol heartbeats: sent to endpoints, answered for callers, or not answered by an endpoint in time.";
+        caller_malformed: Per<Malformed, { Malformed::COUNT }> = "raddle_malformed_frames_total", r#"side="caller""#, "frames", "Frames that are not their protocol, by what was wrong.";
+        upstream_malformed: Per<Malformed, { Malformed::COUNT }> = "raddle_malformed_frames_total", r#"side="upstream""#, "frames", "Frames that are not their protocol, by what was wrong.";
+        retries: Counter = "raddle_retries_total", "", "requests", "Requests sent again after a failure, by policy.";
+        requeued: Counter = "raddle_requeued_total", "", "requests", "Requests moved to another connection before a byte of them was sent.";
+        late_replies: Counter = "raddle_late_replies_total", "", "replies", "Replies that came after their request was over, and were dropped.";
+        unexpected_replies: Counter = "raddle_unexpected_replies_total", "", "replies", "Replies to no request that was ever sent, or to a one-way request; dropped.";
+        buffered_bytes: Gauge = "raddle_buffered_bytes", "", "bytes", "Bytes waiting in out-buffers.";
+        paused_connections: Gauge = "raddle_paused_connections", "", "connections", "Connections not read from because a buffer behind them is full.";
+        pending_requests: Gauge = "raddle_pending_requests", "", "requests", "Requests waiting for a connection to their endpoint.";
+        slow_callers_closed: Counter = "raddle_slow_callers_closed_total", "", "connections", "Caller connections closed because they did not read their replies.";
+        turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
+        turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
+        turn_time: Histogram = "raddle_turn_seconds", "", "seconds", "Time from a reactor turn's wake-up to its end; long turns delay every connection of the worker.";
+        panics: Counter = "raddle_panics_total", "", "panics", "Connections closed because handling them panicked. Any is a bug.";
+        config_generation: MinGauge = "raddle_config_generation", "", "generation", "The newest configuration generation that every worker runs.";
+    }
+}
+
+cells! {
+    /// One worker's share of the access log's numbers; the writer thread has cells of its own.
+    #[repr(align(128))]
+    LogCells {
+        lines: Counter = "raddle_access_log_lines_total", "", "lines", "Lines given to the access log.";
+        sampled_out: Counter = "raddle_access_log_sampled_out_total", "", "requests", "Successful requests left out of the access log by sampling.";
+        dropped: Per<DropCause, { DropCause::COUNT }> = "raddle_access_log_dropped_lines_total", "", "lines", "Lines lost, by cause. The request path never waits for the log.";
+        written_bytes: Counter = "raddle_access_log_written_bytes_total", "", "bytes", "Bytes written to the access log's target.";
+        write_errors: Per<WriteError, { WriteError::COUNT }> = "raddle_access_log_write_errors_total", "", "errors", "Failed writes to the access log's target, by kind.";
+    }
+}
+
+cells! {
+    /// One worker's cells of one service in one direction.
+    #[repr(align(64))]
+    ServiceCells {
+        ok: Counter = "raddle_requests_total", r#"outcome="ok""#, "requests", "Requests that are over, by outcome: ok, app_error (the callee's own failure status) or rejected (by the sidecar, with the flag as reason).";
+        app_error: Counter = "raddle_requests_total", r#"outcome="app_error""#, "requests", "Requests that are over, by outcome: ok, app_error (the callee's own failure status) or rejected (by the sidecar, with the flag as reason).";
+        rejected: Per<Reason, 19> = "raddle_requests_total", r#"outcome="rejected""#, "requests", "Requests that are over, by outcome: ok, app_error (the callee's own failure status) or rejected (by the sidecar, with the flag as reason).";
+        one_way: Counter = "raddle_one_way_requests_total", "", "requests", "Requests forwarded that expect no reply.";
+        in_flight: Gauge = "raddle_requests_in_flight", "", "requests", "Requests whose reply is awaited.";
+        latency: Histogram = "raddle_request_duration_seconds", "", "seconds", "Time from a request's last byte read to its reply written, of requests that reached the callee. Bounds are exact to 6 %.";
+    }
+}
+
+cells! {
+    /// One worker's cells of one endpoint address.
+    #[repr(align(64))]
+    HostCells {
+        requests: Counter = "raddle_endpoint_requests_total", "", "requests", "Requests sent to the endpoint, retries included.";
+        failures: Counter = "raddle_endpoint_failures_total", "", "requests", "Requests the endpoint did not serve: connection, timeout, protocol or its own failure status.";
+        active: Gauge = "raddle_endpoint_requests_in_flight", "", "requests", "Requests the endpoint is working on.";
+        connections: Gauge = "raddle_endpoint_connections", "", "connections", "Open connections to the endpoint.";
+    }
+}
+
+/// How many sets of services' and endpoints' names keep their own series; the rest share `other`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Pairs of direction and service.
+    pub services: usize,
+    /// Endpoint addresses.
+    pub hosts: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { services: 2000, hosts: 5000 }
+    }
+}
