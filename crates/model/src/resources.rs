@@ -46,6 +46,10 @@ pub struct Metadata {
     /// Where it was read.
     #[serde(skip)]
     pub origin: Origin,
+    /// Hash of the resource's decoded content: equal between two loads = unchanged, wherever it stands in its
+    /// file. Filled by [`load`](crate::load()); means nothing across versions of Raddle.
+    #[serde(skip)]
+    pub fingerprint: u64,
 }
 
 /// `kind: Sidecar`: this process.
@@ -136,7 +140,7 @@ impl Default for Limits {
             max_connections: 0,
             detect_timeout: Duration::from_millis(100),
             frame_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_mins(10),
         }
     }
 }
@@ -561,6 +565,8 @@ pub enum IfEmpty {
     Any,
 }
 
+// The signature is serde's.
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
 fn protocol<S: serde::Serializer>(p: &Option<Protocol>, s: S) -> Result<S::Ok, S::Error> {
     match p {
         Some(p) => s.serialize_str(p.name()),

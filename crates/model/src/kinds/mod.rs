@@ -1,0 +1,196 @@
+//! The kinds of resource: one file each, whose functions declare every field.
+mod common;
+mod policy;
+mod route;
+mod service;
+mod sidecar;
+
+pub(crate) use sidecar::accepts;
+
+use crate::decode::{At, Choice, Codec, Cx, Fields, List, Record, Spotted, Text, TextMap, quote, scalar};
+use crate::fingerprint::fingerprint;
+use crate::reference::Page;
+use crate::resources::{Labels, Metadata, Origin, Resources, Route, Service, Sidecar, TrafficPolicy};
+use crate::suggest;
+use crate::yaml::{Node, Spot, Value};
+use raddle_core::Protocol;
+use serde::Serialize;
+
+/// Protocols that this version carries; the others are refused where they are declared.
+pub const CARRIED: &[Protocol] = &[Protocol::Bolt, Protocol::Tcp];
+
+/// Kinds of the full system that a static file cannot hold yet.
+pub(crate) const LATER: [&str; 9] = [
+    "LinkEncryption",
+    "Authorization",
+    "AdaptiveLimit",
+    "RateLimit",
+    "CircuitBreaker",
+    "UnitTransfer",
+    "DrainTest",
+    "HealingPolicy",
+    "Certificate",
+];
+
+/// A kind in the reference.
+pub(crate) struct Documented {
+    pub(crate) name: &'static str,
+    pub(crate) intro: &'static str,
+    pub(crate) fields: fn(&mut Page),
+}
+
+/// Every kind that is read, in the reference's order.
+pub(crate) const DOCUMENTED: [Documented; 4] = [
+    Documented {
+        name: Sidecar::KIND,
+        intro: "The process itself: the app it stands beside, where it listens, and its bounds. Exactly one.",
+        fields: |page| Fields::write(page, resource::<Sidecar>),
+    },
+    Documented {
+        name: Service::KIND,
+        intro: "Something an app publishes, with its instances. `metadata.name` is the name requests carry: \
+                `interface:version[:group]` for Bolt.",
+        fields: |page| Fields::write(page, resource::<Service>),
+    },
+    Documented {
+        name: TrafficPolicy::KIND,
+        intro: "How callers treat a service: balancing, connections, time bounds, retries, health. For each \
+                service the one most particular policy holds as a whole (policies are not merged): named \
+                services before an app before everything, then the scope with more parts.",
+        fields: |page| Fields::write(page, resource::<TrafficPolicy>),
+    },
+    Documented {
+        name: Route::KIND,
+        intro: "Which requests go where. Rules are tried in order; the first whose conditions all hold takes \
+                the request.",
+        fields: |page| Fields::write(page, resource::<Route>),
+    },
+];
+
+/// A kind: how its `spec` is read, and where its metadata goes.
+pub(crate) trait Resource: Serialize + Sized {
+    const KIND: &'static str;
+    /// Declares the fields of `spec`. The value's metadata is filled in by the caller.
+    fn spec(fields: &mut Fields<'_>) -> Option<Self>;
+    fn metadata_mut(&mut self) -> &mut Metadata;
+}
+
+/// Decodes one document into `out`, or notes what is wrong with it.
+pub(crate) fn document(node: &Node<'_>, cx: &mut Cx, out: &mut Resources) {
+    if node.is_null() {
+        return;
+    }
+    cx.document = node.spot;
+    let Value::Map(entries) = &node.value else {
+        let problem = "a document must be a mapping".into();
+        let remedy = "begin it with the fields apiVersion, kind, metadata and spec".into();
+        return cx.mistake(node.spot, &At::ROOT, problem, remedy);
+    };
+    let kind = entries.iter().find(|(key, _)| key.text == "kind").map(|(_, kind)| kind);
+    match kind
+        .and_then(|kind| if let Value::Scalar { text, .. } = &kind.value { Some(&**text) } else { None })
+    {
+        Some(Service::KIND) => out.services.extend(Fields::read(node, &At::ROOT, cx, resource::<Service>)),
+        Some(TrafficPolicy::KIND) => {
+            out.policies.extend(Fields::read(node, &At::ROOT, cx, resource::<TrafficPolicy>));
+        }
+        Some(Route::KIND) => out.routes.extend(Fields::read(node, &At::ROOT, cx, resource::<Route>)),
+        Some(Sidecar::KIND) => {
+            cx.sidecars.push(cx.place(node.spot, &At::ROOT));
+            let sidecar = Fields::read(node, &At::ROOT, cx, resource::<Sidecar>);
+            out.sidecar = out.sidecar.take().or(sidecar);
+        }
+        given => unknown_kind(given, kind.map_or(node.spot, |kind| kind.spot), cx),
+    }
+}
+
+fn unknown_kind(given: Option<&str>, spot: Spot, cx: &mut Cx) {
+    let known = DOCUMENTED.map(|kind| kind.name);
+    let (problem, remedy) = match given {
+        None | Some("" | "~" | "null") => {
+            ("is missing".into(), format!("give kind: one of {}", known.join(", ")))
+        }
+        Some(kind) if LATER.contains(&kind) => (
+            format!("{kind} is not supported yet in a sidecar's static file by this version"),
+            format!("leave it out; the kinds read are {}", known.join(", ")),
+        ),
+        Some(kind) => (
+            format!("unknown kind {}", quote(kind)),
+            match suggest::nearest(kind, known.into_iter().chain(LATER)) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("give one of {}", known.join(", ")),
+            },
+        ),
+    };
+    cx.mistake(spot, &At::ROOT.field("kind"), problem, remedy);
+}
+
+/// The fields every kind has, around those of its `spec`.
+fn resource<T: Resource>(fields: &mut Fields<'_>) -> Option<T> {
+    fields.required("apiVersion", Choice(&[("raddle.io/v1", ())]), "Version of this format.");
+    fields.required("kind", Text::any("the kind"), &format!("`{}`.", T::KIND));
+    let metadata = fields.required("metadata", Record(metadata), "Who the resource is.");
+    if let (Some((metadata, spot)), Some((cx, _))) = (&metadata, fields.context()) {
+        cx.declare(T::KIND, &metadata.name, *spot);
+    }
+    let spec = fields.required("spec", Record(T::spec), "What the resource says.");
+    let mut resource = spec?;
+    *resource.metadata_mut() = metadata?.0;
+    resource.metadata_mut().fingerprint = fingerprint(&resource);
+    Some(resource)
+}
+
+fn metadata(fields: &mut Fields<'_>) -> Option<(Metadata, Spot)> {
+    let name = fields.required(
+        "name",
+        Spotted(Text::name("a name")),
+        "Name, unique among the resources of this kind.",
+    );
+    let labels = fields.or("labels", TextMap, Labels::new(), "Free labels of the resource.");
+    let origin = fields.context().map(|(cx, _)| Origin {
+        file: cx.file().to_owned(),
+        line: cx.document.line,
+        column: cx.document.column,
+    });
+    let (name, spot) = name?;
+    Some((Metadata { name, labels, origin: origin.unwrap_or_default(), fingerprint: 0 }, spot))
+}
+
+/// A protocol this version carries.
+pub(crate) struct Carried;
+
+impl Codec for Carried {
+    type Out = Protocol;
+
+    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<Protocol> {
+        let (text, _) = scalar(self, node, at, cx)?;
+        let remedy = match text.parse::<Protocol>() {
+            Ok(protocol) if CARRIED.contains(&protocol) => return Some(protocol),
+            Ok(protocol) => {
+                let problem = format!("{protocol} is not supported yet by this version");
+                let remedy = format!("give {}, or leave it out", self.wanted());
+                cx.mistake(node.spot, at, problem, remedy);
+                return None;
+            }
+            Err(_) => match suggest::nearest(text, Protocol::ALL.map(Protocol::name)) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("give {}, or leave it out", self.wanted()),
+            },
+        };
+        cx.mistake(node.spot, at, format!("unknown protocol {}", quote(text)), remedy);
+        None
+    }
+
+    fn wanted(&self) -> String {
+        CARRIED.iter().map(|p| p.name()).collect::<Vec<_>>().join(" or ")
+    }
+
+    fn kind(&self) -> String {
+        CARRIED.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(" \\| ")
+    }
+}
+
+/// A list of names.
+pub(crate) fn names(what: &'static str) -> List<Text> {
+    List(Text::name(what))
+}

@@ -1,0 +1,88 @@
+//! `kind: Service`.
+use super::{Carried, Resource};
+use crate::decode::{Address, Fields, Int, List, Record, Role, Spotted, Text, TextMap};
+use crate::resources::{Endpoint, Labels, Metadata, Service};
+use crate::yaml::Spot;
+use std::collections::HashMap;
+
+impl Resource for Service {
+    const KIND: &'static str = "Service";
+
+    fn spec(fields: &mut Fields<'_>) -> Option<Service> {
+        let app = fields.required(
+            "app",
+            Text::name("the app's name"),
+            "The application that publishes the service.",
+        );
+        if let (Some(app), Some((cx, _))) = (&app, fields.context())
+            && !cx.apps.contains(app)
+        {
+            cx.apps.insert(app.clone());
+        }
+        let protocol = fields.optional(
+            "protocol",
+            Carried,
+            "the request's",
+            "Protocol its endpoints speak. Leave it out to use the protocol each request arrives in.",
+        );
+        let endpoints = fields.or(
+            "endpoints",
+            List(Spotted(Record(endpoint))),
+            Vec::new(),
+            "Its instances. With none, requests for it fail with `UH`.",
+        );
+        check_endpoints(fields, &endpoints);
+        let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
+        Some(Service { metadata: Metadata::default(), app: app?, protocol, endpoints })
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+}
+
+fn endpoint(fields: &mut Fields<'_>) -> Option<Endpoint> {
+    let address = fields.required("address", Address(Role::Connect), "Where it accepts connections.");
+    let unit = fields.optional("unit", Text::name("a unit's name"), "none", "Its deployment unit.");
+    let group = fields.or(
+        "group",
+        Text::name("a group's name"),
+        "default".into(),
+        "Its group. Groups other than `default` get requests only by a `Route`.",
+    );
+    let weight = fields.or(
+        "weight",
+        Int::<u32>::new(0, 10_000, ""),
+        100,
+        "Share of requests relative to its peers; 0 = none at all.",
+    );
+    let labels =
+        fields.or("labels", TextMap, Labels::new(), "Labels that routes select by, such as `version`.");
+    if let Some((cx, _)) = fields.context()
+        && !cx.groups.contains(&group)
+    {
+        cx.groups.insert(group.clone());
+    }
+    Some(Endpoint { address: address?, unit, group, weight, labels })
+}
+
+fn check_endpoints(fields: &mut Fields<'_>, endpoints: &[(Endpoint, Spot)]) {
+    if endpoints.is_empty() {
+        fields.warning("endpoints", "the service has no endpoints", "add one, or its requests fail with UH");
+        return;
+    }
+    if endpoints.iter().all(|(endpoint, _)| endpoint.weight == 0) {
+        fields.mistake("endpoints", "every endpoint has weight 0", "give at least one a weight over 0");
+    }
+    let mut first = HashMap::with_capacity(endpoints.len());
+    for (i, (endpoint, spot)) in endpoints.iter().enumerate() {
+        let earlier = *first.entry(endpoint.address).or_insert(i);
+        if earlier != i
+            && let Some((cx, at)) = fields.context()
+        {
+            let problem = format!("{} is endpoints[{earlier}] already", endpoint.address);
+            let list = at.field("endpoints");
+            cx.mistake(*spot, &list.item(i).field("address"), problem, "keep one of them".into());
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `kind: Sidecar`.
+use super::common::Named;
+use super::{Carried, Resource};
+use crate::decode::{
+    Address, Choice, DurationIn, Fields, Int, List, Record, Referent, Role, Share, SizeIn, Spotted, Text,
+    TextMap,
+};
+use crate::resources::{
+    AccessLog, Drain, InboundListener, Labels, Limits, LogFormat, Metadata, OutboundListener, Sidecar,
+};
+use crate::yaml::Spot;
+use raddle_core::Protocol;
+use std::fmt;
+use std::net::SocketAddr;
+
+impl Resource for Sidecar {
+    const KIND: &'static str = "Sidecar";
+
+    fn spec(fields: &mut Fields<'_>) -> Option<Sidecar> {
+        fields.not_yet(&["controlPlane", "localMesh"]);
+        let app = fields.required("app", Text::name("the app's name"), "The application beside the sidecar.");
+        let unit = fields.optional(
+            "unit",
+            Text::name("a unit's name"),
+            "none",
+            "Deployment unit of this instance; requests prefer endpoints of the same unit.",
+        );
+        let group =
+            fields.or("group", Text::name("a group's name"), "default".into(), "Group of this instance.");
+        let labels = fields.or("labels", TextMap, Labels::new(), "Labels of this instance, for scopes.");
+        let workers = fields.optional(
+            "workers",
+            Int::<u16>::new(1, 256, "threads"),
+            "2, or the cores if fewer",
+            "Worker threads.",
+        );
+        let admin = fields.optional(
+            "admin",
+            Spotted(Address(Role::Listen)),
+            "no admin interface",
+            "Where metrics and the admin interface are served. It has no password: keep it on loopback.",
+        );
+        let inbound = fields.or(
+            "inbound",
+            List(Spotted(Record(inbound))),
+            Vec::new(),
+            "Listeners for requests to the app.",
+        );
+        let outbound = fields.or(
+            "outbound",
+            List(Spotted(Record(outbound))),
+            Vec::new(),
+            "Listeners for requests of the app.",
+        );
+        let limits =
+            fields.or("limits", Record(limits), Limits::default(), "Bounds that protect the sidecar.");
+        let drain = fields.or("drain", Record(drain), Drain::default(), "How a shutdown proceeds.");
+        let access_log = fields.or("accessLog", Record(access_log), AccessLog::default(), "The access log.");
+
+        if inbound.is_empty() && outbound.is_empty() {
+            fields.warning("inbound", "the sidecar has no listener", "add inbound or outbound");
+        }
+        check_listeners(fields, admin, &inbound, &outbound);
+        Some(Sidecar {
+            metadata: Metadata::default(),
+            app: app?,
+            unit,
+            group,
+            labels,
+            workers,
+            admin: admin.map(|(address, _)| address),
+            inbound: inbound.into_iter().map(|(listener, _)| listener).collect(),
+            outbound: outbound.into_iter().map(|(listener, _)| listener).collect(),
+            limits,
+            drain,
+            access_log,
+        })
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+}
+
+const PROTOCOL: &str = "Protocol of its connections. Leave it out to detect it from the first bytes.";
+
+fn inbound(fields: &mut Fields<'_>) -> Option<InboundListener> {
+    let listen = fields.required("listen", Address(Role::Listen), "Where requests are accepted.");
+    let forward = fields.required("forward", Address(Role::Connect), "Where the app itself listens.");
+    let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
+    Some(InboundListener { listen: listen?, forward: forward?, protocol })
+}
+
+fn outbound(fields: &mut Fields<'_>) -> Option<OutboundListener> {
+    let listen = fields.required("listen", Address(Role::Listen), "Where the app sends its requests.");
+    let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
+    let service = fields.optional(
+        "service",
+        Named { what: "a service's name", to: Referent::NeededService },
+        "none",
+        "Service that bytes without a known protocol go to; TCP carries no service name.",
+    );
+    if protocol == Some(Protocol::Tcp) && service.is_none() && !fields.has("service") {
+        fields.mistake("service", "is missing", "TCP carries no service name: say which service it goes to");
+    }
+    Some(OutboundListener { listen: listen?, protocol, service })
+}
+
+fn limits(fields: &mut Fields<'_>) -> Option<Limits> {
+    const GIB: u32 = 1 << 30;
+    let d = Limits::default();
+    let limits = Limits {
+        max_frame: fields.or("maxFrame", SizeIn::new(1 << 10, GIB), d.max_frame, "Largest frame accepted."),
+        max_header: fields.or(
+            "maxHeader",
+            SizeIn::new(256, 16 << 20),
+            d.max_header,
+            "Largest header accepted (class name and header map of a frame).",
+        ),
+        buffer_soft: fields.or(
+            "bufferSoft",
+            SizeIn::new(4 << 10, GIB),
+            d.buffer_soft,
+            "Bytes waiting for one peer before those who send to it are held back.",
+        ),
+        buffer_hard: fields.or(
+            "bufferHard",
+            SizeIn::new(4 << 10, GIB),
+            d.buffer_hard,
+            "Bytes waiting for one slow caller before its connection is reset.",
+        ),
+        max_connections: fields.or(
+            "maxConnections",
+            Int::<u32>::new(0, 10_000_000, "connections"),
+            d.max_connections,
+            "Most accepted connections at once; 0 = as many as the system gives.",
+        ),
+        detect_timeout: fields.or(
+            "detectTimeout",
+            DurationIn::millis(1, 60_000),
+            d.detect_timeout,
+            "How long the first bytes are awaited before a connection is treated as TCP.",
+        ),
+        frame_timeout: fields.or(
+            "frameTimeout",
+            DurationIn::usual(),
+            d.frame_timeout,
+            "How long a frame that has begun may take to arrive whole.",
+        ),
+        idle_timeout: fields.or(
+            "idleTimeout",
+            DurationIn::millis(1000, 7 * 86_400_000),
+            d.idle_timeout,
+            "A caller's connection with nothing in flight is closed after this long without a byte.",
+        ),
+    };
+    if limits.buffer_hard < limits.buffer_soft {
+        fields.mistake("bufferHard", "is under bufferSoft", "give at least as much as bufferSoft");
+    }
+    if limits.max_header > limits.max_frame {
+        fields.mistake("maxHeader", "is over maxFrame", "a header is part of its frame: give less");
+    }
+    Some(limits)
+}
+
+fn drain(fields: &mut Fields<'_>) -> Option<Drain> {
+    let d = Drain::default();
+    let meaning = "Longest wait for requests in flight before the process ends.";
+    Some(Drain { timeout: fields.or("timeout", DurationIn::millis(0, 86_400_000), d.timeout, meaning) })
+}
+
+fn access_log(fields: &mut Fields<'_>) -> Option<AccessLog> {
+    const FORMATS: Choice<LogFormat> = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let d = AccessLog::default();
+    Some(AccessLog {
+        path: fields.optional("path", Text::any("a path"), "off", "File to append to, or `stdout`."),
+        format: fields.or("format", FORMATS, d.format, "Format of a line."),
+        sample: fields.or(
+            "sample",
+            Share,
+            d.sample,
+            "Share of successful requests logged; failures always are.",
+        ),
+    })
+}
+
+/// More listeners than this are a slip or an attack; checks between them cost their square.
+const MOST_LISTENERS: usize = 1000;
+
+/// A listener and where it is declared.
+struct Listener {
+    list: &'static str,
+    index: usize,
+    address: SocketAddr,
+    spot: Spot,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.list {
+            "admin" => write!(f, "spec.admin ({})", self.address),
+            list => write!(f, "spec.{list}[{}].listen ({})", self.index, self.address),
+        }
+    }
+}
+
+/// Two listeners that the system would not let stand side by side, and listeners that forward to themselves
+/// or back into the sidecar.
+fn check_listeners(
+    fields: &mut Fields<'_>,
+    admin: Option<(SocketAddr, Spot)>,
+    inbound: &[(InboundListener, Spot)],
+    outbound: &[(OutboundListener, Spot)],
+) {
+    let listener = |list, (index, (address, spot))| Listener { list, index, address, spot };
+    let mut all = Vec::new();
+    all.extend(inbound.iter().map(|(l, spot)| (l.listen, *spot)).enumerate().map(|i| listener("inbound", i)));
+    all.extend(
+        outbound.iter().map(|(l, spot)| (l.listen, *spot)).enumerate().map(|o| listener("outbound", o)),
+    );
+    if all.len() > MOST_LISTENERS {
+        let problem = format!("{} listeners are more than {MOST_LISTENERS}", all.len());
+        return fields.mistake("inbound", problem, "give fewer");
+    }
+    for (i, (from, spot)) in inbound.iter().enumerate() {
+        if let Some(own) = all.iter().find(|own| accepts_local(own.address, from.forward)) {
+            let problem = format!("{} leads back to {own}: a loop", from.forward);
+            let remedy = "give the port the app itself listens on";
+            note(fields, "inbound", i, "forward", *spot, problem, remedy);
+        }
+    }
+    all.extend(admin.map(|admin| listener("admin", (0, admin))));
+    for (i, this) in all.iter().enumerate() {
+        if let Some(earlier) = all[..i].iter().find(|earlier| clash(this.address, earlier.address)) {
+            let problem = format!("{} is taken by {earlier}", this.address);
+            note(fields, this.list, this.index, "listen", this.spot, problem, "give it a port of its own");
+        }
+    }
+}
+
+fn note(
+    fields: &mut Fields<'_>,
+    list: &str,
+    index: usize,
+    field: &str,
+    spot: Spot,
+    problem: String,
+    remedy: &str,
+) {
+    let Some((cx, at)) = fields.context() else { return };
+    let at = at.field(list);
+    let item = at.item(index);
+    let field = item.field(field);
+    cx.mistake(spot, if list == "admin" { &at } else { &field }, problem, remedy.to_owned());
+}
+
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// Whether a connection to `target`, an address of this machine, ends at a listener on `listen`.
+fn accepts_local(listen: SocketAddr, target: SocketAddr) -> bool {
+    listen.port() == target.port() && (listen.ip() == target.ip() || listen.ip().is_unspecified())
+}
+
+/// Whether a connection to `target`, an address of any machine, certainly ends at a listener on `listen`.
+pub(crate) fn accepts(listen: SocketAddr, target: SocketAddr) -> bool {
+    accepts_local(listen, target) && (listen.ip() == target.ip() || target.ip().is_loopback())
+}

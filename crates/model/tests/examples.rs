@@ -1,0 +1,76 @@
+//! The examples are what newcomers copy: they load, without a warning they would have to explain away.
+use raddle_model::{Balancer, LoadOptions, Matcher, Resources, Source, Subject, load};
+
+fn example(name: &str) -> Source {
+    let path = format!("{}/../../examples/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    Source { name: name.into(), text }
+}
+
+fn read(names: &[&str], opts: LoadOptions) -> Resources {
+    let sources: Vec<Source> = names.iter().map(|name| example(name)).collect();
+    match load(&sources, opts) {
+        Ok((resources, warnings)) => {
+            assert_eq!(warnings, [], "{names:?}");
+            resources
+        }
+        Err(report) => panic!("{report}"),
+    }
+}
+
+#[test]
+fn every_example_loads_without_warnings() {
+    let dir = format!("{}/../../examples", env!("CARGO_MANIFEST_DIR"));
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .expect("the examples are there")
+        .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".yaml"))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 3);
+    // Rules are about the services of the other files, so all are read together.
+    read(&names.iter().map(String::as_str).collect::<Vec<_>>(), LoadOptions::default());
+}
+
+#[test]
+fn the_shop_example_runs_alone() {
+    let resources = read(&["shop.yaml"], LoadOptions::default());
+    let sidecar = resources.sidecar.expect("it has a Sidecar");
+    assert_eq!(sidecar.app, "shop");
+    assert_eq!(sidecar.inbound[0].forward.to_string(), "127.0.0.1:12200");
+    assert_eq!(resources.services[0].endpoints.len(), 3);
+    assert_eq!(resources.services[0].endpoints[2].weight, 50);
+    assert_eq!(resources.services[0].endpoints[0].group, "default");
+}
+
+#[test]
+fn the_routes_example_says_what_its_comments_say() {
+    let resources = read(&["shop.yaml", "routes.yaml"], LoadOptions::default());
+    let gray = &resources.routes[1].rules[1];
+    assert_eq!(gray.percent_ppm, 1000);
+    assert_eq!(gray.timeout.map(|t| t.as_millis()), Some(500));
+    let operators = &resources.routes[3].rules[0].when;
+    assert_eq!(operators.len(), 13);
+    assert!(
+        operators.iter().any(|c| c.subject == Subject::LoadTest
+            && matches!(&c.matcher, Matcher::Equals(text) if text == "false"))
+    );
+    let Some(Matcher::Regex(phone)) =
+        operators.iter().find(|c| c.subject == Subject::Header("phone".into())).map(|c| &c.matcher)
+    else {
+        panic!("phone is a regex")
+    };
+    assert!(phone.is_match("13912345678") && !phone.is_match("x13912345678"));
+}
+
+#[test]
+fn the_policy_example_is_at_its_defaults_where_it_says_so() {
+    let resources = read(&["shop.yaml", "policy.yaml"], LoadOptions::default());
+    let [everything, orders] = resources.policies.as_slice() else { panic!("two policies") };
+    assert_eq!(everything.settings, raddle_model::PolicySettings::default());
+    let mut pool = orders.settings.pool.clone();
+    assert_eq!(pool.idle_timeout.take().map(|t| t.as_secs()), Some(600));
+    assert_eq!(pool, raddle_model::Pool::default());
+    assert_eq!(orders.settings.balancer, Balancer::P2cEwma);
+    assert!(orders.to.specificity() > everything.to.specificity());
+}
