@@ -1,0 +1,295 @@
+//! Makes a [`Snapshot`] out of resources and the snapshot before.
+use super::host::{Changes, Host};
+use super::index::Traits;
+use super::policy::Policy;
+use super::service::{Endpoint, Service};
+use super::{Name, Snapshot};
+use crate::permits;
+use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
+use crate::route::program::Program;
+use ahash::RandomState;
+use raddle_core::Time;
+use raddle_model as model;
+use raddle_model::Labels;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(super) struct Compiler<'p> {
+    prev: Option<&'p Snapshot>,
+    now: Time,
+    snap: Snapshot,
+    same_identity: bool,
+    intern: Intern,
+}
+
+impl<'p> Compiler<'p> {
+    pub(super) fn new(
+        sidecar: Option<model::Sidecar>,
+        prev: Option<&'p Snapshot>,
+        now: Time,
+    ) -> Compiler<'p> {
+        let sidecar = sidecar.unwrap_or_else(unnamed);
+        let me = Identity::of(&sidecar);
+        let same_identity = prev.is_some_and(|p| p.me == me);
+        let snap = Snapshot {
+            generation: prev.map_or(1, |p| p.generation + 1),
+            sidecar: Arc::new(sidecar),
+            services: HashMap::default(),
+            order: Vec::new(),
+            hosts: HashMap::default(),
+            me,
+            programs: HashMap::default(),
+            policies: HashMap::default(),
+            builtin: prev.map_or_else(|| Arc::new(Policy::builtin()), |p| p.builtin.clone()),
+            changes: prev.map_or_else(|| Arc::new(Changes::default()), |p| p.changes.clone()),
+            next_id: prev.map_or(0, |p| p.next_id),
+        };
+        Compiler { prev, now, snap, same_identity, intern: Intern::default() }
+    }
+
+    pub(super) fn run(
+        mut self,
+        services: Vec<model::Service>,
+        policies: Vec<model::TrafficPolicy>,
+        routes: Vec<model::Route>,
+    ) -> Snapshot {
+        let policies = self.policies(policies);
+        let programs = self.programs(routes);
+        let policies_to = TargetIndex::new(policies.iter().map(|p| &p.to));
+        let programs_to = TargetIndex::new(programs.iter().map(|p| &p.to));
+        self.snap.services.reserve(services.len());
+        for service in services {
+            let policy = most_specific(&policies, policies_to.reaching(&service));
+            let policy = policy.unwrap_or_else(|| self.snap.builtin.clone());
+            let programs: Vec<_> =
+                programs_to.reaching(&service).into_iter().map(|i| programs[i].clone()).collect();
+            let service = self.service(service, policy, programs);
+            let name = Name(service.name.clone());
+            self.snap.order.push(name.clone());
+            self.snap.services.insert(name, service);
+        }
+        self.snap
+    }
+
+    /// The policies that reach this sidecar, in order.
+    fn policies(&mut self, policies: Vec<model::TrafficPolicy>) -> Vec<Arc<Policy>> {
+        let mut out = Vec::new();
+        for policy in policies {
+            if !self.snap.me.within(&policy.scope) {
+                continue;
+            }
+            let old = self.prev.and_then(|p| p.policies.get(policy.metadata.name.as_str()));
+            let policy = match old {
+                Some(old) if old.same(&policy) => old.clone(),
+                _ => Arc::new(Policy::compile(policy)),
+            };
+            if let Some(name) = &policy.name {
+                self.snap.policies.insert(name.clone(), policy.clone());
+            }
+            out.push(policy);
+        }
+        out
+    }
+
+    /// The routes that reach this sidecar, in order.
+    fn programs(&mut self, routes: Vec<model::Route>) -> Vec<Arc<Program>> {
+        let mut out = Vec::new();
+        for route in routes {
+            if !self.snap.me.within(&route.scope) {
+                continue;
+            }
+            let name = route.metadata.name.as_str();
+            let program = match self.prev.and_then(|p| p.programs.get(name)) {
+                Some(old) if old.same(&route) => old.clone(),
+                _ => Arc::new(Program::compile(route)),
+            };
+            self.snap.programs.insert(program.name.clone(), program.clone());
+            out.push(program);
+        }
+        out
+    }
+
+    fn service(
+        &mut self,
+        source: model::Service,
+        policy: Arc<Policy>,
+        programs: Vec<Arc<Program>>,
+    ) -> Arc<Service> {
+        let old = self.prev.and_then(|p| p.service(source.metadata.name.as_bytes()));
+        if let Some(old) = old
+            && self.same_identity
+            && *old.app == *source.app
+            && old.protocol == source.protocol
+            && Arc::ptr_eq(&old.policy, &policy)
+            && same_programs(&old.plan.programs, &programs)
+            && same_endpoints(&old.endpoints, &source.endpoints)
+        {
+            for endpoint in &old.endpoints {
+                self.snap.hosts.entry(endpoint.host.addr).or_insert_with(|| endpoint.host.clone());
+            }
+            return old.clone();
+        }
+        let endpoints: Vec<Endpoint> = source.endpoints.into_iter().map(|e| self.endpoint(e)).collect();
+        let ids = &mut self.snap.next_id;
+        let id = old.map_or_else(|| next(ids), |o| o.id);
+        let revision = next(ids);
+        let plan = Plan::new(programs, &endpoints, &policy, &self.snap.me, ids);
+        Arc::new(Service {
+            name: old.map_or_else(|| Arc::from(source.metadata.name), |o| o.name.clone()),
+            app: self.intern.text(source.app),
+            protocol: source.protocol,
+            endpoints,
+            policy,
+            outstanding: old.map_or_else(|| Arc::new(permits::Shared::default()), |o| o.outstanding.clone()),
+            id,
+            revision,
+            plan,
+            changes: self.snap.changes.clone(),
+        })
+    }
+
+    fn endpoint(&mut self, source: model::Endpoint) -> Endpoint {
+        let addr = source.address;
+        let host = self.snap.hosts.entry(addr).or_insert_with(|| match self.prev {
+            None => Arc::new(Host::new(addr, Time::ZERO, self.snap.changes.clone())),
+            Some(prev) => prev
+                .hosts
+                .get(&addr)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Host::new(addr, self.now, self.snap.changes.clone()))),
+        });
+        Endpoint {
+            host: host.clone(),
+            weight: source.weight,
+            unit: source.unit.map(|u| self.intern.text(u)),
+            group: self.intern.text(source.group),
+            labels: self.intern.labels(source.labels),
+        }
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn traits(&self) -> Traits<'_> {
+        Traits { group: &self.group, unit: self.unit.as_deref(), labels: &self.labels, weight: self.weight }
+    }
+}
+
+fn next(ids: &mut u64) -> u64 {
+    *ids += 1;
+    *ids
+}
+
+fn same_programs(a: &[Arc<Program>], b: &[Arc<Program>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn same_endpoints(a: &[Endpoint], b: &[model::Endpoint]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| {
+            a.host.addr == b.address
+                && a.weight == b.weight
+                && *a.group == *b.group
+                && a.unit.as_deref() == b.unit.as_deref()
+                && *a.labels == b.labels
+        })
+}
+
+/// Shares equal texts and labels between endpoints.
+#[derive(Default)]
+struct Intern {
+    texts: HashMap<String, Arc<str>, RandomState>,
+    none: Arc<Labels>,
+    last: Arc<Labels>,
+}
+
+impl Intern {
+    fn text(&mut self, text: String) -> Arc<str> {
+        self.texts.entry(text).or_insert_with_key(|t| Arc::from(t.as_str())).clone()
+    }
+
+    /// Endpoints of one group tend to follow one another: comparing with the last one finds most.
+    fn labels(&mut self, labels: Labels) -> Arc<Labels> {
+        if labels.is_empty() {
+            return self.none.clone();
+        }
+        if *self.last != labels {
+            self.last = Arc::new(labels);
+        }
+        self.last.clone()
+    }
+}
+
+/// Finds which of many targets a service is of, without asking each.
+struct TargetIndex<'t> {
+    targets: Vec<&'t model::Target>,
+    by_service: HashMap<&'t str, Vec<usize>, RandomState>,
+    by_app: HashMap<&'t str, Vec<usize>, RandomState>,
+    everything: Vec<usize>,
+}
+
+impl<'t> TargetIndex<'t> {
+    fn new(targets: impl Iterator<Item = &'t model::Target>) -> TargetIndex<'t> {
+        let mut index = TargetIndex {
+            targets: targets.collect(),
+            by_service: HashMap::default(),
+            by_app: HashMap::default(),
+            everything: Vec::new(),
+        };
+        for (i, target) in index.targets.iter().enumerate() {
+            if !target.services.is_empty() {
+                for service in &target.services {
+                    index.by_service.entry(service).or_default().push(i);
+                }
+            } else if let Some(app) = &target.app {
+                index.by_app.entry(app).or_default().push(i);
+            } else {
+                index.everything.push(i);
+            }
+        }
+        index
+    }
+
+    /// Those that reach the service, ascending.
+    fn reaching(&self, service: &model::Service) -> Vec<usize> {
+        let named = self.by_service.get(service.metadata.name.as_str()).into_iter().flatten();
+        let of_app = self.by_app.get(service.app.as_str()).into_iter().flatten();
+        let mut out: Vec<usize> = named
+            .chain(of_app)
+            .chain(&self.everything)
+            .copied()
+            .filter(|&i| self.targets[i].app.as_ref().is_none_or(|app| *app == service.app))
+            .collect();
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+}
+
+/// The policy that names the service wins over one that names its app, that over one for everything; among
+/// equals the one with the narrower scope, then the first in file order.
+fn most_specific(policies: &[Arc<Policy>], reaching: Vec<usize>) -> Option<Arc<Policy>> {
+    let rank = |i: usize| {
+        let (to, scope) = (&policies[i].to, &policies[i].scope);
+        let parts = [!scope.apps.is_empty(), !scope.units.is_empty(), !scope.groups.is_empty()];
+        let narrow = parts.into_iter().filter(|p| *p).count() + scope.labels.len();
+        (to.services.is_empty(), to.app.is_none(), usize::MAX - narrow, i)
+    };
+    reaching.into_iter().min_by_key(|&i| rank(i)).map(|i| policies[i].clone())
+}
+
+fn unnamed() -> model::Sidecar {
+    model::Sidecar {
+        metadata: model::Metadata::default(),
+        app: String::new(),
+        unit: None,
+        group: DEFAULT_GROUP.to_owned(),
+        labels: Labels::new(),
+        workers: None,
+        admin: None,
+        inbound: Vec::new(),
+        outbound: Vec::new(),
+        limits: model::Limits::default(),
+        drain: model::Drain::default(),
+        access_log: model::AccessLog::default(),
+    }
+}
