@@ -1,6 +1,6 @@
 //! Lists, mappings and records of other values.
 use super::fields::report_duplicates;
-use super::{At, Codec, Cx, Fields, wrong};
+use super::{At, Codec, Cx, Fields, Text, wrong};
 use crate::reference::Page;
 use crate::resources::Labels;
 use crate::yaml::{Node, Spot, Value};
@@ -159,7 +159,9 @@ impl Codec for TextMap {
             let at = at.field(&key.text);
             if key.text.is_empty() {
                 cx.mistake(key.spot, &at, "a label without a name".into(), "write name: value".into());
-            } else if let Some((text, _)) = super::scalar(self, node, &at, cx) {
+            } else if let Some((text, _)) =
+                super::scalar(&Text::any("text; write \"\" for none"), node, &at, cx)
+            {
                 out.insert(key.text.clone().into_owned(), text.to_owned());
             }
         }

@@ -154,6 +154,14 @@ impl<'c> Fields<'c> {
         }
     }
 
+    /// How many mistakes were noted so far, anywhere.
+    pub(crate) fn mistakes(&self) -> usize {
+        match &self.task {
+            Task::Read { cx, .. } => cx.count(),
+            Task::Write(_) => 0,
+        }
+    }
+
     /// Decoding itself, for notes about a spot within a field; absent while the reference is written.
     pub(crate) fn context(&mut self) -> Option<(&mut Cx, &At<'c>)> {
         match &mut self.task {

@@ -213,7 +213,12 @@ impl Cx {
         self.warnings.add(|| place(file, spot, at, problem, remedy));
     }
 
-    /// Notes a finding whose place is known already.
+    /// How many mistakes were noted so far.
+    pub(crate) fn count(&self) -> usize {
+        self.mistakes.kept.len() + self.mistakes.left_out
+    }
+
+    /// Notes a mistake whose place is known already.
     pub(crate) fn mistake_at(&mut self, finding: Mistake) {
         self.mistakes.add(|| finding);
     }

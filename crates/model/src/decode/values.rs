@@ -202,7 +202,7 @@ pub(crate) struct Pattern;
 
 impl Pattern {
     /// Bound of a compiled expression, bytes: a rule file must not eat the sidecar's memory.
-    const LARGEST: usize = 256 << 10;
+    const LARGEST: usize = 2 << 20;
 }
 
 impl Codec for Pattern {

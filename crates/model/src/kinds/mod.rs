@@ -76,6 +76,8 @@ pub(crate) trait Resource: Serialize + Sized {
 }
 
 /// Decodes one document into `out`, or notes what is wrong with it.
+///
+/// A resource with mistakes is left out: checks between resources would only say follow-up faults of it.
 pub(crate) fn document(node: &Node<'_>, cx: &mut Cx, out: &mut Resources) {
     if node.is_null() {
         return;
@@ -90,18 +92,22 @@ pub(crate) fn document(node: &Node<'_>, cx: &mut Cx, out: &mut Resources) {
     match kind
         .and_then(|kind| if let Value::Scalar { text, .. } = &kind.value { Some(&**text) } else { None })
     {
-        Some(Service::KIND) => out.services.extend(Fields::read(node, &At::ROOT, cx, resource::<Service>)),
-        Some(TrafficPolicy::KIND) => {
-            out.policies.extend(Fields::read(node, &At::ROOT, cx, resource::<TrafficPolicy>));
-        }
-        Some(Route::KIND) => out.routes.extend(Fields::read(node, &At::ROOT, cx, resource::<Route>)),
+        Some(Service::KIND) => out.services.extend(sound::<Service>(node, cx)),
+        Some(TrafficPolicy::KIND) => out.policies.extend(sound::<TrafficPolicy>(node, cx)),
+        Some(Route::KIND) => out.routes.extend(sound::<Route>(node, cx)),
         Some(Sidecar::KIND) => {
             cx.sidecars.push(cx.place(node.spot, &At::ROOT));
-            let sidecar = Fields::read(node, &At::ROOT, cx, resource::<Sidecar>);
-            out.sidecar = out.sidecar.take().or(sidecar);
+            out.sidecar = out.sidecar.take().or(sound::<Sidecar>(node, cx));
         }
         given => unknown_kind(given, kind.map_or(node.spot, |kind| kind.spot), cx),
     }
+}
+
+/// The resource, if no mistake is in it.
+fn sound<T: Resource>(node: &Node<'_>, cx: &mut Cx) -> Option<T> {
+    let before = cx.count();
+    let resource = Fields::read(node, &At::ROOT, cx, resource::<T>);
+    resource.filter(|_| cx.count() == before)
 }
 
 fn unknown_kind(given: Option<&str>, spot: Spot, cx: &mut Cx) {

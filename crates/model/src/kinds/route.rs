@@ -16,6 +16,7 @@ impl Resource for Route {
     const KIND: &'static str = "Route";
 
     fn spec(fields: &mut Fields<'_>) -> Option<Route> {
+        let before = fields.mistakes();
         let scope = reach(fields);
         let to = fields.or(
             "to",
@@ -32,7 +33,10 @@ impl Resource for Route {
             fields.warning("rules", "the route has no rules", "add one, or leave the route out");
         }
         check_names(fields, &rules);
-        check_reach(fields, &rules);
+        if fields.mistakes() == before {
+            // A condition that could not be read would look like one that takes every request.
+            check_reach(fields, &rules);
+        }
         let rules = rules.into_iter().map(|(rule, _)| rule.rule).collect();
         Some(Route { metadata: Metadata::default(), scope, to, rules })
     }

@@ -27,7 +27,7 @@ impl Resource for Service {
         );
         let endpoints = fields.or(
             "endpoints",
-            List(Spotted(Record(endpoint))),
+            List(Record(endpoint)),
             Vec::new(),
             "Its instances. With none, requests for it fail with `UH`.",
         );
@@ -41,8 +41,10 @@ impl Resource for Service {
     }
 }
 
-fn endpoint(fields: &mut Fields<'_>) -> Option<Endpoint> {
-    let address = fields.required("address", Address(Role::Connect), "Where it accepts connections.");
+/// An endpoint, and where its address stands.
+fn endpoint(fields: &mut Fields<'_>) -> Option<(Endpoint, Spot)> {
+    let address =
+        fields.required("address", Spotted(Address(Role::Connect)), "Where it accepts connections.");
     let unit = fields.optional("unit", Text::name("a unit's name"), "none", "Its deployment unit.");
     let group = fields.or(
         "group",
@@ -63,7 +65,8 @@ fn endpoint(fields: &mut Fields<'_>) -> Option<Endpoint> {
     {
         cx.groups.insert(group.clone());
     }
-    Some(Endpoint { address: address?, unit, group, weight, labels })
+    let (address, spot) = address?;
+    Some((Endpoint { address, unit, group, weight, labels }, spot))
 }
 
 fn check_endpoints(fields: &mut Fields<'_>, endpoints: &[(Endpoint, Spot)]) {

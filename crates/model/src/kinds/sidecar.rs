@@ -40,18 +40,10 @@ impl Resource for Sidecar {
             "no admin interface",
             "Where metrics and the admin interface are served. It has no password: keep it on loopback.",
         );
-        let inbound = fields.or(
-            "inbound",
-            List(Spotted(Record(inbound))),
-            Vec::new(),
-            "Listeners for requests to the app.",
-        );
-        let outbound = fields.or(
-            "outbound",
-            List(Spotted(Record(outbound))),
-            Vec::new(),
-            "Listeners for requests of the app.",
-        );
+        let inbound =
+            fields.or("inbound", List(Record(inbound)), Vec::new(), "Listeners for requests to the app.");
+        let outbound =
+            fields.or("outbound", List(Record(outbound)), Vec::new(), "Listeners for requests of the app.");
         let limits =
             fields.or("limits", Record(limits), Limits::default(), "Bounds that protect the sidecar.");
         let drain = fields.or("drain", Record(drain), Drain::default(), "How a shutdown proceeds.");
@@ -84,15 +76,20 @@ impl Resource for Sidecar {
 
 const PROTOCOL: &str = "Protocol of its connections. Leave it out to detect it from the first bytes.";
 
-fn inbound(fields: &mut Fields<'_>) -> Option<InboundListener> {
-    let listen = fields.required("listen", Address(Role::Listen), "Where requests are accepted.");
-    let forward = fields.required("forward", Address(Role::Connect), "Where the app itself listens.");
+/// A listener, and where its two addresses stand.
+fn inbound(fields: &mut Fields<'_>) -> Option<(InboundListener, [Spot; 2])> {
+    let listen = fields.required("listen", Spotted(Address(Role::Listen)), "Where requests are accepted.");
+    let forward =
+        fields.required("forward", Spotted(Address(Role::Connect)), "Where the app itself listens.");
     let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
-    Some(InboundListener { listen: listen?, forward: forward?, protocol })
+    let ((listen, listen_spot), (forward, forward_spot)) = (listen?, forward?);
+    Some((InboundListener { listen, forward, protocol }, [listen_spot, forward_spot]))
 }
 
-fn outbound(fields: &mut Fields<'_>) -> Option<OutboundListener> {
-    let listen = fields.required("listen", Address(Role::Listen), "Where the app sends its requests.");
+/// A listener, and where its address stands.
+fn outbound(fields: &mut Fields<'_>) -> Option<(OutboundListener, Spot)> {
+    let listen =
+        fields.required("listen", Spotted(Address(Role::Listen)), "Where the app sends its requests.");
     let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
     let service = fields.optional(
         "service",
@@ -103,7 +100,8 @@ fn outbound(fields: &mut Fields<'_>) -> Option<OutboundListener> {
     if protocol == Some(Protocol::Tcp) && service.is_none() && !fields.has("service") {
         fields.mistake("service", "is missing", "TCP carries no service name: say which service it goes to");
     }
-    Some(OutboundListener { listen: listen?, protocol, service })
+    let (listen, spot) = listen?;
+    Some((OutboundListener { listen, protocol, service }, spot))
 }
 
 fn limits(fields: &mut Fields<'_>) -> Option<Limits> {
@@ -209,12 +207,14 @@ impl fmt::Display for Listener {
 fn check_listeners(
     fields: &mut Fields<'_>,
     admin: Option<(SocketAddr, Spot)>,
-    inbound: &[(InboundListener, Spot)],
+    inbound: &[(InboundListener, [Spot; 2])],
     outbound: &[(OutboundListener, Spot)],
 ) {
     let listener = |list, (index, (address, spot))| Listener { list, index, address, spot };
     let mut all = Vec::new();
-    all.extend(inbound.iter().map(|(l, spot)| (l.listen, *spot)).enumerate().map(|i| listener("inbound", i)));
+    all.extend(
+        inbound.iter().map(|(l, [spot, _])| (l.listen, *spot)).enumerate().map(|i| listener("inbound", i)),
+    );
     all.extend(
         outbound.iter().map(|(l, spot)| (l.listen, *spot)).enumerate().map(|o| listener("outbound", o)),
     );
@@ -222,7 +222,7 @@ fn check_listeners(
         let problem = format!("{} listeners are more than {MOST_LISTENERS}", all.len());
         return fields.mistake("inbound", problem, "give fewer");
     }
-    for (i, (from, spot)) in inbound.iter().enumerate() {
+    for (i, (from, [_, spot])) in inbound.iter().enumerate() {
         if let Some(own) = all.iter().find(|own| accepts_local(own.address, from.forward)) {
             let problem = format!("{} leads back to {own}: a loop", from.forward);
             let remedy = "give the port the app itself listens on";
