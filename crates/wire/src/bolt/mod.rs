@@ -35,6 +35,8 @@ pub const CLASS_RESPONSE: &[u8] = b"com.alipay.sofa.rpc.core.response.SofaRespon
 pub const HEADER_SERVICE: &[u8] = b"service";
 /// Header key of the method. Java SOFARPC always sends it; others with protobuf only.
 pub const HEADER_METHOD: &[u8] = b"sofa_head_method_name";
+/// Header key of responses: `true` says that the result is an exception although the status is success.
+pub const HEADER_RESPONSE_ERROR: &[u8] = b"sofa_head_response_error";
 /// Header key, on the sidecar's own replies, of the flag of a [`raddle_core::Reason`].
 pub const HEADER_REASON: &[u8] = b"raddle-reason";
 /// Header key, on the sidecar's own replies, of the rule that caused it.

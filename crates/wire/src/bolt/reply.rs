@@ -13,8 +13,8 @@
 //! people do.
 use super::head::Head;
 use super::{
-    CLASS_REQUEST, CLASS_RESPONSE, CODEC_HESSIAN, HEADER_REASON, HEADER_RULE, STATUS_SERVER_EXCEPTION,
-    STATUS_SUCCESS, encode,
+    CLASS_REQUEST, CLASS_RESPONSE, CODEC_HESSIAN, HEADER_REASON, HEADER_RESPONSE_ERROR, HEADER_RULE,
+    STATUS_SERVER_EXCEPTION, STATUS_SUCCESS, encode,
 };
 use crate::hessian::draft;
 use raddle_core::Reason;
@@ -88,11 +88,6 @@ impl<'a> Reply<'a> {
 ///
 /// The content is at most some twelve kilobytes, however long the detail.
 pub fn reply(out: &mut Vec<u8>, request: &Head, reply: &Reply<'_>) {
-    let pairs: [(&[u8], &[u8]); 2] = [
-        (HEADER_REASON, reply.reason.flag().as_bytes()),
-        (HEADER_RULE, reply.rule.unwrap_or_default().as_bytes()),
-    ];
-    let headers = if reply.rule.is_some() { &pairs[..] } else { &pairs[..1] };
     let (status, class, content) = match reply.form {
         Form::Status => (reply.reason.bolt_status(), SERVER_EXCEPTION.as_bytes(), server_exception(reply)),
         Form::ServerException => {
@@ -100,36 +95,59 @@ pub fn reply(out: &mut Vec<u8>, request: &Head, reply: &Reply<'_>) {
         }
         Form::SofaException => (STATUS_SUCCESS, CLASS_RESPONSE, sofa_response(reply)),
     };
+    let mut pairs: [(&[u8], &[u8]); 3] = [(HEADER_REASON, reply.reason.flag().as_bytes()), NO_PAIR, NO_PAIR];
+    let mut count = 1;
+    if let Some(rule) = reply.rule {
+        pairs[count] = (HEADER_RULE, rule.as_bytes());
+        count += 1;
+    }
+    if reply.form == Form::SofaException {
+        // Java servers mark a response so whose result is an exception.
+        pairs[count] = (HEADER_RESPONSE_ERROR, b"true");
+        count += 1;
+    }
+    let headers = &pairs[..count];
     encode::response(out, request.variant, request.id, CODEC_HESSIAN, status, class, headers, &content);
 }
 
-/// Only the message is written: a missing `cause` and `stackTrace` leave Java's own defaults in place, where
-/// nulls would spoil them.
+const NO_PAIR: (&[u8], &[u8]) = (b"", b"");
+
+/// The content of a failed response.
+///
+/// A field list of its own length on purpose: sofa-rpc-node remembers a class by its name and number of
+/// fields, so one that differed from real servers' in order only would garble what it reads next. It takes
+/// an object for an exception if it has these two fields; the missing `cause` keeps Java's default.
 fn server_exception(reply: &Reply<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    draft::push_class(&mut out, SERVER_EXCEPTION, &["detailMessage"]);
+    draft::push_class(&mut out, SERVER_EXCEPTION, &["detailMessage", "stackTrace"]);
     draft::push_object(&mut out, 0);
     draft::push_string(&mut out, &reply.message());
+    push_no_stack(&mut out);
     out
 }
 
+/// The content of a response that is a `SofaResponse`: its field list is real servers', an exception as its
+/// result.
 fn sofa_response(reply: &Reply<'_>) -> Vec<u8> {
     let (class, error_type) = sofa_exception(reply.reason);
     let mut out = Vec::with_capacity(384);
-    draft::push_class(
-        &mut out,
-        "com.alipay.sofa.rpc.core.response.SofaResponse",
-        &["isError", "errorMsg", "appResponse", "responseProps"],
-    );
+    let fields = ["isError", "errorMsg", "appResponse", "responseProps"];
+    draft::push_class(&mut out, "com.alipay.sofa.rpc.core.response.SofaResponse", &fields);
     draft::push_object(&mut out, 0);
     draft::push_bool(&mut out, false);
     draft::push_null(&mut out);
-    draft::push_class(&mut out, class, &["detailMessage", "errorType"]);
+    draft::push_class(&mut out, class, &["detailMessage", "stackTrace", "errorType"]);
     draft::push_object(&mut out, 1);
     draft::push_string(&mut out, &reply.message());
+    push_no_stack(&mut out);
     draft::push_int(&mut out, error_type);
     draft::push_null(&mut out);
     out
+}
+
+/// An empty `StackTraceElement[]`: a null would show the frames of the client's deserialiser.
+fn push_no_stack(out: &mut Vec<u8>) {
+    draft::push_empty_list(out, "[java.lang.StackTraceElement");
 }
 
 /// SOFARPC's class and `RpcErrorType` for a reason.

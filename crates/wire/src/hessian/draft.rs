@@ -274,6 +274,14 @@ pub fn push_object(out: &mut Vec<u8>, class: i32) {
     push_int(out, class);
 }
 
+/// Appends an empty list of a type: an array, if its name begins with `[`.
+pub fn push_empty_list(out: &mut Vec<u8>, class: &str) {
+    out.extend_from_slice(b"Vt");
+    out.extend_from_slice(&(class.len() as u16).to_be_bytes());
+    out.extend_from_slice(class.as_bytes());
+    out.extend_from_slice(b"n\0z");
+}
+
 fn push_units(out: &mut Vec<u8>, text: &str, units: usize) {
     for unit in text.encode_utf16().take(units) {
         match unit {

@@ -1,0 +1,7 @@
+//! See `checks::hessian_peek`.
+#![no_main]
+#[allow(dead_code, reason = "one target, one check")]
+#[path = "../../crates/wire/tests/checks/mod.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::hessian_peek(data));
