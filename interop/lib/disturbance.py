@@ -14,7 +14,7 @@ THREADS = 8
 REWRITES = 100
 KILLS = 6
 # A call in flight to a server that dies may fail, but only so, and only this late.
-LOST = re.compile(r"0x10|CONNECTION_CLOSED|[Cc]onnection (was )?(closed|lost)")
+LOST = re.compile(r"raddle UC|ConnectionClosedException: Connection closed")
 LOST_WITHIN_MS = 1000
 
 
@@ -31,16 +31,15 @@ class Fleet:
         self.servers = [self.start_server(index) for index in range(SERVERS)]
         self.caller = work.folder / "caller.yaml"
         self.access_log = work.folder / "caller-access.json"
-        self.revision = 0
 
     def start_server(self, index):
         return peers.start_java_server(self.work, f"server-{index}", self.apps[index])
 
-    def start_sidecars(self, endpoints):
+    def start_sidecars(self, endpoints, extra=()):
         callee = self.work.folder / "callee.yaml"
         mesh.write(callee, mesh.sidecar("order-1", "order", self.callee_admin,
                                         inbound=list(zip(self.inbound, self.apps))))
-        self.write_caller(endpoints)
+        self.write_caller(endpoints, extra=extra)
         mesh.start(self.work, "callee-sidecar", callee, self.callee_admin)
         mesh.start(self.work, "caller-sidecar", self.caller, self.caller_admin)
 
@@ -69,15 +68,26 @@ def shown(result):
 
 
 def route(number):
-    """A rule that comes and goes; it matches no call of the load."""
+    """A rule that comes and goes: it moves a share of the load to one server."""
     return f"""apiVersion: raddle.io/v1
 kind: Route
 metadata: {{name: shift-{number}}}
 spec:
-  to: {{services: ["{SHOP}"], methods: [nobody-calls-this]}}
+  to: {{services: ["{SHOP}"]}}
   rules:
-  - name: r
-    destinations: [{{labels: {{version: v{number % SERVERS + 1}}}, weight: 100}}]
+  - name: shift
+    percent: {number % 90 + 10}
+    send: {{labels: {{version: v{number % SERVERS + 1}}}}}
+"""
+
+
+# Requests that certainly never ran are sent again, to another server.
+RETRY = f"""apiVersion: raddle.io/v1
+kind: TrafficPolicy
+metadata: {{name: retry}}
+spec:
+  to: {{services: ["{SHOP}"]}}
+  retry: {{attempts: 3, on: [connectFailure], budget: 1.0}}
 """
 
 
@@ -104,7 +114,7 @@ def kill(report):
     """One of three servers killed again and again: only calls on its wire fail, at once, and say why."""
     with Workspace("kill") as work:
         fleet = Fleet(work)
-        fleet.start_sidecars(fleet.inbound)
+        fleet.start_sidecars(fleet.inbound, [RETRY])
         load = fleet.start_load(30)
         kills = 0
         while kills < KILLS and load.alive():
