@@ -1,8 +1,10 @@
-//! Drives the library without the `raddle` binary: `rb serve`, `rb load`.
+//! Drives the library without the `raddle` binary: `rb serve`, `rb load`, `rb compare`.
 use clap::{Parser, Subcommand};
 use raddle_bench::bolt::Version;
-use raddle_bench::{LoadOptions, Protocol, ServeOptions, Server, load};
+use raddle_bench::compare::TableKind;
+use raddle_bench::{CompareOptions, LoadOptions, Protocol, ServeOptions, Server, compare, load};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -52,6 +54,21 @@ enum Command {
         pid: Vec<String>,
         #[arg(long)]
         json: bool,
+    },
+    /// Comparison with other proxies.
+    Compare {
+        #[arg(long, default_value = "target/release/raddle")]
+        raddle: PathBuf,
+        #[arg(long, value_delimiter = ',')]
+        table: Vec<TableKind>,
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+        #[arg(long)]
+        no_pin: bool,
+        #[arg(long, default_value = "bench/results")]
+        out: PathBuf,
     },
 }
 
@@ -106,6 +123,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             } else {
                 print!("{result}");
             }
+        }
+        Command::Compare { raddle, table, rounds, seconds, no_pin, out } => {
+            let mut opts = CompareOptions::new(raddle);
+            opts.echo = vec![std::env::current_exe()?.into(), "serve".into()];
+            if !table.is_empty() {
+                opts.tables = table;
+            }
+            opts.rounds = rounds;
+            opts.seconds = Duration::from_secs_f64(seconds);
+            opts.pin = !no_pin;
+            opts.out = out;
+            opts.stop = stop;
+            print!("{}", compare(opts, |line| eprintln!("{line}"))?);
         }
     }
     Ok(())

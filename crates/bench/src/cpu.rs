@@ -35,6 +35,11 @@ impl CpuMeter {
     }
 }
 
+/// Run time of a process's living threads since they began.
+pub fn used(pid: u32) -> Duration {
+    Duration::from_nanos(threads(pid).values().sum())
+}
+
 /// Run time of the calling thread since it began.
 pub fn this_thread() -> Duration {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -71,7 +76,11 @@ mod tests {
         let mut meter = CpuMeter::start(std::process::id());
         let stop = AtomicBool::new(false);
         let busy = std::thread::scope(|scope| {
-            scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
             let busy = loop {
                 let used = meter.sample();
                 if used > Duration::from_millis(5) {

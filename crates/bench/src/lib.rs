@@ -6,10 +6,12 @@
 //! no code with it: the framing in [`bolt`] is its own on purpose, because a generator that shared the
 //! proxy's codec would share its mistakes.
 //!
-//! Start with [`load`](load()) for the generator, [`serve`](serve()) for the server.
+//! Start with [`load`](load()) for the generator, [`serve`](serve()) for the server,
+//! [`compare`](compare()) for the tables.
 #![forbid(unsafe_code)]
 
 pub mod bolt;
+pub mod compare;
 pub mod cpu;
 pub mod load;
 mod poll;
@@ -17,6 +19,7 @@ mod protocol;
 pub mod serve;
 mod stream;
 
+pub use compare::{CompareOptions, CompareReport, compare};
 pub use load::{LoadOptions, LoadResult, Progress, load};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use serve::{ServeOptions, Server, serve};

@@ -1,0 +1,243 @@
+//! `raddle bench compare`: Raddle and other proxies in one run on one machine.
+//!
+//! Every table starts an echo server and the proxies, each with one worker, and measures them in turn,
+//! round after round (A B C A B C ...), so that what drifts on the machine drifts for all. Figures are
+//! medians; goals are ratios within a round. A peer that is not installed or does not start is reported
+//! as missing with the reason.
+//!
+//! Tables: [`throughput`], [`latency`], [`memory`], [`sweep`].
+mod latency;
+mod machine;
+mod memory;
+mod peers;
+mod process;
+mod report;
+mod svg;
+mod sweep;
+mod table;
+mod throughput;
+
+pub use machine::Machine;
+pub use peers::{Kind as PeerKind, PeerInfo};
+pub use table::{Figure, Goal, Metric, Row, Table};
+
+use crate::bolt::{Template, Version};
+use crate::{LoadOptions, LoadResult, load};
+use peers::Program;
+use process::Bench;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A table of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    /// CPU for a request and requests a second, closed loop.
+    Throughput,
+    /// What two proxies in a chain add, open loop.
+    Latency,
+    /// Resident memory: idle, by connection, by cluster.
+    Memory,
+    /// CPU for a request by number of endpoints, rules, services, connections.
+    Sweep,
+}
+
+impl TableKind {
+    /// All of them.
+    pub const ALL: [TableKind; 4] =
+        [TableKind::Throughput, TableKind::Latency, TableKind::Memory, TableKind::Sweep];
+
+    /// Its name on the command line and of its files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TableKind::Throughput => "throughput",
+            TableKind::Latency => "latency",
+            TableKind::Memory => "memory",
+            TableKind::Sweep => "sweep",
+        }
+    }
+}
+
+impl FromStr for TableKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TableKind, String> {
+        let found = TableKind::ALL.into_iter().find(|t| t.name() == text);
+        found.ok_or_else(|| "expected one of throughput, latency, memory, sweep".to_owned())
+    }
+}
+
+/// What [`compare`] measures.
+#[derive(Clone, Debug)]
+pub struct CompareOptions {
+    /// The `raddle` binary to measure.
+    pub raddle: PathBuf,
+    /// The command of the echo server, up to its `--listen` argument; empty = `raddle bench serve`.
+    pub echo: Vec<OsString>,
+    /// Which tables.
+    pub tables: Vec<TableKind>,
+    /// Which proxies.
+    pub peers: Vec<PeerKind>,
+    /// Rounds; medians want at least five.
+    pub rounds: usize,
+    /// Time measured in each run of a round.
+    pub seconds: Duration,
+    /// Pins each one-worker proxy to the last CPU.
+    pub pin: bool,
+    /// Directory the JSON and SVG files go into; made if it is not there.
+    pub out: PathBuf,
+    /// Set it to end early: children are ended, and [`compare`] returns `Interrupted`.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl CompareOptions {
+    /// The usual comparison with this binary.
+    pub fn new(raddle: PathBuf) -> CompareOptions {
+        CompareOptions {
+            raddle,
+            echo: Vec::new(),
+            tables: TableKind::ALL.to_vec(),
+            peers: PeerKind::ALL.to_vec(),
+            rounds: 5,
+            seconds: Duration::from_secs(2),
+            pin: true,
+            out: PathBuf::from("bench/results"),
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// What a comparison found. `Display` is the table for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompareReport {
+    /// What it was measured on.
+    pub machine: Machine,
+    /// Rounds of each table.
+    pub rounds: usize,
+    /// Time measured in each run, seconds.
+    pub seconds: f64,
+    /// Whether proxies were pinned to one CPU.
+    pub pinned: bool,
+    /// The proxies, found and missing.
+    pub peers: Vec<PeerInfo>,
+    /// The results.
+    pub tables: Vec<Table>,
+    /// Files written.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Measures, and writes `TABLE.json` and its charts into [`CompareOptions::out`]; `say` gets a line after
+/// every run.
+///
+/// # Errors
+/// When the echo server cannot be started, files cannot be written, or it was stopped. Children are ended
+/// in every case.
+pub fn compare(opts: CompareOptions, mut say: impl FnMut(&str)) -> io::Result<CompareReport> {
+    let open_files = process::raise_open_files();
+    let scratch = tempfile::Builder::new().prefix("raddle-bench-").tempdir()?;
+    let raddle = std::path::absolute(&opts.raddle)?;
+    let found: Vec<_> = opts.peers.iter().map(|kind| peers::look_for(*kind, &raddle)).collect();
+    let (mut infos, programs): (Vec<PeerInfo>, Vec<Option<Program>>) = found.into_iter().unzip();
+    infos.push(peers::not_measured());
+    let proxy_cpu = process::cpus().last().copied().filter(|_| opts.pin);
+    let echo = if opts.echo.is_empty() {
+        vec![raddle.into_os_string(), "bench".into(), "serve".into()]
+    } else {
+        opts.echo
+    };
+    let mut setup = Setup {
+        bench: Bench { dir: scratch.path().to_owned(), stop: opts.stop, proxy_cpu },
+        echo,
+        programs: programs.into_iter().flatten().collect(),
+        rounds: opts.rounds.max(1),
+        seconds: opts.seconds,
+        open_files,
+        infos,
+        say: &mut say,
+    };
+    let mut report = CompareReport {
+        machine: Machine::describe(open_files),
+        rounds: setup.rounds,
+        seconds: opts.seconds.as_secs_f64(),
+        pinned: proxy_cpu.is_some(),
+        peers: Vec::new(),
+        tables: Vec::new(),
+        files: Vec::new(),
+    };
+    for kind in opts.tables {
+        let table = match kind {
+            TableKind::Throughput => throughput::measure(&mut setup),
+            TableKind::Latency => latency::measure(&mut setup),
+            TableKind::Memory => memory::measure(&mut setup),
+            TableKind::Sweep => sweep::measure(&mut setup),
+        }?;
+        report.peers.clone_from(&setup.infos);
+        report.tables.push(table);
+        // Written after each table: a run that is stopped keeps what it has.
+        report.write_last(&opts.out)?;
+    }
+    report.peers = setup.infos;
+    Ok(report)
+}
+
+/// What the tables share.
+struct Setup<'a> {
+    bench: Bench,
+    echo: Vec<OsString>,
+    programs: Vec<Program>,
+    rounds: usize,
+    seconds: Duration,
+    open_files: u64,
+    infos: Vec<PeerInfo>,
+    say: &'a mut dyn FnMut(&str),
+}
+
+impl Setup<'_> {
+    fn say(&mut self, line: &str) {
+        (self.say)(line);
+    }
+
+    fn program(&self, kind: PeerKind) -> Option<Program> {
+        self.programs.iter().find(|p| p.kind == kind).cloned()
+    }
+
+    /// Reports a proxy that was found but did not start.
+    fn leave_out(&mut self, kind: PeerKind, why: &io::Error) {
+        self.say(&format!("{}: {why}", kind.name()));
+        if let Some(info) = self.infos.iter_mut().find(|i| i.name == kind.name()) {
+            info.missing = Some(why.to_string());
+        }
+    }
+
+    /// A load of whole frames of 1 KiB.
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            service: peers::SERVICE.into(),
+            size: content_of_one_kib(),
+            warmup: (self.seconds / 4).max(Duration::from_millis(200)),
+            duration: self.seconds,
+            stop: self.bench.stop.clone(),
+            ..LoadOptions::default()
+        }
+    }
+}
+
+/// Content bytes that make a request's frame 1 KiB.
+fn content_of_one_kib() -> usize {
+    let template = Template::new(Version::V1, peers::SERVICE, "echo", &[], 0, 0);
+    1024 - template.map_or(0, |t| t.overhead())
+}
+
+/// Runs a load, or says that the user wants to stop.
+fn run_load(bench: &Bench, opts: LoadOptions) -> io::Result<LoadResult> {
+    bench.check_stop()?;
+    let result = load(opts, |_| {})?;
+    bench.check_stop()?;
+    Ok(result)
+}

@@ -1,0 +1,190 @@
+//! Table `sweep`: Raddle's CPU for a request as something grows a thousandfold. It should be flat.
+use super::peers::{self, Kind, Peer, Program, SERVICE, Sidecar};
+use super::process;
+use super::table::{Metric, Table, median};
+use super::{Setup, run_load};
+use crate::LoadOptions;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+/// The most that ten thousand may cost over ten and still be called flat; noise of one machine is in it.
+const FLAT: f64 = 1.2;
+
+const METRICS: [Metric; 3] = [
+    Metric { key: "cpu_us", title: "proxy CPU µs/request", digits: 2, chart: true },
+    Metric { key: "rps", title: "requests/s", digits: 0, chart: false },
+    Metric { key: "failed", title: "failed", digits: 0, chart: false },
+];
+
+/// What grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    Services,
+    Endpoints,
+    EndpointsUsed,
+    RulesElsewhere,
+    RulesHere,
+    Connections,
+}
+
+impl Axis {
+    const ALL: [Axis; 6] = [
+        Axis::Services,
+        Axis::Endpoints,
+        Axis::EndpointsUsed,
+        Axis::RulesElsewhere,
+        Axis::RulesHere,
+        Axis::Connections,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Axis::Services => "services",
+            Axis::Endpoints => "endpoints, requests hashed to one",
+            Axis::EndpointsUsed => "endpoints, requests over all",
+            Axis::RulesElsewhere => "routes of other services",
+            Axis::RulesHere => "rules of the service, by method",
+            Axis::Connections => "idle connections",
+        }
+    }
+
+    /// Connections × depth of the load.
+    fn work(self) -> (usize, usize) {
+        // Requests spread over thousands of connections leave nothing to batch: only unbatched work at the
+        // small end compares with that.
+        if self == Axis::EndpointsUsed { (32, 1) } else { (8, 16) }
+    }
+
+    fn config(self, n: usize, echo: SocketAddr) -> String {
+        let mut out = String::new();
+        match self {
+            Axis::Services => {
+                for i in 1..n {
+                    out += &peers::service(&format!("bench.Other{i}:1.0"), &[echo]);
+                }
+            }
+            Axis::Endpoints => out += &policy("{consistentHash: method}"),
+            Axis::EndpointsUsed => out += &policy("p2cEwma"),
+            Axis::RulesElsewhere => {
+                for i in 0..n {
+                    let other = format!("bench.Other{i}:1.0");
+                    out += &peers::service(&other, &[echo]);
+                    out += &route(&format!("other-{i}"), &other, 1);
+                }
+            }
+            Axis::RulesHere => out += &route("here", SERVICE, n),
+            Axis::Connections => {}
+        }
+        let spread = matches!(self, Axis::Endpoints | Axis::EndpointsUsed);
+        let endpoints: Vec<_> = (0..if spread { n } else { 1 }).map(|i| alias(echo, i)).collect();
+        out + &peers::service(SERVICE, &endpoints)
+    }
+}
+
+/// The `i`-th loopback address of the same server: a different endpoint to a proxy.
+fn alias(echo: SocketAddr, i: usize) -> SocketAddr {
+    let ip = Ipv4Addr::new(127, 0, (i / 250) as u8, (i % 250) as u8 + 1);
+    SocketAddr::new(IpAddr::V4(ip), echo.port())
+}
+
+fn policy(balancer: &str) -> String {
+    format!(
+        "---\napiVersion: raddle.io/v1\nkind: TrafficPolicy\nmetadata: {{name: bench}}\nspec:\n  \
+         to: {{services: [\"{SERVICE}\"]}}\n  balancer: {balancer}\n"
+    )
+}
+
+/// A route of `rules` rules, none of which takes the load's method.
+fn route(name: &str, service: &str, rules: usize) -> String {
+    let mut out = format!(
+        "---\napiVersion: raddle.io/v1\nkind: Route\nmetadata: {{name: {name}}}\nspec:\n  \
+         to: {{services: [\"{service}\"]}}\n  rules:\n"
+    );
+    for i in 0..rules {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "  - {{when: {{method: method{i}}}, send: {{group: default}}}}");
+    }
+    out
+}
+
+/// One size of one axis, ready to be loaded.
+struct Point {
+    n: usize,
+    peer: Peer,
+    /// Held open for [`Axis::Connections`].
+    _idle: Vec<TcpStream>,
+}
+
+fn start(setup: &Setup<'_>, program: &Program, axis: Axis, n: usize, echo: SocketAddr) -> io::Result<Point> {
+    let bench = &setup.bench;
+    let (listen, admin) = (process::free_address(peers::LOOPBACK)?, process::free_address(peers::LOOPBACK)?);
+    let yaml = Sidecar::outbound(listen, admin).yaml() + &axis.config(n, echo);
+    let peer = peers::start_raddle(bench, program, &format!("sweep-{axis:?}-{n}"), &yaml, listen, admin)?;
+    let held = if axis == Axis::Connections { n.min(setup.open_files as usize / 2) } else { 0 };
+    let idle = (0..held).map(|_| super::memory::hold(listen)).collect::<io::Result<_>>()?;
+    Ok(Point { n, peer, _idle: idle })
+}
+
+pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
+    let mut table = Table::new("sweep", "Raddle's CPU for a request as the configuration grows", &METRICS);
+    let Some(program) = setup.program(Kind::Raddle) else {
+        table.notes.push("Raddle's binary is missing: nothing was measured.".into());
+        return Ok(table);
+    };
+    for axis in Axis::ALL {
+        match measure_axis(setup, &mut table, &program, axis) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
+            Err(e) => {
+                setup.say(&format!("sweep: {}: {e}", axis.name()));
+                table.notes.push(format!("{}: not measured: {e}", axis.name()));
+            }
+            Ok(()) => {}
+        }
+        let (first, last) = (label(SIZES[0]), label(SIZES[SIZES.len() - 1]));
+        let growth = table.ratio(axis.name(), &last, &first, "cpu_us");
+        table.goal(format!("{}: CPU at {last} ÷ at {first}", axis.name()), FLAT, growth);
+    }
+    table.notes.push(
+        "Load is 8×16, and 32×1 where requests go over all endpoints: there every endpoint is a connection of its \
+         own, so that growth is mostly the loss of batching (fewer requests a write), not the choice."
+            .into(),
+    );
+    Ok(table)
+}
+
+fn measure_axis(setup: &mut Setup<'_>, table: &mut Table, program: &Program, axis: Axis) -> io::Result<()> {
+    let bench = setup.bench.clone();
+    let echo = peers::start_echo(&bench, &setup.echo, Ipv4Addr::UNSPECIFIED.into())?;
+    let mut points = Vec::new();
+    for n in SIZES {
+        bench.check_stop()?;
+        points.push(start(setup, program, axis, n, echo.listen)?);
+    }
+    let (connections, depth) = axis.work();
+    for round in 1..=setup.rounds {
+        for point in &points {
+            let usual = setup.load_options();
+            // Every endpoint's connection must have been made before measuring begins.
+            let first = axis == Axis::EndpointsUsed && round == 1;
+            let warmup = usual.warmup + Duration::from_secs(if first { 3 } else { 0 });
+            let pids = vec![("proxy".to_owned(), point.peer.process.pid())];
+            let opts = LoadOptions { target: point.peer.listen, connections, depth, pids, warmup, ..usual };
+            let result = run_load(&bench, opts)?;
+            let mut push = |key, value| table.push(axis.name(), &label(point.n), key, value);
+            push("cpu_us", result.processes[0].us_per_request);
+            push("rps", result.rps);
+            push("failed", result.failures.total() as f64);
+        }
+        let costs = points.iter().filter_map(|p| table.figure(axis.name(), &label(p.n), "cpu_us"));
+        let costs: Vec<String> = costs.map(|f| format!("{:.2}", median(&f.rounds))).collect();
+        setup.say(&format!("sweep {round}/{}: {}: µs {}", setup.rounds, axis.name(), costs.join(" ")));
+    }
+    Ok(())
+}
+
+fn label(n: usize) -> String {
+    if n >= 1000 { format!("{},{:03}", n / 1000, n % 1000) } else { n.to_string() }
+}
