@@ -174,7 +174,9 @@ mod tests {
         let held: Vec<_> = (0..1000).filter_map(|_| a.acquire(1000)).collect();
         assert_eq!(held.len(), 1000);
         assert!(a.acquire(10).is_none());
-        held.into_iter().for_each(|p| a.release(p));
+        for permit in held {
+            a.release(permit);
+        }
         assert!(a.acquire(10).is_some());
     }
 }

@@ -96,12 +96,13 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    use super::Turns;
+    use crate::rng::Rng;
+    use proptest::{prop_assert, prop_assume, proptest};
 
     proptest! {
         #[test]
-        fn counts_stay_within_one_of_the_share(weights in prop::collection::vec(0u32..50, 1..12), tie: u32) {
+        fn counts_stay_within_one_of_the_share(weights in proptest::collection::vec(0u32..50, 1..12), tie: u32) {
             let total: u32 = weights.iter().sum();
             let mut turns = Turns::from_start(weights.clone(), tie);
             let mut counts = vec![0u32; weights.len()];
@@ -116,7 +117,7 @@ mod tests {
 
         #[test]
         fn any_window_is_within_two_of_the_share(
-            weights in prop::collection::vec(0u32..50, 1..12), seed: u64, from in 0usize..200, len in 1usize..200,
+            weights in proptest::collection::vec(0u32..50, 1..12), seed: u64, from in 0usize..200, len in 1usize..200,
         ) {
             let total: u32 = weights.iter().sum();
             prop_assume!(total > 0);

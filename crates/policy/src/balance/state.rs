@@ -64,33 +64,30 @@ impl BalanceState {
     }
 
     fn collect(&mut self, subset: &Subset, service: &Service, anew: bool, now: Time, rng: &mut Rng) {
-        let last = self.candidates.get(self.cursor as usize).copied();
         let healthy = subset.counts(&service.endpoints, self.changes).healthy;
         let panic = subset.panics(healthy, service.policy.settings.panic_threshold);
-        let before = self.candidates.len();
-        let healthy = |&i: &u32| panic || service.endpoints[i as usize].host.healthy();
-        let unchanged = !anew
-            && self.panic == panic
-            && before == subset.members.iter().filter(|i| healthy(i)).count()
-            && self.candidates.iter().all(healthy);
+        let candidate = |i: &u32| panic || service.endpoints[*i as usize].host.healthy();
+        let ramped = self.ramp_until > Time::ZERO;
         self.panic = panic;
-        if !unchanged {
+        // Most changes are of hosts of other subsets: turns then go on undisturbed.
+        let same =
+            !anew && subset.members.iter().copied().filter(candidate).eq(self.candidates.iter().copied());
+        if !same {
+            let next = self.candidates.get(self.cursor as usize).copied();
             self.candidates.clear();
-            self.candidates.extend(subset.members.iter().copied().filter(healthy));
-            self.cursor = match last {
-                // The turn goes on where it was.
-                Some(last) if !anew => self.candidates.partition_point(|&i| i < last) as u32,
-                _ => rng.below(self.candidates.len() as u32),
+            self.candidates.extend(subset.members.iter().copied().filter(candidate));
+            self.cursor = match next {
+                _ if anew => rng.below(self.candidates.len() as u32),
+                Some(next) => self.candidates.partition_point(|&i| i < next) as u32,
+                None => 0,
             };
             self.search = rng.below(self.candidates.len() as u32);
             self.seen_ready = [None; REMEMBERED];
+            let weights = self.candidates.iter().map(|&i| f64::from(service.endpoints[i as usize].weight));
+            self.mean_weight = weights.sum::<f64>() / self.candidates.len().max(1) as f64;
         }
-        let total: f64 =
-            self.candidates.iter().map(|&i| f64::from(service.endpoints[i as usize].weight)).sum();
-        self.mean_weight = total / self.candidates.len().max(1) as f64;
         self.ramp_until = ramp_end(&self.candidates, service, now);
-        let kept = unchanged && self.ramp_until == Time::ZERO && self.ramp_next == Time::ZERO;
-        if !kept {
+        if !same || ramped || self.ramp_until > Time::ZERO {
             self.set_turns(subset, service, now, rng);
         }
     }
@@ -112,7 +109,7 @@ impl BalanceState {
         let weight = |&i: &u32| service.endpoints[i as usize].weight;
         match (&service.policy.settings.balancer, ramp) {
             (Balancer::RoundRobin, None) => {
-                self.turns = Some(Turns::new(self.candidates.iter().map(weight), rng))
+                self.turns = Some(Turns::new(self.candidates.iter().map(weight), rng));
             }
             (Balancer::RoundRobin, Some(ramp)) => {
                 let scaled = self.candidates.iter().map(|i| {
@@ -186,6 +183,24 @@ impl BalanceState {
         self.candidates[rng.below(self.candidates.len() as u32) as usize]
     }
 
+    /// Two different ones by weight (the same one twice if chance insists, where weights differ).
+    fn draw_two(&self, subset: &Subset, service: &Service, now: Time, rng: &mut Rng) -> (u32, u32) {
+        if subset.equal && self.ramp_until == Time::ZERO {
+            let n = self.candidates.len() as u32;
+            let (a, b) = (rng.below(n), rng.below(n - 1));
+            return (self.candidates[a as usize], self.candidates[(b + u32::from(b >= a)) as usize]);
+        }
+        let a = self.draw(subset, service, now, rng);
+        let mut b = self.draw(subset, service, now, rng);
+        for _ in 0..2 {
+            if a != b {
+                break;
+            }
+            b = self.draw(subset, service, now, rng);
+        }
+        (a, b)
+    }
+
     /// Two drawn by weight, the one of lower cost; the first of equals, so that idle endpoints are used by
     /// weight too. Cost is made of the queue: requests in flight ÷ (weight ÷ mean weight).
     fn better_of_two(
@@ -197,14 +212,7 @@ impl BalanceState {
         cost: impl Fn(u32, f64) -> f64,
         load: &impl Load,
     ) -> u32 {
-        let a = self.draw(subset, service, now, rng);
-        let mut b = self.draw(subset, service, now, rng);
-        for _ in 0..2 {
-            if a != b {
-                break;
-            }
-            b = self.draw(subset, service, now, rng);
-        }
+        let (a, b) = self.draw_two(subset, service, now, rng);
         let cost = |i: u32| {
             let share = f64::from(service.endpoints[i as usize].weight) / self.mean_weight;
             cost(i, f64::from(load.active(i)) / share)

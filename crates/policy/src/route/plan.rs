@@ -155,6 +155,12 @@ impl Resolver<'_> {
 }
 
 impl Plan {
+    /// Every subset a request can be sent to, some more than once.
+    pub(crate) fn subsets(&self) -> impl Iterator<Item = &Arc<Subset>> {
+        let targets = self.slots.iter().flat_map(|s| &s.targets).chain([&self.default]).chain(&self.any);
+        targets.flat_map(|t| t.own.iter().chain([&t.all]))
+    }
+
     pub(crate) fn new(
         programs: Vec<Arc<Program>>,
         endpoints: &[Endpoint],

@@ -14,6 +14,9 @@ use raddle_model::Labels;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Smaller consistent-hash rings are built by the first request that needs them.
+const LARGE_RING: usize = 256;
+
 pub(super) struct Compiler<'p> {
     prev: Option<&'p Snapshot>,
     now: Time,
@@ -134,6 +137,12 @@ impl<'p> Compiler<'p> {
         let id = old.map_or_else(|| next(ids), |o| o.id);
         let revision = next(ids);
         let plan = Plan::new(programs, &endpoints, &policy, &self.snap.me, ids);
+        if policy.hash_on().is_some() {
+            // Here, as a worker that built a large ring with its first request would stall all others.
+            for subset in plan.subsets().filter(|s| s.members.len() >= LARGE_RING) {
+                subset.ring(&endpoints);
+            }
+        }
         Arc::new(Service {
             name: old.map_or_else(|| Arc::from(source.metadata.name), |o| o.name.clone()),
             app: self.intern.text(source.app),
