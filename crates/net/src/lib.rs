@@ -17,5 +17,5 @@ pub mod socket;
 
 pub use clock::Clock;
 pub use outbuf::{BufPool, Flushed, OutBuf};
-pub use poller::{Event, Interest, Poller, Waker};
+pub use poller::{Event, EventBuf, Interest, Poller, Waker};
 pub use slab::{Key, Slab};

@@ -83,10 +83,12 @@ impl OutBuf {
         self.written
     }
 
-    /// The unwritten bytes from stream position `from` on; `None` if some of them are written already.
-    pub fn unwritten_from(&self, from: u64) -> Option<&[u8]> {
-        let skip = from.checked_sub(self.written)?;
-        self.buf.get(self.head + skip as usize..)
+    /// The bytes from stream position `from` on, as far as they are still here: unwritten ones always are,
+    /// written ones until the buffer is emptied or compacted.
+    pub fn kept_from(&self, from: u64) -> Option<&[u8]> {
+        let kept = self.written - self.head as u64;
+        let skip = from.checked_sub(kept)?;
+        self.buf.get(skip as usize..)
     }
 
     /// Room to append to; only append. Compacts first when much of the buffer is written.
@@ -152,13 +154,13 @@ mod tests {
         assert_eq!(out.flush(&a, &mut pool).unwrap(), Flushed::All);
         let at = out.tail_offset();
         out.tail(&mut pool).extend_from_slice(b"second");
-        assert_eq!(out.unwritten_from(at), Some(&b"second"[..]));
-        assert_eq!(out.unwritten_from(at - 1), None);
+        assert_eq!(out.kept_from(at), Some(&b"second"[..]));
+        assert_eq!(out.kept_from(at - 1), None);
         assert_eq!(out.flush(&a, &mut pool).unwrap(), Flushed::All);
         let mut got = [0u8; 11];
         b.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"firstsecond");
-        assert_eq!(out.unwritten_from(at), None);
+        assert_eq!(out.kept_from(at), None);
     }
 
     #[test]

@@ -50,17 +50,28 @@ pub struct Event {
 /// A level-triggered epoll set.
 pub struct Poller {
     fd: OwnedFd,
+}
+
+/// Room for the events of one wait; belongs to the waiting thread.
+pub struct EventBuf {
     raw: Vec<epoll::Event>,
 }
 
+impl EventBuf {
+    /// Room for `most` events a wait.
+    pub fn new(most: usize) -> EventBuf {
+        EventBuf { raw: Vec::with_capacity(most) }
+    }
+}
+
 impl Poller {
-    /// An empty set that reports at most `batch` events a wait.
+    /// An empty set.
     ///
     /// # Errors
     /// What `epoll_create1` says, e.g. out of descriptors.
-    pub fn new(batch: usize) -> io::Result<Poller> {
+    pub fn new() -> io::Result<Poller> {
         let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Poller { fd, raw: Vec::with_capacity(batch) })
+        Ok(Poller { fd })
     }
 
     /// Watches `fd`; its events carry `token`. A descriptor leaves the set when it is closed.
@@ -85,17 +96,17 @@ impl Poller {
     }
 
     /// Waits until something is ready or `timeout` is over (`None` = for ever) and fills `events`.
-    pub fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&self, buf: &mut EventBuf, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
-        self.raw.clear();
+        buf.raw.clear();
         let ts = timeout
             .map(|d| Timespec { tv_sec: d.as_secs() as i64, tv_nsec: i64::from(d.subsec_nanos()) as _ });
-        match epoll::wait(&self.fd, rustix::buffer::spare_capacity(&mut self.raw), ts.as_ref()) {
+        match epoll::wait(&self.fd, rustix::buffer::spare_capacity(&mut buf.raw), ts.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(e) => return Err(e.into()),
         }
-        events.extend(self.raw.iter().map(|e| {
+        events.extend(buf.raw.iter().map(|e| {
             let f = e.flags;
             let dead = f.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
             Event {

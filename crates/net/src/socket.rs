@@ -154,13 +154,13 @@ mod tests {
         let l = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = local_addr(&l).unwrap();
         drop(l);
-        let mut p = crate::Poller::new(8).unwrap();
+        let p = crate::Poller::new().unwrap();
         match connect(addr, Duration::from_secs(1)) {
             Err(e) => assert_eq!(e.kind(), io::ErrorKind::ConnectionRefused),
             Ok(fd) => {
                 p.add(&fd, 7, crate::Interest::WRITE).unwrap();
                 let mut ev = Vec::new();
-                p.wait(&mut ev, Some(Duration::from_secs(5))).unwrap();
+                p.wait(&mut crate::EventBuf::new(8), &mut ev, Some(Duration::from_secs(5))).unwrap();
                 assert!(ev[0].writable && ev[0].token == 7);
                 assert_eq!(take_error(&fd).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
             }

@@ -107,6 +107,12 @@ cells! {
         retries: Counter = "raddle_retries_total", "", "requests", "Requests sent again after a failure, by policy.";
         requeued: Counter = "raddle_requeued_total", "", "requests", "Requests moved to another connection before a byte of them was sent.";
         late_replies: Counter = "raddle_late_replies_total", "", "replies", "Replies that came after their request was over, and were dropped.";
+        retries_denied: Counter = "raddle_retries_denied_total", "", "requests", "Retries a policy asked for and its budget did not allow.";
+        unexpected_frames: Counter = "raddle_unexpected_frames_total", "", "frames", "Well-formed frames that make no sense where they came, and were dropped.";
+        goaways_sent: Counter = "raddle_goaways_total", r#"event="sent""#, "frames", "GOAWAY frames: sent to callers when draining, received from endpoints.";
+        goaways_received: Counter = "raddle_goaways_total", r#"event="received""#, "frames", "GOAWAY frames: sent to callers when draining, received from endpoints.";
+        idle_closed: Counter = "raddle_idle_connections_closed_total", "", "connections", "Connections closed because nothing was in flight for the idle timeout.";
+        held_back: Counter = "raddle_held_back_total", "", "pauses", "Times a connection was not read for a while because what it feeds was full.";
         unexpected_replies: Counter = "raddle_unexpected_replies_total", "", "replies", "Replies to no request that was ever sent, or to a one-way request; dropped.";
         buffered_bytes: Gauge = "raddle_buffered_bytes", "", "bytes", "Bytes waiting in out-buffers.";
         paused_connections: Gauge = "raddle_paused_connections", "", "connections", "Connections not read from because a buffer behind them is full.";

@@ -1,0 +1,379 @@
+//! A caller's side: from the first bytes of a connection to whole requests, and its heartbeats.
+use crate::conn::{Caller, Conn, Direction, Paused, Role, Stream};
+use crate::request::Sent;
+use crate::worker::{STREAM_FROM, TICK, Worker};
+use raddle_core::{Protocol, Reason};
+use raddle_telemetry::Malformed;
+use raddle_net::{BufPool, Key};
+use raddle_wire::bolt::{self, Command, Head, Kind, PEEK_MAX, Parsed, Variant};
+use raddle_wire::sniff::{Sniff, sniff};
+use std::time::Duration;
+
+/// Header of heartbeats by which sidecars tell each other that they understand GOAWAY.
+pub(crate) const CAPABILITIES: (&str, &str) = ("raddle-caps", "goaway");
+
+impl Worker {
+    /// The first bytes of a connection: what does it speak?
+    pub(crate) fn detect(&mut self, key: Key, bytes: &mut [u8]) -> usize {
+        let Some(conn) = self.conns.get(key) else { return 0 };
+        let Role::New(a) = &conn.role else { return 0 };
+        let declared = self.config.binding(a.listener).and_then(|b| b.protocol);
+        let protocol = match declared {
+            Some(p) => p,
+            None => match sniff(bytes) {
+                Sniff::Bolt => Protocol::Bolt,
+                Sniff::NeedMore => return 0,
+                _ => Protocol::Tcp,
+            },
+        };
+        match protocol {
+            Protocol::Bolt => {
+                self.become_caller(key);
+                self.feed_caller(key, bytes)
+            }
+            _ => {
+                self.become_relay(key, false);
+                self.feed_relay(key, bytes)
+            }
+        }
+    }
+
+    pub(crate) fn become_caller(&mut self, key: Key) {
+        let now = self.now;
+        let idle = self.config.limits().idle_timeout;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Role::New(a) = &mut conn.role else { return };
+        let direction = self.config.binding(a.listener).map_or(Direction::Outbound, |b| b.listener.direction);
+        let accepted = crate::conn::Accepted { listener: a.listener, peer: a.peer, since: a.since, id: a.id };
+        conn.role = Role::Caller(Box::new(Caller {
+            accepted,
+            direction,
+            in_flight: 0,
+            active_at: now,
+            private: false,
+            stream_from: None,
+            deferred: Default::default(),
+            deferred_bytes: 0,
+            feeders: Vec::new(),
+            takes_goaway: false,
+            told: false,
+            variant: Variant::V1,
+        }));
+        self.arm(key, now + idle);
+    }
+
+    /// Silence after accept: server-first protocols begin so, and get TCP.
+    pub(crate) fn on_detect_timer(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::New(a) = &conn.role else { return };
+        let due = a.since + self.config.limits().detect_timeout;
+        if due > self.now {
+            return self.arm(key, due);
+        }
+        // An idle Bolt client is silent too: where TCP has nowhere to go, silence decides nothing, and where
+        // it has, the first bytes may still change it.
+        if self.has_tcp_target(a.listener) {
+            self.become_relay(key, conn.stash.is_empty());
+            self.resume.push(key);
+        } else {
+            let idle = a.since + self.config.limits().idle_timeout;
+            if idle <= self.now {
+                return self.close(key, Reason::CallerGone);
+            }
+            self.arm(key, idle);
+        }
+    }
+
+    /// Whole requests out of a caller's bytes. Returns how many bytes were used.
+    pub(crate) fn feed_caller(&mut self, key: Key, bytes: &mut [u8]) -> usize {
+        let limits = self.frame_limits();
+        let mut at = 0;
+        loop {
+            let Some(conn) = self.conns.get(key) else { return bytes.len() };
+            if conn.paused.any() && !conn.paused.has(Paused::ENDED) {
+                return at;
+            }
+            if conn.stream.is_some() {
+                let used = self.pass_through(key, &mut bytes[at..]);
+                at += used;
+                if used == 0 {
+                    return at;
+                }
+                continue;
+            }
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return at;
+            }
+            let head = match Head::parse(rest, &limits) {
+                Ok(Parsed::Head(h)) => h,
+                Ok(Parsed::Incomplete) => return at,
+                Err(e) => {
+                    self.malformed(key, e, Reason::CallerProtocol);
+                    return bytes.len();
+                }
+            };
+            let len = head.frame_len();
+            if len <= STREAM_FROM {
+                if rest.len() < len {
+                    return at;
+                }
+                let frame = &bytes[at..at + len];
+                at += len;
+                self.on_caller_frame(key, &head, frame);
+                continue;
+            }
+            // Too large to be held: its head and enough to look into, the rest passes through.
+            let enough = (head.head_len() + PEEK_MAX).min(len - 4);
+            if rest.len() < enough {
+                return at;
+            }
+            let Some(conn) = self.conns.get_mut(key) else { return bytes.len() };
+            if let Role::Caller(c) = &mut conn.role {
+                c.private = true;
+            }
+            if head.kind == Kind::Response || head.command != Command::Request {
+                let stream = Stream { remaining: (len - enough) as u64, sink: None, crc_mask: 0 };
+                conn.stream = Some(Box::new(stream));
+                at += enough;
+                continue;
+            }
+            match self.on_request(key, &head, &bytes[at..at + enough]) {
+                Sent::Blocked => return at,
+                Sent::Done => {
+                    // Only if a connection went away under it; its caller was answered or is gone.
+                    self.start_stream(key, None, len - enough, 0);
+                }
+                Sent::Stream { sink, crc_mask } => self.start_stream(key, sink, len - enough, crc_mask),
+            }
+            at += enough;
+        }
+    }
+
+    fn start_stream(&mut self, key: Key, sink: Option<Key>, remaining: usize, crc_mask: u32) {
+        let now = self.now;
+        let timeout = self.config.limits().frame_timeout;
+        if let Some(c) = self.conns.get_mut(key) {
+            c.stream = Some(Box::new(Stream { remaining: remaining as u64, sink, crc_mask }));
+            c.read_at = now;
+            self.arm(key, now + timeout);
+        }
+    }
+
+    /// One whole frame from a caller.
+    fn on_caller_frame(&mut self, key: Key, head: &Head, frame: &[u8]) {
+        match head.command {
+            Command::Request if head.kind != Kind::Response => {
+                self.on_request(key, head, frame);
+            }
+            Command::Heartbeat if head.kind == Kind::Request => {
+                let now = self.now;
+                if let Some(conn) = self.conns.get_mut(key)
+                    && let Role::Caller(c) = &mut conn.role
+                {
+                    c.variant = head.variant;
+                    c.active_at = now;
+                    if head.header_len > 0
+                        && head.headers(frame).get(CAPABILITIES.0.as_bytes()) == Some(CAPABILITIES.1.as_bytes())
+                    {
+                        c.takes_goaway = true;
+                    }
+                }
+                self.shard.heartbeats_answered.inc();
+                self.deliver(key, |out| bolt::encode::heartbeat_ack(out, head));
+            }
+            // Answers to nothing and commands nobody knows: the protocol has no way to refuse them.
+            _ => self.shard.unexpected_frames.inc(),
+        }
+    }
+
+    /// Passes the bytes of a large frame on. Returns how many were used.
+    pub(crate) fn pass_through(&mut self, from: Key, bytes: &mut [u8]) -> usize {
+        let Some(conn) = self.conns.get_mut(from) else { return 0 };
+        let own = match &conn.role {
+            Role::Endpoint(e) => e.owner != Key::NONE,
+            _ => true,
+        };
+        let Some(mut s) = conn.stream.take() else { return 0 };
+        let n = (s.remaining.min(bytes.len() as u64)) as usize;
+        let piece = &mut bytes[..n];
+        let left = s.remaining - n as u64;
+        if s.crc_mask != 0 && left < 4 {
+            // Of the frame's last four bytes, those in this piece.
+            let mask = s.crc_mask.to_be_bytes();
+            for (i, b) in piece.iter_mut().enumerate() {
+                let from_end = s.remaining - i as u64;
+                if from_end <= 4 {
+                    *b ^= mask[4 - from_end as usize];
+                }
+            }
+        }
+        s.remaining = left;
+        let mut full = false;
+        if let Some(sink) = s.sink {
+            let soft = self.config.limits().buffer_soft as usize;
+            let hard = self.hard_limit();
+            match self.conns.get_mut(sink) {
+                Some(c) => {
+                    put_piece(c, &mut self.pool, from, piece);
+                    self.mark_dirty(sink);
+                    let waiting = self.conns.get(sink).map_or(0, waiting);
+                    full = waiting > if own { soft } else { hard };
+                }
+                None => s.sink = None,
+            }
+        }
+        let sink = s.sink;
+        if left == 0 {
+            self.stream_over(from, sink);
+        } else if let Some(conn) = self.conns.get_mut(from) {
+            conn.stream = Some(s);
+        }
+        if full && let Some(sink) = sink {
+            self.hold_back(from, sink);
+        }
+        n
+    }
+
+    /// `from` is not read until `sink` has room.
+    pub(crate) fn hold_back(&mut self, from: Key, sink: Key) {
+        if let Some(c) = self.conns.get_mut(sink) {
+            let feeders = match &mut c.role {
+                Role::Caller(c) => &mut c.feeders,
+                Role::Endpoint(e) => &mut e.feeders,
+                _ => return,
+            };
+            if !feeders.contains(&from) {
+                feeders.push(from);
+            }
+        }
+        let now = self.now;
+        self.pause(from, Paused::SINK_FULL);
+        self.shard.held_back.inc();
+        if let Some(c) = self.conns.get_mut(from)
+            && let Role::Endpoint(e) = &mut c.role
+            && e.owner == Key::NONE
+        {
+            // Others' replies may wait behind: not for long.
+            e.stalled_since.get_or_insert(now);
+            self.arm(from, now + Duration::from_millis(100));
+        }
+    }
+
+    /// The last byte of a large frame was passed on.
+    fn stream_over(&mut self, from: Key, sink: Option<Key>) {
+        let Some(sink) = sink else { return };
+        let Some(c) = self.conns.get_mut(sink) else { return };
+        match &mut c.role {
+            Role::Endpoint(e) if e.stream_from == Some(from) => e.stream_from = None,
+            Role::Caller(c) if c.stream_from == Some(from) => self.end_reply_stream(sink),
+            Role::Caller(c) => {
+                if let Some(d) = c.deferred.iter_mut().find(|d| d.from == Some(from)) {
+                    d.from = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets out the replies that waited behind a large one.
+    pub(crate) fn end_reply_stream(&mut self, caller: Key) {
+        let Some(conn) = self.conns.get_mut(caller) else { return };
+        let Role::Caller(c) = &mut conn.role else { return };
+        c.stream_from = None;
+        let tail = conn.out.tail(&mut self.pool);
+        while let Some(d) = c.deferred.pop_front() {
+            c.deferred_bytes -= d.bytes.len();
+            tail.extend_from_slice(&d.bytes);
+            if d.from.is_some() {
+                // Another large one, half here: now it is its turn to pass through.
+                c.stream_from = d.from;
+                break;
+            }
+        }
+        self.mark_dirty(caller);
+    }
+
+    /// Replies pile up at a caller that does not read them: hold its requests, give it connections of its
+    /// own, and end it before it costs others.
+    pub(crate) fn check_slow(&mut self, caller: Key) {
+        let soft = self.config.limits().buffer_soft as usize;
+        let Some(conn) = self.conns.get(caller) else { return };
+        let Role::Caller(c) = &conn.role else { return };
+        let waiting = conn.out.len() + c.deferred_bytes;
+        if waiting <= soft {
+            return;
+        }
+        if waiting > self.hard_limit() {
+            tracing::info!(caller = ?c.accepted.peer, bytes = waiting, "a caller that does not read its replies is reset");
+            let who = c.accepted.peer.map_or_else(String::new, |a| a.to_string());
+            self.shared.warn("slow_caller", who, "it does not read its replies");
+            self.reset_later(caller);
+            return;
+        }
+        if !conn.paused.has(Paused::OUT_FULL) {
+            let over = conn.out.written_offset() != 0 || waiting > soft * 4;
+            if let Some(conn) = self.conns.get_mut(caller)
+                && let Role::Caller(c) = &mut conn.role
+                && over
+            {
+                c.private = true;
+            }
+            self.pause(caller, Paused::OUT_FULL);
+        }
+    }
+
+    /// A caller's timer: idle time, drain.
+    pub(crate) fn on_caller_timer(&mut self, key: Key) {
+        let idle = self.config.limits().idle_timeout;
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::Caller(c) = &conn.role else { return };
+        let due = c.active_at.max(conn.read_at) + idle;
+        if c.in_flight == 0 && due <= self.now && conn.out.is_empty() {
+            self.shard.idle_closed.inc();
+            return self.close(key, Reason::CallerGone);
+        }
+        self.arm(key, due.max(self.now + TICK * 100));
+    }
+
+    /// Bytes that are not the protocol: counted, logged, and the connection closed; nobody else notices.
+    pub(crate) fn malformed(&mut self, key: Key, e: bolt::Malformed, side: Reason) {
+        let cells = match side {
+            Reason::EndpointProtocol => &self.shard.upstream_malformed,
+            _ => &self.shard.caller_malformed,
+        };
+        cells[kind_of(e.reason)].inc();
+        tracing::debug!(error = %e, "malformed frame");
+        self.close(key, side);
+    }
+}
+
+/// Puts a piece of a large frame where it belongs: a caller that is just getting another large reply keeps
+/// it aside.
+fn put_piece(sink: &mut Conn, pool: &mut BufPool, from: Key, piece: &[u8]) {
+    if let Role::Caller(c) = &mut sink.role
+        && c.stream_from != Some(from)
+        && let Some(d) = c.deferred.iter_mut().find(|d| d.from == Some(from))
+    {
+        d.bytes.extend_from_slice(piece);
+        c.deferred_bytes += piece.len();
+        return;
+    }
+    sink.out.tail(pool).extend_from_slice(piece);
+}
+
+/// Bytes that wait for a peer.
+fn waiting(conn: &Conn) -> usize {
+    conn.out.len() + if let Role::Caller(c) = &conn.role { c.deferred_bytes } else { 0 }
+}
+
+/// The metric label of a codec's complaint.
+fn kind_of(kind: bolt::MalformedKind) -> Malformed {
+    match kind {
+        bolt::MalformedKind::UnknownProtocol => Malformed::BadMagic,
+        bolt::MalformedKind::UnknownVersion => Malformed::BadVersion,
+        bolt::MalformedKind::UnknownType => Malformed::BadType,
+        bolt::MalformedKind::HeaderTooLarge => Malformed::HeaderTooLarge,
+        bolt::MalformedKind::FrameTooLarge => Malformed::TooLarge,
+    }
+}

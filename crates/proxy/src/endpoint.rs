@@ -1,0 +1,353 @@
+//! An endpoint's side: connections that are made, used, kept alive, retired and lost.
+use crate::caller::CAPABILITIES;
+use crate::conn::{Deferred, Direction, Phase, Role, Stream};
+use crate::pending::{Claimed, HEARTBEAT_ID};
+use crate::worker::{STREAM_FROM, TICK, Worker};
+use raddle_core::{Reason, Time};
+use raddle_net::Key;
+use raddle_policy::heartbeat::Action;
+use raddle_wire::bolt::{self, Command, Head, Kind, Parsed};
+use std::time::Duration;
+
+/// A connection that was retired is closed at the latest after this long.
+const RETIRE_MOST: Duration = Duration::from_secs(600);
+/// How long a slow caller may hold up a connection on which others wait.
+const STALL_MOST: Duration = Duration::from_secs(1);
+/// With this many replies overdue on one connection, it is given up in favour of a fresh one.
+const LATE_MOST: u32 = 10_000;
+
+impl Worker {
+    /// A connect attempt has ended.
+    pub(crate) fn on_connected(&mut self, key: Key) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let result = raddle_net::socket::take_error(&conn.fd);
+        let Role::Endpoint(e) = &mut conn.role else { return };
+        let host = e.host;
+        if let Err(error) = result {
+            self.drop_connecting(key, &error);
+            return;
+        }
+        e.phase = Phase::Ready;
+        e.since = now;
+        let (variant, shared) = (e.variant, e.owner == Key::NONE);
+        let next = e.heartbeat.next_wake();
+        conn.wrote_at = now;
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.backoff.succeeded();
+            h.host.set_reachable(true, now);
+            h.down_until = None;
+            h.last_error = None;
+            if let Some(p) = h.conns.iter_mut().find(|p| p.key == key) {
+                p.ready = true;
+            }
+            h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
+        }
+        self.set_interest(key);
+        self.arm(key, next);
+        // Tells a sidecar at the other end that GOAWAY is understood; a plain server just answers.
+        if shared && self.leads_out(host) {
+            self.send_heartbeat(key, variant);
+        }
+        self.release_waiting(host);
+    }
+
+    /// Whether a host is another app's, not the local app behind an inbound listener.
+    fn leads_out(&self, host: Key) -> bool {
+        let Some(h) = self.hosts.get(host) else { return false };
+        !self.config.sidecar.inbound.iter().any(|l| l.forward == h.host.addr)
+    }
+
+    fn drop_connecting(&mut self, key: Key, error: &std::io::Error) {
+        let Some(conn) = self.conns.remove(key) else { return };
+        let Role::Endpoint(e) = conn.role else { return };
+        self.unpool(e.host, key);
+        self.connect_failed(e.host, error);
+    }
+
+    fn send_heartbeat(&mut self, key: Key, variant: bolt::Variant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let headers = [CAPABILITIES];
+        let out = conn.out.tail(&mut self.pool);
+        bolt::encode::heartbeat(out, variant, HEARTBEAT_ID, bolt::CODEC_HESSIAN, 3000, &headers);
+        self.shard.heartbeats_sent.inc();
+        self.mark_dirty(key);
+    }
+
+    /// Whole replies out of an endpoint's bytes. Returns how many bytes were used.
+    pub(crate) fn feed_endpoint(&mut self, key: Key, bytes: &mut [u8]) -> usize {
+        let used = self.feed_replies(key, bytes);
+        let now = self.now;
+        if let Some(conn) = self.conns.get_mut(key)
+            && let Role::Endpoint(e) = &mut conn.role
+        {
+            e.heartbeat.heard(now, e.pending.live() > 0);
+        }
+        used
+    }
+
+    fn feed_replies(&mut self, key: Key, bytes: &mut [u8]) -> usize {
+        let limits = self.frame_limits();
+        let mut at = 0;
+        loop {
+            let Some(conn) = self.conns.get(key) else { return bytes.len() };
+            if conn.paused.any() {
+                return at;
+            }
+            if conn.stream.is_some() {
+                let used = self.pass_through(key, &mut bytes[at..]);
+                at += used;
+                if used == 0 {
+                    return at;
+                }
+                continue;
+            }
+            let rest = &mut bytes[at..];
+            if rest.is_empty() {
+                return at;
+            }
+            let head = match Head::parse(rest, &limits) {
+                Ok(Parsed::Head(h)) => h,
+                Ok(Parsed::Incomplete) => return at,
+                Err(e) => {
+                    self.malformed(key, e, Reason::EndpointProtocol);
+                    return bytes.len();
+                }
+            };
+            let len = head.frame_len();
+            let large = len > STREAM_FROM;
+            let enough = if large { head.head_len().min(len - 4) } else { len };
+            if rest.len() < enough {
+                return at;
+            }
+            self.on_endpoint_frame(key, &head, &mut rest[..enough], large);
+            at += enough;
+        }
+    }
+
+    /// A frame from an endpoint, or the beginning of a large one.
+    fn on_endpoint_frame(&mut self, key: Key, head: &Head, frame: &mut [u8], large: bool) {
+        let mut sink = None;
+        let mut crc_mask = 0;
+        match (head.command, head.kind) {
+            (Command::Response, Kind::Response) => {
+                if let Some((caller, id)) = self.claim(key, head) {
+                    if large {
+                        crc_mask = self.begin_reply_stream(key, caller, id, head, frame);
+                        sink = Some(caller);
+                    } else {
+                        self.deliver(caller, |out| {
+                            let at = out.len();
+                            out.extend_from_slice(frame);
+                            bolt::patch_id(&mut out[at..], head, id);
+                        });
+                    }
+                }
+            }
+            (Command::Heartbeat, Kind::Response) => {
+                let now = self.now;
+                if let Some(conn) = self.conns.get_mut(key)
+                    && let Role::Endpoint(e) = &mut conn.role
+                {
+                    e.heartbeat.heard(now, e.pending.live() > 0);
+                }
+            }
+            (Command::Heartbeat, _) => {
+                if let Some(conn) = self.conns.get_mut(key) {
+                    bolt::encode::heartbeat_ack(conn.out.tail(&mut self.pool), head);
+                    self.shard.heartbeats_answered.inc();
+                    self.mark_dirty(key);
+                }
+            }
+            (Command::GoAway, _) => {
+                self.shard.goaways_received.inc();
+                self.retire(key, "the endpoint sent GOAWAY");
+            }
+            _ => self.shard.unexpected_frames.inc(),
+        }
+        if large && let Some(conn) = self.conns.get_mut(key) {
+            let remaining = (head.frame_len() - frame.len()) as u64;
+            conn.stream = Some(Box::new(Stream { remaining, sink, crc_mask }));
+            let at = self.now + self.config.limits().frame_timeout;
+            self.arm(key, at);
+        }
+    }
+
+    /// Finds out whose reply this is.
+    fn claim(&mut self, key: Key, head: &Head) -> Option<(Key, u32)> {
+        let conn = self.conns.get_mut(key)?;
+        let Role::Endpoint(e) = &mut conn.role else { return None };
+        let (host, variant) = (e.host, e.variant);
+        match e.pending.claim(head.id) {
+            Claimed::Live(r) => {
+                let over = e.phase == Phase::Retiring && e.pending.live() == 0;
+                let to = self.on_reply(host, variant, r, head);
+                if over {
+                    // Closed after this turn's flush.
+                    self.mark_dirty(key);
+                }
+                to
+            }
+            Claimed::Late => {
+                self.shard.late_replies.inc();
+                None
+            }
+            Claimed::Unknown => {
+                self.shard.unexpected_frames.inc();
+                None
+            }
+        }
+    }
+
+    /// The head of a large reply goes out; what else is for the caller waits until it has passed.
+    fn begin_reply_stream(&mut self, from: Key, caller: Key, id: u32, head: &Head, frame: &mut [u8]) -> u32 {
+        let at = head.id_offset();
+        frame[at..at + 4].copy_from_slice(&id.to_be_bytes());
+        let mask = if head.variant.crc() {
+            bolt::crc_mask(head.id, id, head.frame_len() - 4 - at - 4)
+        } else {
+            0
+        };
+        let Some(conn) = self.conns.get_mut(caller) else { return mask };
+        let Role::Caller(c) = &mut conn.role else { return mask };
+        c.private = true;
+        if let Some(other) = c.stream_from
+            && other != from
+        {
+            // Two large replies for one caller at once: the second waits in memory, within the caller's
+            // bound, because waiting in the socket would hold up others.
+            c.deferred_bytes += frame.len();
+            c.deferred.push_back(Deferred { bytes: frame.to_vec(), from: Some(from) });
+            return mask;
+        }
+        c.stream_from = Some(from);
+        conn.out.tail(&mut self.pool).extend_from_slice(frame);
+        self.mark_dirty(caller);
+        mask
+    }
+
+    /// An endpoint connection's timer.
+    pub(crate) fn on_endpoint_timer(&mut self, key: Key) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let quiet_out = conn.out.is_empty();
+        let Role::Endpoint(e) = &mut conn.role else { return };
+        if e.phase == Phase::Connecting {
+            let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return self.drop_connecting(key, &error);
+        }
+        let mut next = Time::MAX;
+
+        // Requests whose time is over.
+        let (host, variant) = (e.host, e.variant);
+        let mut expired = Vec::new();
+        if e.pending.min_deadline().is_some_and(|t| t <= now) {
+            e.pending.expire(now, |r| expired.push(r));
+        }
+        if let Some(t) = e.pending.min_deadline() {
+            next = next.min(t.max(now + TICK));
+        }
+
+        // Heartbeats, unless requests show that it lives.
+        let live = e.pending.live();
+        let silent = e.phase == Phase::Retiring;
+        if live == 0 {
+            e.heartbeat.nothing_in_flight();
+        }
+        let action = if silent { Action::None } else { e.heartbeat.on_tick(now) };
+        if !silent {
+            next = next.min(e.heartbeat.next_wake().max(now + TICK));
+        }
+
+        // Ends: idle, retired, too many overdue replies.
+        let retire_over = silent && (now >= e.retire_by || (live == 0 && quiet_out));
+        let idle_over = e.idle_timeout.is_some_and(|d| live == 0 && now.since(e.used_at) >= d);
+        if let Some(d) = e.idle_timeout {
+            next = next.min((e.used_at + d).max(now + TICK * 10));
+        }
+        if silent {
+            next = next.min(e.retire_by);
+        }
+        let overdue = e.pending.late() > LATE_MOST;
+        if live == 0 {
+            e.pending.shrink();
+        }
+        let stalled = e.stalled_since.filter(|t| live > 0 && now.since(*t) >= STALL_MOST).is_some();
+        if e.stalled_since.is_some() {
+            next = next.min(now + TICK * 10);
+        }
+
+        for r in expired {
+            self.on_timeout(host, variant, r);
+        }
+        if stalled {
+            self.reset_staller(key);
+        }
+        match action {
+            Action::None => {}
+            Action::Send => self.send_heartbeat(key, variant),
+            Action::Dead => {
+                self.shard.heartbeats_missed.inc();
+                let addr = self.hosts.get(host).map(|h| h.host.addr.to_string()).unwrap_or_default();
+                self.shared.warn("dead_peer", addr, "it answers neither requests nor heartbeats");
+                return self.close(key, Reason::ConnectionLost);
+            }
+        }
+        if retire_over {
+            return self.close(key, Reason::ConnectionLost);
+        }
+        if idle_over {
+            self.shard.idle_closed.inc();
+            return self.close(key, Reason::ConnectionLost);
+        }
+        if overdue {
+            self.retire(key, "too many overdue replies");
+        }
+        if next < Time::MAX {
+            self.arm(key, next);
+        }
+    }
+
+    /// Ends the slow caller that holds up a connection on which others wait.
+    fn reset_staller(&mut self, endpoint: Key) {
+        let Some(conn) = self.conns.get(endpoint) else { return };
+        let Some(sink) = conn.stream.as_ref().and_then(|s| s.sink) else { return };
+        tracing::info!("a caller that reads too slowly for others to wait is reset");
+        self.shared.warn("slow_caller", "stall", "it held up replies of other callers");
+        self.reset_later(sink);
+    }
+
+    /// Takes a connection out of use without cutting a request: no new ones, those in flight finish.
+    pub(crate) fn retire(&mut self, key: Key, why: &str) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let connecting = conn.connecting();
+        let out_empty = conn.out.is_empty();
+        let Role::Endpoint(e) = &mut conn.role else { return };
+        if e.phase == Phase::Retiring {
+            return;
+        }
+        let host = e.host;
+        if connecting {
+            let error = std::io::Error::other(why.to_owned());
+            return self.drop_connecting(key, &error);
+        }
+        e.phase = Phase::Retiring;
+        e.since = now;
+        e.retire_by = now + RETIRE_MOST;
+        let idle = e.pending.live() == 0 && e.stream_from.is_none() && out_empty;
+        self.shard.upstream_retired.inc();
+        self.unpool(host, key);
+        tracing::debug!(why, idle, "connection retired");
+        if idle {
+            self.close(key, Reason::ConnectionLost);
+        } else {
+            self.arm(key, now + RETIRE_MOST);
+        }
+    }
+
+    /// Which way the requests of a listener go, for views.
+    pub(crate) fn direction_of(&self, listener: u16) -> Option<Direction> {
+        self.config.binding(listener).map(|b| b.listener.direction)
+    }
+}

@@ -1,0 +1,414 @@
+//! A worker's view of the hosts it talks to: connections, load, and back-off after failed connects.
+use crate::conn::{Conn, Phase, Role};
+use crate::worker::Worker;
+use ahash::AHashMap;
+use raddle_core::{Reason, Time};
+use raddle_net::{Interest, Key, OutBuf, Slab};
+use raddle_policy::{Backoff, HeartbeatPlan, Host, PeakEwma, Policy, Readiness};
+use raddle_telemetry::{ConnectError, HostCells};
+use raddle_wire::bolt::Variant;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One connection in a host's pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Pooled {
+    /// The connection.
+    pub key: Key,
+    /// The frames it carries.
+    pub variant: Variant,
+    /// The caller it belongs to; [`Key::NONE`] = shared.
+    pub owner: Key,
+    /// Its handshake is done.
+    pub ready: bool,
+}
+
+/// A worker's state of one host.
+pub struct HostState {
+    /// The host, shared with other workers.
+    pub host: Arc<Host>,
+    /// Connections that take or will take requests; retiring ones are no longer here.
+    pub conns: Vec<Pooled>,
+    /// Requests in flight from this worker.
+    pub active: u32,
+    /// Recent latency.
+    pub ewma: PeakEwma,
+    /// When to try again after failed connects.
+    pub backoff: Backoff,
+    /// No connect before this.
+    pub down_until: Option<Time>,
+    /// Why the last connect failed.
+    pub last_error: Option<String>,
+    /// Its metrics.
+    pub cells: Arc<HostCells>,
+    /// The policy its last connection was made under, to try it again without a request.
+    pub policy: Option<Arc<Policy>>,
+    /// Services with requests that wait for a connection to it.
+    pub waiting: Vec<Key>,
+    /// Callers whose next request waits for a connection of their own to it.
+    pub blocked: Vec<Key>,
+}
+
+/// The hosts of a worker.
+#[derive(Default)]
+pub struct Hosts {
+    slab: Slab<HostState>,
+    /// Hosts that could not be connected to: tried again even if no request comes.
+    down: Vec<Key>,
+    by_addr: AHashMap<SocketAddr, Key>,
+}
+
+impl Hosts {
+    /// A host's state.
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<&HostState> {
+        self.slab.get(key)
+    }
+
+    /// A host's state, for change.
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut HostState> {
+        self.slab.get_mut(key)
+    }
+
+    /// All hosts.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &HostState)> {
+        self.slab.iter()
+    }
+}
+
+/// What asking for a connection to a host came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// This one takes the request.
+    Ready(Key),
+    /// One is being made; wait.
+    Soon,
+    /// Every connection is full and its endpoint does not read.
+    Full,
+    /// None can be made now.
+    Failed,
+}
+
+impl Conn {
+    /// Whether its handshake is still under way.
+    pub fn connecting(&self) -> bool {
+        match &self.role {
+            Role::Endpoint(e) => e.phase == Phase::Connecting,
+            Role::Relay(r) => r.connecting,
+            _ => false,
+        }
+    }
+
+    /// Whether it leads to an endpoint.
+    pub fn is_endpoint(&self) -> bool {
+        matches!(self.role, Role::Endpoint(_))
+    }
+}
+
+/// How ready a host is for a request in `variant` on behalf of `owner`.
+pub(crate) fn readiness(host: &HostState, conns: &Slab<Conn>, variant: Variant, owner: Key, now: Time) -> Readiness {
+    let mut connecting = false;
+    for p in &host.conns {
+        if p.variant != variant || p.owner != owner {
+            continue;
+        }
+        if !p.ready {
+            connecting = true;
+        } else if conns.get(p.key).is_some_and(|c| !c.paused.any()) {
+            return Readiness::Ready;
+        }
+    }
+    if connecting {
+        Readiness::Connecting
+    } else if host.down_until.is_some_and(|t| t > now) {
+        Readiness::Down
+    } else {
+        Readiness::Idle
+    }
+}
+
+impl Worker {
+    /// The worker's state of a host, made at first use.
+    pub(crate) fn host_state(&mut self, host: &Arc<Host>) -> Key {
+        let addr = host.addr;
+        if let Some(&k) = self.hosts.by_addr.get(&addr) {
+            if let Some(h) = self.hosts.slab.get_mut(k)
+                && !Arc::ptr_eq(&h.host, host)
+            {
+                h.host = host.clone();
+            }
+            return k;
+        }
+        let now = self.now;
+        let key = self.hosts.slab.insert(HostState {
+            host: host.clone(),
+            conns: Vec::new(),
+            active: 0,
+            ewma: PeakEwma::new(now),
+            backoff: Backoff::default(),
+            down_until: None,
+            last_error: None,
+            cells: self.shard.host(addr),
+            policy: None,
+            waiting: Vec::new(),
+            blocked: Vec::new(),
+        });
+        self.hosts.by_addr.insert(addr, key);
+        key
+    }
+
+    /// A connection to a host for a request in `variant`; starts one where none is.
+    pub(crate) fn lease(&mut self, host: Key, variant: Variant, owner: Key, policy: &Arc<Policy>) -> Lease {
+        let soft = self.config.limits().buffer_soft as usize;
+        let now = self.now;
+        let pool = &policy.settings.pool;
+        let Some(h) = self.hosts.slab.get(host) else { return Lease::Failed };
+        let mut best: Option<(usize, Key)> = None;
+        let mut count = 0u16;
+        let mut connecting = false;
+        for p in h.conns.iter().filter(|p| p.variant == variant && p.owner == owner) {
+            count += 1;
+            if !p.ready {
+                connecting = true;
+                continue;
+            }
+            let Some(c) = self.conns.get(p.key) else { continue };
+            let Role::Endpoint(e) = &c.role else { continue };
+            if c.paused.any() || !e.pending.has_room() {
+                continue;
+            }
+            // Bytes first: they are what a request waits behind. Then requests in flight.
+            let load = c.out.len() * 4 + e.pending.live() as usize;
+            if best.is_none_or(|(b, _)| load < b) {
+                best = Some((load, p.key));
+            }
+        }
+        let most = if owner == Key::NONE { pool.max_connections.max(1) } else { 1 };
+        let want = if owner == Key::NONE { pool.connections.max(1) } else { 1 };
+        let down = h.down_until.is_some_and(|t| t > now);
+        let Some((_, key)) = best else {
+            if connecting {
+                return Lease::Soon;
+            }
+            if down || count >= most {
+                return if down { Lease::Failed } else { Lease::Full };
+            }
+            return if self.open(host, variant, owner, policy) { Lease::Soon } else { Lease::Failed };
+        };
+        let Some(c) = self.conns.get(key) else { return Lease::Failed };
+        let queued = c.out.len();
+        // A queue builds, or fewer connections than wanted: one more in the background.
+        if !connecting && !down && count < most && (count < want || queued > soft) {
+            self.open(host, variant, owner, policy);
+        }
+        let Some(c) = self.conns.get(key) else { return Lease::Failed };
+        // Far behind and not moving: better an answer now than a queue without an end.
+        if queued > soft * 4 && now.since(c.wrote_at) > std::time::Duration::from_millis(200) {
+            return Lease::Full;
+        }
+        Lease::Ready(key)
+    }
+
+    /// Starts to connect to a host. False if it failed at once.
+    pub(crate) fn open(&mut self, host: Key, variant: Variant, owner: Key, policy: &Arc<Policy>) -> bool {
+        let Some(h) = self.hosts.slab.get_mut(host) else { return false };
+        let addr = h.host.addr;
+        h.policy = Some(policy.clone());
+        let policy = &policy.settings;
+        let fd = match raddle_net::socket::connect(addr, policy.timeouts.dead_peer) {
+            Ok(fd) => fd,
+            Err(e) => {
+                self.connect_failed(host, &e);
+                return false;
+            }
+        };
+        let endpoint = crate::conn::Endpoint {
+            host,
+            variant,
+            owner,
+            phase: Phase::Connecting,
+            since: self.now,
+            pending: Default::default(),
+            heartbeat: HeartbeatPlan::new(policy.timeouts.dead_peer, self.now),
+            used_at: self.now,
+            feeders: Vec::new(),
+            stream_from: None,
+            retire_by: Time::MAX,
+            dead_peer: policy.timeouts.dead_peer,
+            idle_timeout: policy.pool.idle_timeout,
+            stalled_since: None,
+        };
+        let Some(key) = self.add_conn(fd, Interest::WRITE, Role::Endpoint(Box::new(endpoint))) else {
+            return false;
+        };
+        self.arm(key, self.now + policy.timeouts.connect);
+        if let Some(h) = self.hosts.slab.get_mut(host) {
+            h.conns.push(Pooled { key, variant, owner, ready: false });
+        }
+        self.shard.upstream_opened.inc();
+        true
+    }
+
+    /// Puts a socket under the worker's watch.
+    pub(crate) fn add_conn(&mut self, fd: std::os::fd::OwnedFd, interest: Interest, role: Role) -> Option<Key> {
+        let key = self.conns.insert(Conn {
+            fd,
+            out: OutBuf::default(),
+            stash: Vec::new(),
+            stream: None,
+            interest,
+            paused: Default::default(),
+            dirty: false,
+            timer_at: Time::MAX,
+            read_at: self.now,
+            wrote_at: self.now,
+            frame_since: self.now,
+            role,
+        });
+        let conn = self.conns.get(key)?;
+        if let Err(e) = self.poller.add(&conn.fd, key.to_u64(), interest) {
+            tracing::warn!(error = %e, "cannot watch a connection");
+            self.conns.remove(key);
+            return None;
+        }
+        Some(key)
+    }
+
+    /// Notes a failed connect: back off, and let those that waited go elsewhere or be told.
+    pub(crate) fn connect_failed(&mut self, host: Key, error: &std::io::Error) {
+        let now = self.now;
+        self.shard.upstream_failed[ConnectError::of(error)].inc();
+        let Some(h) = self.hosts.slab.get_mut(host) else { return };
+        let again = h.backoff.failed(now, &mut self.rng);
+        h.down_until = Some(again);
+        h.last_error = Some(error.to_string());
+        h.cells.failures.inc();
+        let addr = h.host.addr;
+        tracing::debug!(endpoint = %addr, %error, "connect failed");
+        if h.host.set_reachable(false, now) {
+            self.shared.warn("endpoint_unreachable", addr.to_string(), error.to_string());
+        }
+        if !self.hosts.down.contains(&host) {
+            self.hosts.down.push(host);
+        }
+        self.release_waiting(host);
+    }
+
+    /// Tries hosts again that could not be connected to; rules that turn away from them must learn of their
+    /// return, and no request will tell.
+    pub(crate) fn try_down_hosts(&mut self) {
+        for key in std::mem::take(&mut self.hosts.down) {
+            let Some(h) = self.hosts.slab.get(key) else { continue };
+            if h.host.reachable() && h.down_until.is_none() {
+                continue;
+            }
+            self.hosts.down.push(key);
+            let due = h.down_until.is_none_or(|t| t <= self.now);
+            let named = self.config.names_host(&h.host.addr);
+            if due && named && h.conns.is_empty() && let Some(policy) = h.policy.clone() {
+                self.open(key, Variant::V1, Key::NONE, &policy);
+            }
+        }
+        self.hosts.down.sort_unstable();
+        self.hosts.down.dedup();
+    }
+
+    /// When [`Worker::try_down_hosts`] has something to do.
+    pub(crate) fn next_down_host(&self) -> Option<Time> {
+        let due = |k: &Key| self.hosts.slab.get(*k).map(|h| h.down_until.unwrap_or(Time::ZERO));
+        self.hosts.down.iter().filter_map(due).min()
+    }
+
+    /// Lets go on what waited for a connection to this host, whether there is one now or not.
+    pub(crate) fn release_waiting(&mut self, host: Key) {
+        let Some(h) = self.hosts.slab.get_mut(host) else { return };
+        let services = std::mem::take(&mut h.waiting);
+        let blocked = std::mem::take(&mut h.blocked);
+        for s in services {
+            if let Some(s) = self.services.get_mut(s) {
+                self.requeue.extend(s.waiting.drain(..));
+            }
+        }
+        for c in blocked {
+            self.unpause(c, crate::conn::Paused::NO_CONNECTION);
+        }
+    }
+
+    /// Takes a connection out of its host's pool.
+    pub(crate) fn unpool(&mut self, host: Key, conn: Key) {
+        if let Some(h) = self.hosts.slab.get_mut(host) {
+            h.conns.retain(|p| p.key != conn);
+        }
+    }
+
+    /// Retires connections to hosts that the configuration names no more, and forgets hosts without any.
+    pub(crate) fn prune_hosts(&mut self) {
+        let config = self.config.clone();
+        let gone: Vec<Key> = self
+            .hosts
+            .slab
+            .iter()
+            .filter(|(_, h)| !config.names_host(&h.host.addr))
+            .map(|(k, _)| k)
+            .collect();
+        for k in gone {
+            let Some(h) = self.hosts.slab.get(k) else { continue };
+            let conns: Vec<Key> = h.conns.iter().map(|p| p.key).collect();
+            let (addr, idle) = (h.host.addr, h.active == 0 && h.waiting.is_empty() && h.blocked.is_empty());
+            for c in conns {
+                self.retire(c, "endpoint removed");
+            }
+            let empty = self.hosts.slab.get(k).is_some_and(|h| h.conns.is_empty());
+            if empty && idle && !self.hosts_in_use(k) {
+                self.hosts.slab.remove(k);
+                self.hosts.by_addr.remove(&addr);
+            }
+        }
+    }
+
+    fn hosts_in_use(&self, host: Key) -> bool {
+        self.conns.iter().any(|(_, c)| match &c.role {
+            Role::Endpoint(e) => e.host == host,
+            Role::Relay(r) => r.host == host,
+            _ => false,
+        })
+    }
+
+    /// A request to a host is over: its account.
+    pub(crate) fn host_done(&mut self, host: Key, latency: Option<std::time::Duration>, failed: bool) {
+        let now = self.now;
+        if let Some(h) = self.hosts.slab.get_mut(host) {
+            h.active = h.active.saturating_sub(1);
+            h.cells.active.set(i64::from(h.active));
+            h.cells.requests.inc();
+            if failed {
+                h.cells.failures.inc();
+            }
+            if let Some(l) = latency {
+                h.ewma.observe(l, now);
+            }
+        }
+    }
+
+    /// Closes what a caller that is gone had for itself.
+    pub(crate) fn retire_private(&mut self, caller: Key) {
+        let own: Vec<Key> = self
+            .hosts
+            .slab
+            .iter()
+            .flat_map(|(_, h)| h.conns.iter().filter(|p| p.owner == caller).map(|p| p.key))
+            .collect();
+        for k in own {
+            self.retire(k, "its caller is gone");
+        }
+    }
+
+    /// Answers every live request of a connection that is gone.
+    pub(crate) fn fail_in_flight(&mut self, e: crate::conn::Endpoint, out: &OutBuf, why: Reason) {
+        let mut e = e;
+        for r in e.pending.drain() {
+            self.lost(e.host, e.variant, r, out, why);
+        }
+    }
+}

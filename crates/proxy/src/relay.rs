@@ -1,0 +1,409 @@
+//! TCP: bytes both ways between a caller and an endpoint, with back-pressure and half-close.
+use crate::conn::{Direction, Paused, Relay, Role};
+use crate::worker::Worker;
+use raddle_core::{Reason, Time};
+use raddle_net::{Interest, Key, socket};
+use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
+use raddle_telemetry::access_log::Entry;
+use raddle_wire::sniff::{Sniff, sniff};
+use std::net::IpAddr;
+
+/// Endpoints tried before a caller is turned away.
+const TRIES: u8 = 3;
+
+/// What routing can know of a connection.
+struct TcpAttributes<'a> {
+    service: &'a [u8],
+    ip: Option<IpAddr>,
+}
+
+impl Attributes for TcpAttributes<'_> {
+    fn service(&self) -> &[u8] {
+        self.service
+    }
+    fn method(&self) -> Option<&[u8]> {
+        None
+    }
+    fn header(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+    fn caller_app(&self) -> Option<&[u8]> {
+        None
+    }
+    fn caller_ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+    fn load_test(&self) -> bool {
+        false
+    }
+}
+
+/// Every endpoint is as good as connected: each TCP connection gets its own.
+struct TcpView<'a> {
+    hosts: &'a crate::hosts::Hosts,
+    map: &'a [Key],
+    now: Time,
+}
+
+impl Load for TcpView<'_> {
+    fn ready(&self, i: u32) -> Readiness {
+        match self.map.get(i as usize).and_then(|k| self.hosts.get(*k)) {
+            Some(h) if h.down_until.is_some_and(|t| t > self.now) => Readiness::Down,
+            Some(_) => Readiness::Ready,
+            None => Readiness::Down,
+        }
+    }
+    fn active(&self, i: u32) -> u32 {
+        self.map.get(i as usize).and_then(|k| self.hosts.get(*k)).map_or(0, |h| h.active)
+    }
+    fn ewma_ns(&self, i: u32) -> f64 {
+        f64::from(self.active(i))
+    }
+}
+
+impl Worker {
+    /// Whether a listener knows where bytes without a protocol go.
+    pub(crate) fn has_tcp_target(&self, listener: u16) -> bool {
+        self.config.binding(listener).is_some_and(|b| b.local.is_some() || b.default_service.is_some())
+    }
+
+    fn tcp_service(&mut self, listener: u16) -> Option<(Key, Direction)> {
+        let b = self.config.binding(listener)?;
+        let direction = b.listener.direction;
+        let key = match direction {
+            Direction::Inbound => self.service_behind(listener),
+            Direction::Outbound => {
+                let name = b.default_service.clone()?;
+                self.service_named(name.as_bytes())
+            }
+        }?;
+        Some((key, direction))
+    }
+
+    /// Makes an accepted connection one side of a relay and starts the other.
+    pub(crate) fn become_relay(&mut self, key: Key, undecided: bool) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::New(a) = &conn.role else { return };
+        let accepted = crate::conn::Accepted { listener: a.listener, peer: a.peer, since: a.since, id: a.id };
+        let Some((service, direction)) = self.tcp_service(accepted.listener) else {
+            let row = self.row(Direction::Outbound, b"unknown");
+            self.services.cells(row).rejected[Reason::NoCluster].inc();
+            tracing::debug!(caller = ?accepted.peer, "bytes of no known protocol, and the listener names no service for them");
+            return self.close(key, Reason::NoCluster);
+        };
+        let row = self.services.get(service).map_or(0, |s| s.row);
+        let relay = Relay {
+            accepted: Some(accepted),
+            peer: Key::NONE,
+            host: Key::NONE,
+            service,
+            cells: row,
+            connecting: false,
+            endpoint: 0,
+            tried: 0,
+            ended: false,
+            shut: false,
+            undecided,
+            bytes: 0,
+            direction,
+            since: self.now,
+        };
+        if let Some(c) = self.conns.get_mut(key) {
+            c.role = Role::Relay(Box::new(relay));
+        }
+        self.services.cells(row).in_flight.inc();
+        self.connect_relay(key, None);
+    }
+
+    /// Starts the endpoint's side.
+    fn connect_relay(&mut self, caller: Key, avoid: Option<u32>) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(caller) else { return };
+        let Role::Relay(r) = &mut conn.role else { return };
+        r.tried += 1;
+        let (service, row, direction, tried) = (r.service, r.cells, r.direction, r.tried);
+        let ip = r.accepted.as_ref().and_then(|a| a.peer).map(|a| a.ip());
+        let Some(s) = self.services.get_mut(service) else { return self.relay_refused(caller, Reason::NoCluster) };
+        let crate::services::ServiceState { service: svc, hosts, route, balance, .. } = s;
+        let attributes = TcpAttributes { service: svc.name.as_bytes(), ip };
+        let picked = match svc.route(&attributes, route, &mut self.rng) {
+            Decision::Send { subset, .. } => {
+                let view = TcpView { hosts: &self.hosts, map: hosts, now };
+                let hash = svc.hash_key(&attributes);
+                let state = balance.entry(subset.id).or_default();
+                pick(subset, svc, state, &view, hash, now, &mut self.rng, avoid).ok_or(Reason::NoHealthy)
+            }
+            Decision::Reject { reason, .. } => Err(reason),
+        };
+        let picked = match picked {
+            Ok(p) => p,
+            Err(reason) => return self.relay_refused(caller, reason),
+        };
+        let Some(&host) = hosts.get(picked.index as usize) else { return };
+        let timeouts = svc.policy.settings.timeouts.clone();
+        let Some(h) = self.hosts.get_mut(host) else { return };
+        h.active += 1;
+        let fd = match socket::connect(h.host.addr, timeouts.dead_peer) {
+            Ok(fd) => fd,
+            Err(e) => {
+                h.active -= 1;
+                self.connect_failed(host, &e);
+                if tried < TRIES {
+                    return self.connect_relay(caller, Some(picked.index));
+                }
+                return self.relay_refused(caller, Reason::ConnectFailure);
+            }
+        };
+        let relay = Relay {
+            accepted: None,
+            peer: caller,
+            host,
+            service,
+            cells: row,
+            connecting: true,
+            endpoint: picked.index,
+            tried,
+            ended: false,
+            shut: false,
+            undecided: false,
+            bytes: 0,
+            direction,
+            since: now,
+        };
+        let Some(other) = self.add_conn(fd, Interest::WRITE, Role::Relay(Box::new(relay))) else {
+            return self.relay_refused(caller, Reason::ConnectFailure);
+        };
+        self.shard.upstream_opened.inc();
+        self.arm(other, now + timeouts.connect);
+        if let Some(c) = self.conns.get_mut(caller)
+            && let Role::Relay(r) = &mut c.role
+        {
+            r.peer = other;
+            r.host = host;
+            r.endpoint = picked.index;
+        }
+    }
+
+    fn relay_refused(&mut self, caller: Key, reason: Reason) {
+        if let Some(c) = self.conns.get(caller) {
+            socket::reset_on_close(&c.fd);
+        }
+        self.close(caller, reason);
+    }
+
+    /// The endpoint's side is connected, or not.
+    pub(crate) fn on_relay_connected(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let result = socket::take_error(&conn.fd);
+        let Role::Relay(r) = &mut conn.role else { return };
+        match result {
+            Ok(()) => {
+                r.connecting = false;
+                let host = r.host;
+                if let Some(h) = self.hosts.get_mut(host) {
+                    h.backoff.succeeded();
+                    h.down_until = None;
+                }
+                self.set_interest(key);
+                self.flush(key);
+            }
+            Err(e) => self.relay_connect_failed(key, &e),
+        }
+    }
+
+    fn relay_connect_failed(&mut self, key: Key, error: &std::io::Error) {
+        let Some(mut conn) = self.conns.remove(key) else { return };
+        let Role::Relay(r) = conn.role else { return };
+        self.connect_failed(r.host, error);
+        if let Some(h) = self.hosts.get_mut(r.host) {
+            h.active = h.active.saturating_sub(1);
+        }
+        if r.tried >= TRIES {
+            return self.relay_refused(r.peer, Reason::ConnectFailure);
+        }
+        // Not a byte has left: what the caller said so far goes to the next endpoint.
+        let said = conn.out.kept_from(0).map(<[u8]>::to_vec).unwrap_or_default();
+        conn.out.clear(&mut self.pool);
+        self.connect_relay(r.peer, Some(r.endpoint));
+        let other = match self.conns.get(r.peer).map(|c| &c.role) {
+            Some(Role::Relay(p)) => p.peer,
+            _ => return,
+        };
+        if let Some(c) = self.conns.get_mut(other) {
+            c.out.tail(&mut self.pool).extend_from_slice(&said);
+        }
+    }
+
+    /// Passes bytes on.
+    pub(crate) fn feed_relay(&mut self, key: Key, bytes: &mut [u8]) -> usize {
+        if self.decide_late(key, bytes) {
+            return self.feed_caller(key, bytes);
+        }
+        let soft = self.config.limits().buffer_soft as usize;
+        let Some(conn) = self.conns.get_mut(key) else { return bytes.len() };
+        let Role::Relay(r) = &mut conn.role else { return bytes.len() };
+        r.bytes += bytes.len() as u64;
+        let peer = r.peer;
+        let Some(to) = self.conns.get_mut(peer) else { return bytes.len() };
+        let mut rest = &*bytes;
+        if to.out.is_empty() && !to.connecting() {
+            // The common case copies nothing; an error shows again at the next write or read.
+            if let Ok(n) = socket::send(&to.fd, rest) {
+                to.out.note_written(n);
+                rest = &rest[n..];
+            }
+        }
+        if !rest.is_empty() {
+            to.out.tail(&mut self.pool).extend_from_slice(rest);
+            let full = to.out.len() > soft;
+            self.mark_dirty(peer);
+            if full {
+                self.pause(key, Paused::SINK_FULL);
+                self.shard.held_back.inc();
+            }
+        }
+        bytes.len()
+    }
+
+    /// A relay that began in silence turns out to be Bolt: only if nothing has passed yet.
+    fn decide_late(&mut self, key: Key, bytes: &[u8]) -> bool {
+        let Some(conn) = self.conns.get_mut(key) else { return false };
+        let Role::Relay(r) = &mut conn.role else { return false };
+        if !r.undecided {
+            return false;
+        }
+        r.undecided = false;
+        let (peer, row) = (r.peer, r.cells);
+        let spoken = matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.bytes > 0);
+        if spoken || sniff(bytes) != Sniff::Bolt {
+            return false;
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return false };
+        let Role::Relay(r) = &mut conn.role else { return false };
+        let Some(accepted) = r.accepted.take() else { return false };
+        conn.role = Role::New(Box::new(accepted));
+        self.services.cells(row).in_flight.dec();
+        self.drop_silent_side(peer);
+        self.become_caller(key);
+        true
+    }
+
+    fn drop_silent_side(&mut self, key: Key) {
+        if let Some(conn) = self.conns.remove(key)
+            && let Role::Relay(r) = conn.role
+            && let Some(h) = self.hosts.get_mut(r.host)
+        {
+            h.active = h.active.saturating_sub(1);
+        }
+    }
+
+    /// One side ended its stream.
+    pub(crate) fn on_relay_end(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.paused.set(Paused::ENDED);
+        let Role::Relay(r) = &mut conn.role else { return };
+        r.ended = true;
+        r.undecided = false;
+        let peer = r.peer;
+        self.set_interest(key);
+        self.relay_done(peer);
+    }
+
+    /// Passes an end of stream on once the bytes before it are out; ends the relay after both.
+    pub(crate) fn relay_done(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::Relay(r) = &conn.role else { return };
+        let peer = r.peer;
+        let peer_ended = match self.conns.get(peer).map(|c| &c.role) {
+            Some(Role::Relay(p)) => p.ended,
+            _ => true,
+        };
+        if !peer_ended || !conn.out.is_empty() || conn.connecting() {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Role::Relay(r) = &mut conn.role else { return };
+        if !r.shut {
+            r.shut = true;
+            socket::shutdown_write(&conn.fd);
+        }
+        let both = r.ended && matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.shut);
+        if both {
+            self.close(key, Reason::CallerGone);
+        }
+    }
+
+    /// One side is gone: so is the other, after what is left for it was written.
+    pub(crate) fn relay_closed(&mut self, _key: Key, r: &Relay, why: Reason) {
+        if let Some(a) = &r.accepted {
+            self.count_caller_gone();
+            let cells = self.services.cells(r.cells);
+            cells.in_flight.dec();
+            cells.latency.record(self.now.since(r.since).as_nanos() as u64);
+            let flag = match why {
+                Reason::CallerGone | Reason::ConnectionLost => None,
+                other => Some(other),
+            };
+            match flag {
+                Some(reason) => cells.rejected[reason].inc(),
+                None => cells.ok.inc(),
+            }
+            self.log_relay(r, a, flag);
+        } else {
+            let lost = why == Reason::ConnectFailure;
+            self.host_done(r.host, None, lost);
+        }
+        if let Some(p) = self.conns.get_mut(r.peer)
+            && let Role::Relay(other) = &mut p.role
+        {
+            other.peer = Key::NONE;
+            let peer = r.peer;
+            let _ = p.out.flush(&p.fd, &mut self.pool);
+            self.close(peer, why);
+        }
+    }
+
+    fn log_relay(&mut self, r: &Relay, a: &crate::conn::Accepted, flag: Option<Reason>) {
+        if !self.log.as_mut().is_some_and(|l| l.wants(flag.is_some())) {
+            return;
+        }
+        let binding = self.config.binding(a.listener);
+        let back = match self.conns.get(r.peer).map(|c| &c.role) {
+            Some(Role::Relay(p)) => p.bytes,
+            _ => 0,
+        };
+        let entry = Entry {
+            time: self.shared.wall_zero_ns + r.since.as_nanos(),
+            direction: r.direction,
+            protocol: raddle_core::Protocol::Tcp,
+            listener: binding.map_or("-", |b| &b.name),
+            caller: a.peer.unwrap_or(crate::request::NOBODY),
+            connection: a.id,
+            request_id: 0,
+            service: self.services.row_name(r.cells),
+            method: None,
+            endpoint: self.hosts.get(r.host).map(|h| h.host.addr),
+            ok: flag.is_none(),
+            status: 0,
+            flag,
+            rule: None,
+            duration_ns: self.now.since(r.since).as_nanos() as u64,
+            request_bytes: r.bytes,
+            response_bytes: back,
+            retries: u32::from(r.tried.saturating_sub(1)),
+            traceparent: None,
+        };
+        if let Some(log) = &mut self.log {
+            log.write(&entry);
+        }
+    }
+
+    /// A relay's timer: its connect attempt took too long.
+    pub(crate) fn on_relay_timer(&mut self, key: Key) {
+        if self.conns.get(key).is_some_and(crate::conn::Conn::connecting) {
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "connect timed out");
+            self.relay_connect_failed(key, &error);
+        }
+    }
+}
+
