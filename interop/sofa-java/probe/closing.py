@@ -33,6 +33,11 @@ def serve(connection, number):
                 connection.sendall(bolt.response(request, 0).encode())
                 continue
             scenario = re.search(rb"\{([a-z0-9,]+)\}", request.content).group(1).decode()
+            if scenario == "finfirst":
+                connection.shutdown(socket.SHUT_WR)
+                ended = time.monotonic()
+                say(f"connection {number}: sent FIN instead of a reply, still reading")
+                continue
             for frame in answer(request, "good"):
                 connection.sendall(frame.encode())
             if scenario == "fin":
@@ -60,22 +65,30 @@ def accept(listener):
         threading.Thread(target=serve, args=(connection, number), daemon=True).start()
 
 
+def run(title, calls):
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept, args=(listener,), daemon=True).start()
+    print(title, flush=True)
+    with Workspace("closing") as work:
+        probe = work.start("probe", peers.java("client.Probe", f"127.0.0.1:{listener.getsockname()[1]}", *calls))
+        lines = [line for line in probe.finish(60).splitlines() if " ms | " in line]
+    print("\n".join("  " + line for line in lines), flush=True)
+    listener.close()
+
+
 def main():
     peers.ready_java()
     for kind in ("sync", "raw"):
+        good = f"{kind}:{{good}}"
+        run(f"{kind}: FIN with a call in flight", [good, f"{kind}:{{finfirst}}", "wait:50", good])
+        run(f"{kind}: calls at once after FIN, then each second",
+            [good, f"{kind}:{{fin}}", "wait:2", good] + ["wait:1000", good] * 12)
+    for kind in ("sync", "raw"):
         for how in ("fin", "rst"):
             for pause in (0, 2, 50, 1000, 12000):
-                listener = socket.create_server(("127.0.0.1", 0))
-                threading.Thread(target=accept, args=(listener,), daemon=True).start()
-                calls = [f"{kind}:{{good}}", f"{kind}:{{{how}}}", f"wait:{pause}", f"{kind}:{{good}}",
-                         f"{kind}:{{good}}", "wait:100", f"{kind}:{{good}}"]
-                print(f"{kind} {how}, next call after {pause} ms", flush=True)
-                with Workspace("closing") as work:
-                    probe = work.start("probe", peers.java(
-                        "client.Probe", f"127.0.0.1:{listener.getsockname()[1]}", *calls))
-                    lines = [line for line in probe.finish(60).splitlines() if " ms | " in line]
-                print("\n".join("  " + line for line in lines), flush=True)
-                listener.close()
+                good = f"{kind}:{{good}}"
+                run(f"{kind} {how}, next call after {pause} ms",
+                    [good, f"{kind}:{{{how}}}", f"wait:{pause}", good, good, "wait:100", good])
 
 
 if __name__ == "__main__":
