@@ -20,9 +20,16 @@ pub struct Machine {
     pub memory_mib: u64,
     /// Files a process may open.
     pub open_files: u64,
+    /// Processes that wanted to run in the minute before, on average: other work, which disturbs.
+    pub load_average: f64,
 }
 
 impl Machine {
+    /// Whether other work ran before: figures then say less.
+    pub fn was_busy(&self) -> bool {
+        self.load_average > 0.5 * self.cpus as f64
+    }
+
     /// Describes this machine now.
     pub(super) fn describe(open_files: u64) -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -49,6 +56,10 @@ impl Machine {
             virtual_machine: field("flags").is_some_and(|f| f.split(' ').any(|flag| flag == "hypervisor")),
             memory_mib: memory_kib.unwrap_or(0) / 1024,
             open_files,
+            load_average: fs::read_to_string("/proc/loadavg")
+                .ok()
+                .and_then(|text| text.split(' ').next()?.parse().ok())
+                .unwrap_or(0.0),
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
             }
         }
     }
+    table.gather_groups();
     let raddle = Kind::Raddle.name();
     let value = |group, key| table.figure(group, raddle, key).map(|f| f.median);
     let (idle, slope) = (value(IDLE, "rss_mib"), value(HELD, "kib_per_connection"));

@@ -71,10 +71,17 @@ pub(super) fn look_for(kind: Kind, raddle: &Path) -> (PeerInfo, Option<Program>)
     let version_flag = if kind == Kind::Haproxy || kind == Kind::Nginx { "-v" } else { "--version" };
     let info = PeerInfo {
         name: kind.name().to_owned(),
-        version: found.as_ref().ok().and_then(|path| process::first_line(path, &[version_flag])),
+        version: found.as_ref().ok().and_then(|path| version(path, version_flag)),
         missing: found.as_ref().err().map(|why| (*why).to_owned()),
     };
     (info, found.ok().map(|path| Program { kind, path }))
+}
+
+/// What a program says of its version, without its own path.
+fn version(path: &Path, flag: &str) -> Option<String> {
+    let line = process::first_line(path, &[flag])?;
+    let rest = line.strip_prefix(&path.display().to_string()).unwrap_or(&line);
+    Some(rest.trim().to_owned())
 }
 
 /// What the comparison cannot measure yet, said rather than left out.

@@ -168,7 +168,8 @@ pub(super) fn answers_ok(address: SocketAddr, path: &str) -> bool {
     let get = || -> io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
         let mut head = [0; 12];
         stream.read_exact(&mut head)?;
         Ok(&head[9..] == b"200")
@@ -191,4 +192,64 @@ pub(super) fn split(command: &[OsString]) -> io::Result<(&OsStr, &[OsString])> {
         .split_first()
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the echo server's command is empty"))?;
     Ok((program, args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::peers::LOOPBACK;
+
+    fn bench() -> (tempfile::TempDir, Bench) {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Bench { dir: dir.path().to_owned(), stop: Arc::default(), proxy_cpu: None };
+        (dir, bench)
+    }
+
+    #[test]
+    fn a_child_does_not_outlive_its_owner() {
+        let (_dir, bench) = bench();
+        let process = Process::spawn(&bench, "sleeper", OsStr::new("sleep"), ["60"], None).unwrap();
+        let proc_dir = PathBuf::from(format!("/proc/{}", process.pid()));
+        assert!(proc_dir.exists());
+        drop(process);
+        assert!(!proc_dir.exists());
+    }
+
+    #[test]
+    fn a_child_that_ends_early_is_an_error_with_its_last_words() {
+        let (_dir, bench) = bench();
+        let script = ["-c", "echo port 1 is taken; exit 3"];
+        let mut process =
+            Process::spawn(&bench, "failing", OsStr::new("sh"), script, Some(cpus()[0])).unwrap();
+        let error = process.wait_until(&bench, Duration::from_secs(10), || false).unwrap_err().to_string();
+        assert!(error.contains("failing") && error.contains("port 1 is taken"), "{error}");
+    }
+
+    #[test]
+    fn waiting_ends_when_the_user_stops_it() {
+        let (_dir, bench) = bench();
+        let mut process = Process::spawn(&bench, "sleeper", OsStr::new("sleep"), ["60"], None).unwrap();
+        bench.stop.store(true, Ordering::Relaxed);
+        let error = process.wait_until(&bench, Duration::from_mins(1), || false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn only_a_200_is_ready() {
+        let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for (mut stream, status) in listener.incoming().flatten().zip(["503 No", "200 OK"]) {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    request.push(byte[0]);
+                }
+                write!(stream, "HTTP/1.1 {status}\r\n\r\n").unwrap();
+            }
+        });
+        assert!(!answers_ok(address, "/ready"));
+        assert!(answers_ok(address, "/ready"));
+    }
 }

@@ -65,6 +65,13 @@ impl fmt::Display for CompareReport {
             "{} rounds of {} s each, interleaved; proxies with one worker, {pinned}",
             self.rounds, self.seconds
         )?;
+        if m.was_busy() {
+            let load = m.load_average;
+            writeln!(
+                f,
+                "WARNING: the machine was busy before the run (load average {load}): measure again at rest"
+            )?;
+        }
         for peer in &self.peers {
             let version = peer.version.as_deref().unwrap_or("");
             match &peer.missing {

@@ -120,6 +120,17 @@ impl Table {
         self.rows[at].figures.entry(key).or_default().push(value);
     }
 
+    /// Puts rows of one group together, groups in the order they first came.
+    pub(super) fn gather_groups(&mut self) {
+        let mut order: Vec<String> = Vec::new();
+        for row in &self.rows {
+            if !order.contains(&row.group) {
+                order.push(row.group.clone());
+            }
+        }
+        self.rows.sort_by_key(|row| order.iter().position(|g| *g == row.group));
+    }
+
     /// A figure, if it was measured.
     pub(super) fn figure(&self, group: &str, subject: &str, key: &str) -> Option<&Figure> {
         let row = self.rows.iter().find(|r| r.group == group && r.subject == subject)?;

@@ -126,13 +126,14 @@ impl Worker<'_> {
     /// One turn of the loop; returns whether the run is over.
     fn turn(&mut self) -> io::Result<bool> {
         let now = self.now();
+        // Before the tick, which ends the run when nothing that was due is left.
+        let next_due = self.send_due(now)?;
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             if self.tick(now)? {
                 return Ok(true);
             }
         }
-        let next_due = self.send_due(now)?;
         let until = next_due.min(self.next_tick);
         let timeout = Duration::from_nanos(until.saturating_sub(self.now()));
         let precise = next_due < self.next_tick;
