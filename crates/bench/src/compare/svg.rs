@@ -3,7 +3,8 @@ use super::table::{Metric, Table};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 760.0;
-const LABELS: f64 = 190.0;
+/// About a character of the 13 px font, in px.
+const CHARACTER: f64 = 7.4;
 const BAR: f64 = 20.0;
 const GAP: f64 = 6.0;
 const VALUE_ROOM: f64 = 96.0;
@@ -27,6 +28,8 @@ pub(super) fn chart(table: &Table, metric: &Metric, subtitle: &str) -> Option<St
         return None;
     }
     let bars: usize = groups.iter().map(|(_, bars)| bars.len()).sum();
+    let longest = groups.iter().flat_map(|(_, bars)| bars).map(|(s, _)| s.chars().count()).max().unwrap_or(0);
+    let labels = 40.0 + longest as f64 * CHARACTER;
     let height = 76.0 + groups.len() as f64 * 40.0 + bars as f64 * (BAR + GAP);
     let mut out = String::new();
     // Writing to a String does not fail: the results below are of that kind.
@@ -53,7 +56,7 @@ pub(super) fn chart(table: &Table, metric: &Metric, subtitle: &str) -> Option<St
         // Each group has a scale of its own: work of different kinds differs by orders of magnitude.
         let most = bars.iter().map(|(_, v)| v.abs()).fold(f64::MIN_POSITIVE, f64::max);
         for (subject, value) in bars {
-            bar(&mut out, y, subject, value, most, metric.digits);
+            bar(&mut out, [labels, y], subject, value, most, metric.digits);
             y += BAR + GAP;
         }
         y += 8.0;
@@ -62,8 +65,8 @@ pub(super) fn chart(table: &Table, metric: &Metric, subtitle: &str) -> Option<St
     Some(out)
 }
 
-fn bar(out: &mut String, y: f64, subject: &str, value: f64, most: f64, digits: usize) {
-    let room = WIDTH - LABELS - VALUE_ROOM - 20.0;
+fn bar(out: &mut String, [x, y]: [f64; 2], subject: &str, value: f64, most: f64, digits: usize) {
+    let room = WIDTH - x - VALUE_ROOM - 20.0;
     let length = (room * value.max(0.0) / most).max(1.0);
     let ours = subject.starts_with("Raddle") || subject.starts_with(|c: char| c.is_ascii_digit());
     let (fill, weight) = if ours { (OURS, 600) } else { (THEIRS, 400) };
@@ -71,11 +74,11 @@ fn bar(out: &mut String, y: f64, subject: &str, value: f64, most: f64, digits: u
     let _ = write!(
         out,
         "<text x=\"{}\" y=\"{middle}\" font-size=\"13\" fill=\"#334155\" text-anchor=\"end\">{}</text>\n\
-         <rect x=\"{LABELS}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR}\" rx=\"3\" fill=\"{fill}\"/>\n\
+         <rect x=\"{x}\" y=\"{y}\" width=\"{length:.1}\" height=\"{BAR}\" rx=\"3\" fill=\"{fill}\"/>\n\
          <text x=\"{:.1}\" y=\"{middle}\" font-size=\"13\" font-weight=\"{weight}\" fill=\"#0f172a\">{}</text>\n",
-        LABELS - 10.0,
+        x - 10.0,
         escape(subject),
-        LABELS + length + 8.0,
+        x + length + 8.0,
         number(value, digits)
     );
 }
