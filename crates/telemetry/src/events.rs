@@ -101,21 +101,29 @@ impl Events {
 
     /// Records an event that happens at `time`, in nanoseconds since the Unix epoch.
     pub fn record_at(&self, time: u64, event: Event) {
+        // Not under the lock: standard error may be slow.
+        if let Some(event) = self.keep(time, event) {
+            log(&event);
+        }
+    }
+
+    /// Keeps the event and gives a copy of it back, or counts it as a repeat.
+    fn keep(&self, time: u64, event: Event) -> Option<Event> {
         let mut ring = self.ring();
         let (kind, subject) = (event.kind, event.subject.as_str());
         let recent =
             ring.kept.iter_mut().rev().take_while(|e| time.saturating_sub(e.time) < REPEAT_WINDOW_NS);
         if let Some(same) = recent.into_iter().find(|e| e.kind == kind && e.subject == subject) {
             same.repeats = same.repeats.saturating_add(1);
-            return;
+            return None;
         }
         if ring.kept.len() == ring.capacity {
             ring.kept.pop_front();
         }
-        log(&event);
-        let seq = ring.next;
+        let event = Event { seq: ring.next, time, ..event };
         ring.next += 1;
-        ring.kept.push_back(Event { seq, time, ..event });
+        ring.kept.push_back(event.clone());
+        Some(event)
     }
 
     /// The events kept whose number is over `since`, oldest first; 0 lists all.
@@ -132,7 +140,7 @@ impl Events {
 
 fn log(event: &Event) {
     let Event { kind, subject, message, fields, .. } = event;
-    let details: String = fields.iter().map(|(k, v)| format!(" {k}={v:?}")).collect();
+    let details = fields.iter().fold(String::new(), |text, (k, v)| text + &format!(" {k}={v:?}"));
     match event.severity {
         Severity::Info => tracing::info!(kind, subject, "{message}{details}"),
         Severity::Warning => tracing::warn!(kind, subject, "{message}{details}"),

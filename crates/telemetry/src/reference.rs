@@ -58,14 +58,17 @@ pub fn metrics_markdown() -> String {
     out.push_str("| | `outbound` | From the app beside the sidecar. |\n");
     out.push_str("| `side` | `caller` | Connections that were accepted. |\n");
     out.push_str("| | `upstream` | Connections the sidecar made, to endpoints or the local app. |\n");
+    out.push_str("| `outcome` | `ok` | Served. |\n");
+    out.push_str("| | `app_error` | Answered with the callee's own failure status. |\n");
+    out.push_str("| | `rejected` | Answered by the sidecar, for the `reason`. |\n");
     out.push_str("| `service` | a name, or `other` | At most 200 bytes of it. |\n");
-    out.push_str("| `endpoint` | `ip:port`, or `other` | |\n");
+    out.push_str("| `endpoint` | `ip:port`, or `other` | Where requests are sent. |\n");
     values(&mut out, "`kind` of accept errors", AcceptError::ALL, AcceptError::describe);
     values(&mut out, "`kind` of connect failures", ConnectError::ALL, ConnectError::describe);
     values(&mut out, "`kind` of write errors", WriteError::ALL, WriteError::describe);
     values(&mut out, "`cause` of dropped lines", DropCause::ALL, DropCause::describe);
     values(&mut out, "`reason` of malformed frames", Malformed::ALL, Malformed::describe);
-    values(&mut out, "`reason` of requests", &Reason::ALL, |r| r.describe());
+    values(&mut out, "`reason` of requests", &Reason::ALL, Reason::describe);
     out
 }
 

@@ -159,7 +159,9 @@ mod tests {
     fn names_beyond_the_bound_share_one_series() {
         let table = Table::<_, HostCells>::new(1, 4);
         let held: Vec<_> = NAMES.into_iter().map(|name| table.cells(0, name)).collect();
-        held.iter().for_each(|cells| cells.requests.inc());
+        for cells in &held {
+            cells.requests.inc();
+        }
         assert_eq!(table.entries().len(), 5);
         assert_eq!(requests(&table, OTHER), Some(2));
         assert_eq!(requests(&table, "f"), None);

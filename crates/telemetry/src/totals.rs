@@ -1,7 +1,7 @@
 //! The same numbers as the metrics, as one value: for `/stats`, `raddle status` and the demo.
 use crate::cell::{Counter, Gauge, Per, Snapshot};
 use crate::cells::{HostCells, ServiceCells};
-use crate::labels::Direction;
+use crate::labels::{Direction, DropCause, Malformed, WriteError};
 use crate::registry::{Registry, Shard};
 use crate::table::Entry;
 use raddle_core::Reason;
@@ -235,13 +235,13 @@ impl Registry {
             ..Totals::default()
         };
         for shard in &self.shards {
-            add_per(&mut totals.caller_malformed, &shard.caller_malformed, |k| k.name());
-            add_per(&mut totals.upstream_malformed, &shard.upstream_malformed, |k| k.name());
+            add_per(&mut totals.caller_malformed, &shard.caller_malformed, Malformed::name);
+            add_per(&mut totals.upstream_malformed, &shard.upstream_malformed, Malformed::name);
         }
         for cells in self.log_cells() {
             totals.access_log.lines += cells.lines.read();
-            add_per(&mut totals.access_log.dropped, &cells.dropped, |k| k.name());
-            add_per(&mut totals.access_log.write_errors, &cells.write_errors, |k| k.name());
+            add_per(&mut totals.access_log.dropped, &cells.dropped, DropCause::name);
+            add_per(&mut totals.access_log.write_errors, &cells.write_errors, WriteError::name);
         }
         self.add_services(&mut totals);
         self.add_endpoints(&mut totals);

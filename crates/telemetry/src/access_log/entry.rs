@@ -307,3 +307,127 @@ impl Stamp {
         &self.text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            time: 1_772_366_400_123_456_789,
+            direction: Direction::Outbound,
+            protocol: Protocol::Bolt,
+            listener: "outbound",
+            caller: "127.0.0.1:40312".parse().expect("an address"),
+            connection: 7,
+            request_id: 42,
+            service: "com.example.Echo:1.0",
+            method: Some("echo"),
+            endpoint: Some("[2001:db8::1]:12200".parse().expect("an address")),
+            ok: true,
+            status: 0,
+            flag: None,
+            rule: None,
+            duration_ns: 1_834_567,
+            request_bytes: 310,
+            response_bytes: 155,
+            retries: 0,
+            traceparent: None,
+        }
+    }
+
+    fn line(entry: &Entry<'_>, format: Format) -> String {
+        let mut out = Vec::new();
+        entry.write(format, &mut Stamp::default(), &mut out);
+        String::from_utf8(out).expect("utf-8")
+    }
+
+    #[test]
+    fn the_text_format_is_as_documented() {
+        assert_eq!(
+            line(&entry(), Format::Text),
+            "2026-03-01T12:00:00.123456Z outbound bolt ok 0 - 1834us svc=com.example.Echo:1.0 method=echo \
+             listener=outbound caller=127.0.0.1:40312 endpoint=[2001:db8::1]:12200 id=42 conn=7 in=310 out=155\n"
+        );
+        let trace = TraceParent::generate([1, 2, 3], true);
+        let failed = Entry {
+            ok: false,
+            status: 7,
+            flag: Some(Reason::Timeout),
+            rule: Some("a rule"),
+            method: None,
+            endpoint: None,
+            retries: 1,
+            traceparent: Some(trace),
+            ..entry()
+        };
+        assert_eq!(
+            line(&failed, Format::Text),
+            format!(
+                "2026-03-01T12:00:00.123456Z outbound bolt failed 7 UT 1834us svc=com.example.Echo:1.0 \
+                 listener=outbound caller=127.0.0.1:40312 id=42 conn=7 in=310 out=155 rule=\"a rule\" \
+                 retries=1 trace={trace}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn the_json_fields_are_as_documented() {
+        let trace = TraceParent::generate([1, 2, 3], true);
+        let all = Entry {
+            flag: Some(Reason::RateLimited),
+            rule: Some("r"),
+            retries: 2,
+            traceparent: Some(trace),
+            ..entry()
+        };
+        let expected = serde_json::json!({
+            "time": "2026-03-01T12:00:00.123456Z", "direction": "outbound", "protocol": "bolt",
+            "ok": false, "status": 0, "flag": "RL", "duration_us": 1834,
+            "service": "com.example.Echo:1.0", "method": "echo", "listener": "outbound",
+            "caller": "127.0.0.1:40312", "endpoint": "[2001:db8::1]:12200", "rule": "r",
+            "request_id": 42, "connection": 7, "request_bytes": 310, "response_bytes": 155,
+            "retries": 2, "traceparent": trace.to_string(),
+        });
+        let seen: serde_json::Value = serde_json::from_str(&line(&all, Format::Json)).expect("json");
+        assert_eq!(seen, expected);
+        let least = Entry { method: None, endpoint: None, ..entry() };
+        let seen: serde_json::Value = serde_json::from_str(&line(&least, Format::Json)).expect("json");
+        for absent in ["flag", "method", "endpoint", "rule", "traceparent"] {
+            assert_eq!(seen.get(absent), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_changes_with_its_second() {
+        let mut stamp = Stamp::default();
+        assert_eq!(stamp.at(0), b"1970-01-01T00:00:00.000000Z");
+        assert_eq!(stamp.at(999_999_999), b"1970-01-01T00:00:00.999999Z");
+        assert_eq!(stamp.at(1_000_000_000), b"1970-01-01T00:00:01.000000Z");
+        assert_eq!(stamp.at(u64::MAX), b"2554-07-21T23:34:33.709551Z");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_network_sends_stays_one_line_and_one_value(service in ".*", method in any::<String>()) {
+            let hostile = Entry { service: &service, method: Some(&method), ..entry() };
+            for format in [Format::Text, Format::Json] {
+                let line = line(&hostile, format);
+                prop_assert_eq!(line.lines().count(), 1);
+                prop_assert!(!line.trim_end_matches('\n').chars().any(char::is_control));
+            }
+            let json: serde_json::Value = serde_json::from_str(&line(&hostile, Format::Json))?;
+            prop_assert_eq!(json["service"].as_str(), Some(service.as_str()));
+            prop_assert_eq!(json["method"].as_str(), Some(method.as_str()));
+        }
+
+        #[test]
+        fn a_line_is_bounded_however_long_the_names(length in 0usize..70_000) {
+            let name = "é".repeat(length);
+            let long = Entry { service: &name, method: Some(&name), rule: Some(&name), ..entry() };
+            prop_assert!(line(&long, Format::Text).len() < 2048);
+            prop_assert!(line(&long, Format::Json).len() < 2560);
+        }
+    }
+}

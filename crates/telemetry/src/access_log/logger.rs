@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) const CAPACITY: usize = 256 * 1024;
 /// Handed over before the turn's end when a buffer is this long.
 const EARLY: usize = 32 * 1024;
+/// No line is longer, unless made of characters that are all escaped.
+const LONGEST_LINE: usize = 4 * 1024;
 
 /// Writes one worker's lines. Not shared: each worker has its own.
 #[derive(Debug)]
@@ -69,6 +71,10 @@ impl AccessLogger {
     /// Writes the request's line, whatever sampling says.
     pub fn write(&mut self, entry: &Entry<'_>) {
         self.cells.lines.inc();
+        if self.lines.bytes.capacity() == 0 {
+            // At once, so that buffers do not grow line by line each time they change hands.
+            self.lines.bytes.reserve(EARLY + LONGEST_LINE);
+        }
         let before = self.lines.bytes.len();
         entry.write(self.format, &mut self.stamp, &mut self.lines.bytes);
         if self.lines.bytes.len() > CAPACITY {

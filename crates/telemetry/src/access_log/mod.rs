@@ -135,7 +135,7 @@ impl Drop for AccessLog {
     }
 }
 
-/// A share as a step in 2^-32; what is no share is taken for the nearest one, not-a-number for none.
+/// A share as a step in 2^-32, rounded down; what is no share is taken for the nearest one, not-a-number for none.
 fn step_of(share: f64) -> u64 {
-    (share.clamp(0.0, 1.0) * (1u64 << 32) as f64).round() as u64
+    (share.clamp(0.0, 1.0) * (1u64 << 32) as f64) as u64
 }

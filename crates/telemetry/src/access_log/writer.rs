@@ -44,7 +44,11 @@ struct Trouble {
 
 impl Writer {
     pub(super) fn open(target: Target, cells: Arc<LogCells>, events: Events) -> io::Result<Writer> {
-        let file = Some(open(&target)?);
+        let file = open(&target).map_err(|error| {
+            let text = format!("the access log {} cannot be opened: {error}", name(&target));
+            io::Error::new(error.kind(), text)
+        })?;
+        let file = Some(file);
         Ok(Writer { target, file, cells, events, trouble: None, torn: false, reopens_seen: 0 })
     }
 
@@ -91,7 +95,7 @@ impl Writer {
             Ok(()) => self.recovered(),
             Err((written, kind, error)) => {
                 let left = lines.bytes.get(written..).unwrap_or_default();
-                let lost = left.iter().filter(|b| **b == b'\n').count() as u64;
+                let lost = left.split_inclusive(|b| *b == b'\n').count() as u64;
                 self.failed(kind, &error, now);
                 self.lose(lost);
             }
@@ -132,7 +136,7 @@ impl Writer {
         if self.trouble.is_none() {
             let text =
                 format!("the access log cannot be written: {error}; its lines are dropped until it can");
-            let event = Event::new("access_log_failed", Severity::Error, self.name(), text);
+            let event = Event::new("access_log_failed", Severity::Error, name(&self.target), text);
             self.events.record(event.with("kind", kind.name()));
         }
         let before = self.trouble.take();
@@ -145,16 +149,16 @@ impl Writer {
     fn recovered(&mut self) {
         if let Some(trouble) = self.trouble.take() {
             let text = format!("the access log is written again; {} lines were lost", trouble.lost);
-            let event = Event::new("access_log_recovered", Severity::Info, self.name(), text);
+            let event = Event::new("access_log_recovered", Severity::Info, name(&self.target), text);
             self.events.record(event.with("lost", trouble.lost));
         }
     }
+}
 
-    fn name(&self) -> String {
-        match &self.target {
-            Target::Stdout => "stdout".to_owned(),
-            Target::File(path) => path.display().to_string(),
-        }
+fn name(target: &Target) -> String {
+    match target {
+        Target::Stdout => "stdout".to_owned(),
+        Target::File(path) => path.display().to_string(),
     }
 }
 
@@ -186,4 +190,67 @@ fn write_all(file: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Erro
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, then has no space left.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let n = self.0.min(bytes.len()).min(3);
+            self.0 -= n;
+            if n == 0 { Err(io::Error::from_raw_os_error(28)) } else { Ok(n) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_device_that_fills_up_tells_how_much_it_took() {
+        assert!(write_all(&mut Full(10), b"0123456789").is_ok());
+        let (written, error) = write_all(&mut Full(7), b"0123456789").expect_err("full");
+        assert_eq!((written, WriteError::of(&error)), (7, WriteError::Enospc));
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_before_the_next_and_only_unwritten_lines_are_lost() {
+        let dir = tempfile::tempdir().expect("made");
+        let path = dir.path().join("log");
+        let cells = Arc::<LogCells>::default();
+        let mut writer =
+            Writer::open(Target::File(path.clone()), Arc::clone(&cells), Events::default()).expect("opened");
+        writer.torn = true;
+        writer.write(&Lines { bytes: b"next\n".to_vec(), count: 1 }, Instant::now());
+        assert_eq!(std::fs::read(&path).expect("read"), b"\nnext\n");
+        assert_eq!(cells.dropped.total(), 0);
+    }
+
+    #[test]
+    fn a_failing_target_is_left_alone_longer_each_time_and_every_line_is_counted() {
+        let cells = Arc::<LogCells>::default();
+        let target = Target::File("/dev/full".into());
+        let events = Events::default();
+        let mut writer = Writer::open(target, Arc::clone(&cells), events.clone()).expect("opened");
+        let lines = Lines { bytes: b"one\ntwo\n".to_vec(), count: 2 };
+        let start = Instant::now();
+        let mut tries = Vec::new();
+        for ms in 0..2000 {
+            let before = cells.write_errors.total();
+            writer.write(&lines, start + Duration::from_millis(ms));
+            if cells.write_errors.total() > before {
+                tries.push(ms);
+            }
+        }
+        assert_eq!(tries, [0, 100, 300, 700, 1500]);
+        assert_eq!(cells.write_errors[WriteError::Enospc].read(), 5);
+        assert_eq!(cells.dropped[DropCause::WriteError].read(), 4000);
+        assert_eq!(cells.written_bytes.read(), 0);
+        assert_eq!(events.list(0).len(), 1);
+    }
 }

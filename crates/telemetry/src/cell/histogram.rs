@@ -43,7 +43,7 @@ const _: () = assert!(size_of::<Histogram>() <= 2048);
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { buckets: [const { Counter::ZERO }; BUCKETS], sum: Counter::ZERO }
+        Histogram { buckets: std::array::from_fn(|_| Counter::default()), sum: Counter::default() }
     }
 }
 
@@ -66,7 +66,7 @@ impl Histogram {
 #[inline]
 fn bucket_of(ns: u64) -> usize {
     let ns = ns.max(1 << FIRST_LOG2);
-    let power = 63 - ns.leading_zeros();
+    let power = ns.ilog2();
     let part = (ns >> (power - PARTS_LOG2)) as usize & ((1 << PARTS_LOG2) - 1);
     ((((power - FIRST_LOG2) as usize) << PARTS_LOG2) + part).min(BUCKETS - 1)
 }
@@ -225,7 +225,9 @@ mod tests {
             q in 0.0f64..=1.0,
         ) {
             let h = Histogram::default();
-            values.iter().for_each(|v| h.record(*v));
+            for v in &values {
+                h.record(*v);
+            }
             values.sort_unstable();
             let rank = ((q * values.len() as f64).ceil() as usize).max(1);
             let truth = values[rank - 1];
@@ -239,9 +241,12 @@ mod tests {
             b in prop::collection::vec(any::<u32>(), 0..50),
         ) {
             let (one, two, both) = (Histogram::default(), Histogram::default(), Histogram::default());
-            a.iter().for_each(|v| one.record(u64::from(*v)));
-            b.iter().for_each(|v| two.record(u64::from(*v)));
-            a.iter().chain(&b).for_each(|v| both.record(u64::from(*v)));
+            for (values, own) in [(&a, &one), (&b, &two)] {
+                for v in values {
+                    own.record(u64::from(*v));
+                    both.record(u64::from(*v));
+                }
+            }
             let mut merged = one.snapshot();
             merged.merge(&two.snapshot());
             prop_assert_eq!(&merged, &both.snapshot());

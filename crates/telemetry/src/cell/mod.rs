@@ -55,9 +55,6 @@ pub(crate) trait Cell: Default {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// A counter at zero, for constant contexts.
-    pub const ZERO: Counter = Counter(AtomicU64::new(0));
-
     /// Adds one. Only the owning thread may.
     #[inline]
     pub fn inc(&self) {
