@@ -96,7 +96,7 @@ fn policy_conflicts(policies: &[TrafficPolicy], cx: &mut Cx) {
     for policy in policies {
         let level = policy.to.specificity();
         let keys: Vec<&str> = match level {
-            2 => policy.to.services.iter().map(String::as_str).collect(),
+            2.. => policy.to.services.iter().map(String::as_str).collect(),
             _ => vec![policy.to.app.as_deref().unwrap_or_default()],
         };
         let mut told = false;
@@ -128,7 +128,7 @@ fn conflict(a: &TrafficPolicy, b: &TrafficPolicy) -> bool {
 
 fn conflict_of(earlier: &TrafficPolicy, policy: &TrafficPolicy, level: usize, key: &str) -> Mistake {
     let what = match level {
-        2 => format!("service {key}"),
+        2.. => format!("service {key}"),
         1 => format!("app {key}"),
         _ => "every service".into(),
     };

@@ -65,17 +65,10 @@ pub fn load(sources: &[Source], opts: LoadOptions) -> Result<(Resources, Vec<Mis
     }
     let demand = opts.require_sidecar.then(|| sources.first().map_or("", |s| s.name.as_str()));
     check::all(&resources, demand, &mut cx);
-    finish(resources, cx, sources)
-}
-
-fn finish(resources: Resources, cx: Cx, sources: &[Source]) -> Result<(Resources, Vec<Mistake>), Report> {
     let mut order = HashMap::new();
     for (i, source) in sources.iter().enumerate() {
         order.entry(source.name.as_str()).or_insert(i);
     }
-    let (mut mistakes, mut warnings) = cx.into_findings();
-    for found in [&mut mistakes, &mut warnings] {
-        found.sort_by_key(|m| (order.get(m.file.as_str()).copied().unwrap_or(usize::MAX), m.line, m.column));
-    }
+    let (mistakes, warnings) = cx.into_findings(&order);
     if mistakes.is_empty() { Ok((resources, warnings)) } else { Err(Report { mistakes, warnings }) }
 }

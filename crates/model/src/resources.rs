@@ -524,7 +524,7 @@ pub enum Matcher {
     NotIn(Vec<String>),
     /// Begins with.
     Prefix(String),
-    /// The whole value matches.
+    /// The whole value matches. The expression is as the user wrote it: whoever matches anchors it.
     Regex(#[serde(serialize_with = "regex_text")] Regex),
     /// An integer within inclusive bounds.
     Range {

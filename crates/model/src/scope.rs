@@ -30,14 +30,10 @@ impl Scope {
 }
 
 impl Target {
-    /// How particular the target is: 0 = every service, 1 = an app's, 2 = named services. Of two policies
-    /// for a service the higher holds, before [`Scope::specificity`] is looked at.
+    /// How particular the target is: 0 = every service, 1 = an app's, 2 = named services, 3 = named services
+    /// of an app. Of two policies for a service the higher holds, before [`Scope::specificity`] is looked at.
     pub fn specificity(&self) -> usize {
-        match (self.services.is_empty(), &self.app) {
-            (false, _) => 2,
-            (true, Some(_)) => 1,
-            (true, None) => 0,
-        }
+        2 * usize::from(!self.services.is_empty()) + usize::from(self.app.is_some())
     }
 
     /// Whether a service of that name and app is meant (methods are not looked at).

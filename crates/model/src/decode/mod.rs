@@ -164,12 +164,14 @@ impl Findings {
         if self.kept.len() < self.room { self.kept.push(finding()) } else { self.left_out += 1 }
     }
 
-    fn finish(mut self, what: &str, file: &str) -> Vec<Mistake> {
+    /// What was kept, by file in the order given, line and column; then how much was not.
+    fn finish(mut self, what: &str, order: &HashMap<&str, usize>) -> Vec<Mistake> {
+        self.kept.sort_by_key(|m| (order.get(m.file.as_str()).copied(), m.line, m.column));
         if self.left_out > 0 {
             self.kept.push(Mistake {
-                file: file.to_owned(),
-                line: u32::MAX,
-                column: 1,
+                file: String::new(),
+                line: 0,
+                column: 0,
                 path: String::new(),
                 problem: format!("{} more {what} are not shown", self.left_out),
                 remedy: "mend these first".into(),
@@ -258,10 +260,9 @@ impl Cx {
         place(&self.file, spot, at, String::new(), String::new())
     }
 
-    /// Mistakes and warnings, in the order they were found.
-    pub(crate) fn into_findings(self) -> (Vec<Mistake>, Vec<Mistake>) {
-        let Cx { file, mistakes, warnings, .. } = self;
-        (mistakes.finish("mistakes", &file), warnings.finish("warnings", &file))
+    /// Mistakes and warnings, sorted; `order` numbers the files.
+    pub(crate) fn into_findings(self, order: &HashMap<&str, usize>) -> (Vec<Mistake>, Vec<Mistake>) {
+        (self.mistakes.finish("mistakes", order), self.warnings.finish("warnings", order))
     }
 }
 

@@ -197,7 +197,7 @@ impl<T: Copy + PartialEq> Codec for Choice<T> {
     }
 }
 
-/// A regular expression that the whole value must match.
+/// A regular expression that the whole value must match; kept as it is written.
 pub(crate) struct Pattern;
 
 impl Pattern {
@@ -210,8 +210,8 @@ impl Codec for Pattern {
 
     fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<Regex> {
         let (text, _) = scalar(self, node, at, cx)?;
-        // Compiled bare first: a message about the text as the user wrote it.
-        let compiled = compile(text).and_then(|_| compile(&format!("\\A(?:{text})\\z")));
+        // Whoever matches anchors it, so it must bear that too: `(?x)a #` would comment the anchor out.
+        let compiled = compile(text).and_then(|regex| compile(&format!("^(?:{text})$")).map(|_| regex));
         match compiled {
             Ok(regex) => Some(regex),
             Err(e) => {

@@ -56,7 +56,8 @@ pub(crate) const DOCUMENTED: [Documented; 4] = [
         name: TrafficPolicy::KIND,
         intro: "How callers treat a service: balancing, connections, time bounds, retries, health. For each \
                 service the one most particular policy holds as a whole (policies are not merged): named \
-                services before an app before everything, then the scope with more parts.",
+                services before an app before everything, then the scope with more parts, each label \
+                being one.",
         fields: |page| Fields::write(page, resource::<TrafficPolicy>),
     },
     Documented {
