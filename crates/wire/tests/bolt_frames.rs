@@ -81,7 +81,7 @@ fn every_frame_encoded_again_is_the_same_bytes() {
                 encode::heartbeat_ack(&mut out, &Head { kind: Kind::Request, ..h });
             }
             (Command::Heartbeat, _) => {
-                encode::heartbeat(&mut out, h.variant, h.id, h.codec, h.timeout_ms, &[])
+                encode::heartbeat(&mut out, h.variant, h.id, h.codec, h.timeout_ms, &[]);
             }
             (_, Kind::Response) => {
                 encode::response(&mut out, h.variant, h.id, h.codec, h.status, class, &pairs, content);

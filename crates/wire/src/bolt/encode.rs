@@ -54,7 +54,6 @@ pub fn request(
 }
 
 /// A response.
-#[expect(clippy::too_many_arguments, reason = "they are the fields of the frame, in its order")]
 pub fn response(
     out: &mut Vec<u8>,
     variant: Variant,
@@ -102,7 +101,8 @@ fn frame<'a>(
     out.extend_from_slice(class);
     let map = out.len();
     for (key, value) in headers {
-        if out.len() - map + 8 + key.len() + value.len() <= usize::from(u16::MAX) {
+        let grown = out.len() - map + 8 + key.len() + value.len();
+        if u16::try_from(grown).is_ok() {
             push_pair(out, key, value);
         }
     }

@@ -1,6 +1,6 @@
 //! The fixed part of a frame.
 use super::headers::HeaderMap;
-use std::fmt;
+use super::malformed::{Malformed, MalformedKind};
 
 /// Which of Bolt's framings a frame uses. A reply uses its request's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,10 +161,10 @@ impl Head {
     pub fn parse(buf: &[u8], limits: &Limits) -> Result<Parsed, Malformed> {
         match buf {
             [] => Ok(Parsed::Incomplete),
-            [1, rest @ ..] => parse_rest::<false>(Variant::V1, rest, limits),
-            [2, 1, rest @ ..] => parse_rest::<true>(Variant::V2, rest, limits),
+            [1, rest @ ..] => parse_rest::<false>(Variant::V1, rest, *limits),
+            [2, 1, rest @ ..] => parse_rest::<true>(Variant::V2, rest, *limits),
             // Its switch byte tells whether it is V2Plain.
-            [2, 2, rest @ ..] => parse_rest::<true>(Variant::V2Crc, rest, limits),
+            [2, 2, rest @ ..] => parse_rest::<true>(Variant::V2Crc, rest, *limits),
             [2] => Ok(Parsed::Incomplete),
             [2, ver1, ..] => Err(Malformed::new(MalformedKind::UnknownVersion, u32::from(*ver1))),
             [proto, ..] => Err(Malformed::new(MalformedKind::UnknownProtocol, u32::from(*proto))),
@@ -236,7 +236,7 @@ fn clip(bytes: &[u8], from: usize, len: usize) -> &[u8] {
 
 /// `rest` starts at the type byte.
 #[inline]
-fn parse_rest<const V2: bool>(variant: Variant, rest: &[u8], limits: &Limits) -> Result<Parsed, Malformed> {
+fn parse_rest<const V2: bool>(variant: Variant, rest: &[u8], limits: Limits) -> Result<Parsed, Malformed> {
     let kind = match rest.first() {
         None => return Ok(Parsed::Incomplete),
         Some(0) => Kind::Response,
@@ -281,76 +281,3 @@ fn parse_rest<const V2: bool>(variant: Variant, rest: &[u8], limits: &Limits) ->
     }
     Ok(Parsed::Head(head))
 }
-
-/// What is wrong with a frame; its name is stable, for metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MalformedKind {
-    /// The first byte is neither 1 nor 2.
-    UnknownProtocol,
-    /// Version 2's inner version is neither 1 nor 2.
-    UnknownVersion,
-    /// The type byte is none of 0, 1, 2.
-    UnknownType,
-    /// The header map is over [`Limits::max_header`].
-    HeaderTooLarge,
-    /// The frame is over [`Limits::max_frame`].
-    FrameTooLarge,
-}
-
-impl MalformedKind {
-    /// Every kind, in declaration order.
-    pub const ALL: [MalformedKind; 5] = [
-        MalformedKind::UnknownProtocol,
-        MalformedKind::UnknownVersion,
-        MalformedKind::UnknownType,
-        MalformedKind::HeaderTooLarge,
-        MalformedKind::FrameTooLarge,
-    ];
-
-    /// The stable name in metric labels.
-    pub const fn name(self) -> &'static str {
-        match self {
-            MalformedKind::UnknownProtocol => "unknown_protocol",
-            MalformedKind::UnknownVersion => "unknown_version",
-            MalformedKind::UnknownType => "unknown_type",
-            MalformedKind::HeaderTooLarge => "header_too_large",
-            MalformedKind::FrameTooLarge => "frame_too_large",
-        }
-    }
-}
-
-/// Bytes that are no Bolt frame, or one over the limits. The connection cannot be read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed {
-    /// What is wrong.
-    pub reason: MalformedKind,
-    /// The number found where another was expected.
-    pub found: u32,
-}
-
-impl Malformed {
-    const fn new(reason: MalformedKind, found: u32) -> Malformed {
-        Malformed { reason, found }
-    }
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = self.found;
-        match self.reason {
-            MalformedKind::UnknownProtocol => {
-                write!(f, "first byte {found:#04x} is neither Bolt 1 nor Bolt 2")
-            }
-            MalformedKind::UnknownVersion => write!(f, "Bolt 2 version {found} is neither 1 nor 2"),
-            MalformedKind::UnknownType => {
-                write!(f, "type byte {found} is none of 0 (response), 1 (request), 2 (one-way)")
-            }
-            MalformedKind::HeaderTooLarge => write!(f, "header map of {found} bytes is over the limit"),
-            MalformedKind::FrameTooLarge => {
-                write!(f, "frame with {found} bytes of content is over the limit")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Malformed {}

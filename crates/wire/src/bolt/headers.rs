@@ -18,22 +18,22 @@ impl<'a> HeaderMap<'a> {
 
     /// The bytes it lies in.
     #[inline]
-    pub const fn as_bytes(&self) -> &'a [u8] {
+    pub const fn as_bytes(self) -> &'a [u8] {
         self.bytes
     }
 
     /// The last non-null value under `key`: the one that Java and Node peers take too, so that a key sent
     /// twice cannot show the sidecar's rules one service and the application another.
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<&'a [u8]> {
+    pub fn get(self, key: &[u8]) -> Option<&'a [u8]> {
         self.get_all(&[key])[0]
     }
 
     /// [`HeaderMap::get`] of several keys in one pass.
     #[inline]
-    pub fn get_all<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<&'a [u8]>; N] {
+    pub fn get_all<const N: usize>(self, keys: &[&[u8]; N]) -> [Option<&'a [u8]>; N] {
         let mut found = [None; N];
-        for (key, value) in self.iter() {
+        for (key, value) in self {
             let (Some(key), Some(value)) = (key, value) else { continue };
             for (slot, wanted) in found.iter_mut().zip(keys) {
                 if key == *wanted {
@@ -46,12 +46,12 @@ impl<'a> HeaderMap<'a> {
 
     /// The pairs, in order; ends early at the first one that is cut or garbled.
     #[inline]
-    pub const fn iter(&self) -> Headers<'a> {
+    pub const fn iter(self) -> Headers<'a> {
         Headers { rest: self.bytes }
     }
 
     /// Whether the pairs fill the bytes exactly.
-    pub fn is_well_formed(&self) -> bool {
+    pub fn is_well_formed(self) -> bool {
         let mut pairs = self.iter();
         while pairs.next().is_some() {}
         pairs.rest.is_empty()

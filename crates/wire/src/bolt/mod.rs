@@ -10,12 +10,14 @@ mod crc;
 pub mod encode;
 mod head;
 mod headers;
+mod malformed;
 mod method;
 mod reply;
 
 pub use crc::{crc_mask, patch_id};
-pub use head::{Command, Head, Kind, Limits, Malformed, MalformedKind, Parsed, Variant};
+pub use head::{Command, Head, Kind, Limits, Parsed, Variant};
 pub use headers::{HeaderMap, Headers};
+pub use malformed::{Malformed, MalformedKind};
 pub use method::{Method, PEEK_MAX, method};
 pub use reply::{Form, Reply};
 
