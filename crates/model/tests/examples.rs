@@ -74,3 +74,21 @@ fn the_policy_example_is_at_its_defaults_where_it_says_so() {
     assert_eq!(orders.settings.balancer, Balancer::P2cEwma);
     assert!(orders.to.specificity() > everything.to.specificity());
 }
+
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems_change_nothing() {
+    for name in ["shop.yaml", "routes.yaml", "policy.yaml"] {
+        let Source { name, text } = example(name);
+        let foreign = Source { name: name.clone(), text: format!("\u{feff}{}", text.replace('\n', "\r\n")) };
+        let opts = LoadOptions::rules_only;
+        let (own, _) = load(&[Source { name, text }], opts()).expect("it loads");
+        let (foreign, _) = load(&[foreign], opts()).expect("it loads");
+        let prints = |resources: &Resources| -> Vec<_> {
+            let services = resources.services.iter().map(|s| &s.metadata);
+            let rules = resources.policies.iter().map(|p| &p.metadata);
+            let routes = resources.routes.iter().map(|r| &r.metadata);
+            services.chain(rules).chain(routes).cloned().collect()
+        };
+        assert_eq!(prints(&own), prints(&foreign), "content and position");
+    }
+}
