@@ -1,1 +1,98 @@
-fn main() {}
+//! The `raddle` command: it parses arguments, composes the other crates and runs them.
+//!
+//! Nothing is decided here. Each subcommand is one file of [`commands`] with its arguments, its help and
+//! its output; [`demo`] is a whole mesh on one machine. Start with [`Command`] below for the list.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod demo;
+mod exit;
+mod http;
+mod output;
+mod parse;
+mod sources;
+mod table;
+
+use clap::{Parser, Subcommand};
+use commands::{bench, check, explain, proxy, status, tools};
+use exit::{Exit, Failure};
+use std::process::ExitCode;
+
+/// A service mesh for RPC: sidecar and tools in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "raddle",
+    version,
+    about = "A service mesh for RPC: sidecar and tools in one binary",
+    after_help = AFTER,
+    max_term_width = 110,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Start here:
+  raddle demo                                see a whole mesh run on this machine
+  raddle check examples/shop.yaml            is this configuration right?
+  raddle proxy --config examples/shop.yaml   run the sidecar
+  raddle status                              what is it doing?
+  raddle explain flag UH                     why did a request fail?
+
+Exit codes:
+  0  it worked
+  1  it failed
+  2  the command line is wrong
+  3  the configuration has mistakes
+  4  something could not be reached (a sidecar, a server)
+
+Output is coloured on terminals only, and never if NO_COLOR is set.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::DemoArgs),
+    Proxy(proxy::ProxyArgs),
+    Check(check::CheckArgs),
+    Status(status::StatusArgs),
+    Explain(explain::ExplainArgs),
+    Bench(bench::BenchArgs),
+    Completions(tools::CompletionsArgs),
+    Reference(tools::ReferenceArgs),
+    Version(tools::VersionArgs),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Proxy(args) => proxy::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => tools::completions(&args, <Cli as clap::CommandFactory>::command()),
+        Command::Reference(args) => tools::reference(&args),
+        Command::Version(args) => tools::version(&args),
+    };
+    done.unwrap_or_else(|failure: Failure| {
+        output::complain(&failure);
+        failure.exit
+    })
+    .code()
+}
+
+/// What a command gives back: its exit code, or why it could not do its work.
+type Done = Result<Exit, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,124 @@
+//! `raddle bench load`: the load generator.
+use super::{failure, progress_wanted, stop_on_signal};
+use crate::Done;
+use crate::exit::Exit;
+use crate::output::{OutputArgs, print, print_json, progress};
+use crate::parse;
+use clap::Args;
+use raddle_bench::bolt::Version;
+use raddle_bench::{LoadOptions, Progress, Protocol, load};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Send requests and measure
+///
+/// Without --rate each connection keeps --depth requests in flight (closed loop): that measures
+/// throughput. With --rate every request has a fixed time to be sent at, and latency counts from it even
+/// if something delayed the sending (open loop): that measures latency.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  raddle bench load --target 127.0.0.1:12200 --connections 8 --depth 16 --duration 10s
+  raddle bench load --target 127.0.0.1:12221 --service com.shop.OrderService:1.0 --rate 2000
+  raddle bench load --target 127.0.0.1:12221 --pid proxy=$(pidof raddle) -o json | jq .processes")]
+pub(crate) struct LoadArgs {
+    /// Address to send to
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:12200")]
+    target: SocketAddr,
+    /// bolt or tcp
+    #[arg(long, default_value_t = Protocol::Bolt)]
+    protocol: Protocol,
+    /// Form of Bolt: v1, v2 or v2-crc
+    #[arg(long, value_name = "VERSION", default_value = "v1")]
+    bolt: Version,
+    /// Service asked for (Bolt)
+    #[arg(long, default_value = "bench.Echo:1.0")]
+    service: String,
+    /// Method asked for (Bolt)
+    #[arg(long, default_value = "echo")]
+    method: String,
+    /// A further request header (Bolt); may be given more than once
+    #[arg(long = "header", value_parser = parse::pair, value_name = "NAME=VALUE")]
+    headers: Vec<(String, String)>,
+    /// Connections
+    #[arg(short, long, default_value_t = 8)]
+    connections: usize,
+    /// Most requests in flight on a connection
+    #[arg(short, long, default_value_t = 16)]
+    depth: usize,
+    /// Requests a second over all connections, on a fixed schedule
+    #[arg(short, long, value_parser = parse::rate)]
+    rate: Option<f64>,
+    /// Time measured
+    #[arg(long, value_parser = parse::duration, default_value = "10s")]
+    duration: Duration,
+    /// Time before that
+    #[arg(long, value_parser = parse::duration, value_name = "DURATION", default_value = "1s")]
+    warmup: Duration,
+    /// Content bytes of a request
+    #[arg(long, value_parser = parse::size, value_name = "BYTES", default_value = "1024")]
+    size: usize,
+    /// Content bytes a reply must have [default: as many as the request's]
+    #[arg(long, value_parser = parse::size, value_name = "BYTES")]
+    reply_size: Option<usize>,
+    /// Accept any reply, not only the request's own content: for servers that do not echo
+    #[arg(long)]
+    any_reply: bool,
+    /// Time a reply may take
+    #[arg(long, value_parser = parse::duration, value_name = "DURATION", default_value = "5s")]
+    timeout: Duration,
+    /// Generator threads
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// A process whose CPU is measured; may be given more than once
+    #[arg(long = "pid", value_parser = parse::process, value_name = "NAME=PID")]
+    pids: Vec<(String, u32)>,
+    /// Show progress even if standard error is no terminal
+    #[arg(long)]
+    progress: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: LoadArgs) -> Done {
+    let show = progress_wanted(args.progress);
+    let opts = LoadOptions {
+        protocol: args.protocol,
+        bolt: args.bolt,
+        target: args.target,
+        service: args.service,
+        method: args.method,
+        headers: args.headers,
+        connections: args.connections,
+        depth: args.depth,
+        rate: args.rate,
+        warmup: args.warmup,
+        duration: args.duration,
+        size: args.size,
+        reply_size: args.reply_size,
+        check_echo: !args.any_reply,
+        timeout: args.timeout,
+        threads: args.threads,
+        pids: args.pids,
+        stop: stop_on_signal()?,
+    };
+    let result = load(opts, |p| {
+        if show {
+            progress(&line(p));
+        }
+    })
+    .map_err(|e| failure(&e))?;
+    if args.output.json() {
+        print_json(&result)?;
+    } else {
+        print(&result.to_string())?;
+    }
+    // Nothing answered is no measurement.
+    Ok(if result.requests == 0 { Exit::Failed } else { Exit::Ok })
+}
+
+fn line(p: &Progress) -> String {
+    let phase = if p.warming_up { "warm-up" } else { "measuring" };
+    let (elapsed, total) = (p.elapsed.as_secs_f64(), p.total.as_secs_f64());
+    format!("{elapsed:5.1} of {total:.0} s  {phase:9}  {:8.0}/s  {} failed", p.rps, p.failed)
+}

@@ -1,0 +1,211 @@
+//! `raddle explain`: where a request would go and why; what a reject flag means.
+mod render;
+
+use super::flags::{self, FlagArgs};
+use super::{ask, understand};
+use crate::Done;
+use crate::exit::{Exit, Failure};
+use crate::http::escape;
+use crate::output::{OutputArgs, Paint, print, print_json};
+use crate::{parse, sources};
+use clap::{Args, Subcommand};
+use raddle_model::LoadOptions;
+use raddle_policy::{Attributes, Snapshot};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Explain where a request would go and why, or what a reject flag means
+///
+/// Asks the running sidecar, which knows the health of endpoints; or, with --config, works out the same
+/// from files, where every endpoint counts as healthy. Nothing is sent and nothing is counted.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Examples:
+  raddle explain --service com.shop.OrderService:1.0
+  raddle explain --service com.shop.TransferService:1.0 --method query --header userId=1001
+  raddle explain --service com.shop.TransferService:1.0 --config examples/
+  raddle explain flag UH"
+)]
+pub(crate) struct ExplainArgs {
+    #[command(subcommand)]
+    command: Option<ExplainCommand>,
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Admin address of the sidecar to ask
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
+    admin: SocketAddr,
+    /// Explain from these files or directories; no sidecar is asked
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "admin")]
+    config: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExplainCommand {
+    Flag(FlagArgs),
+}
+
+/// A request that is only imagined.
+#[derive(Clone, Debug, Default, Args)]
+struct RequestArgs {
+    /// Service the request asks for
+    #[arg(long, required = true)]
+    service: Option<String>,
+    /// Method the request asks for
+    #[arg(long)]
+    method: Option<String>,
+    /// A header of the request; may be given more than once
+    #[arg(long = "header", value_parser = parse::pair, value_name = "NAME=VALUE")]
+    headers: Vec<(String, String)>,
+    /// App of the caller, as the request says it
+    #[arg(long, value_name = "APP")]
+    caller_app: Option<String>,
+    /// Address of the caller
+    #[arg(long, value_name = "IP")]
+    caller_ip: Option<IpAddr>,
+    /// The request carries the load-test mark
+    #[arg(long)]
+    load_test: bool,
+}
+
+/// The header that carries the load-test mark, and its value.
+const LOAD_TEST: (&str, &str) = ("shadowTest", "T");
+/// The header in which SOFARPC's clients name their app.
+const CALLER_APP: &str = "rpc_trace_context.sofaCallerApp";
+
+impl RequestArgs {
+    fn service(&self) -> &str {
+        self.service.as_deref().unwrap_or_default()
+    }
+
+    /// The headers such a request has, those of the other flags included.
+    fn all_headers(&self) -> Vec<(String, String)> {
+        let mut headers = self.headers.clone();
+        let app = self.caller_app.iter().map(|app| (CALLER_APP.to_owned(), app.clone()));
+        headers.extend(app);
+        if self.load_test {
+            headers.push((LOAD_TEST.0.to_owned(), LOAD_TEST.1.to_owned()));
+        }
+        headers
+    }
+
+    /// The admin port's path that explains it.
+    fn path(&self) -> String {
+        let mut path = format!("/explain?service={}", escape(self.service()));
+        if let Some(method) = &self.method {
+            path.push_str(&format!("&method={}", escape(method)));
+        }
+        if let Some(ip) = self.caller_ip {
+            path.push_str(&format!("&callerIp={ip}"));
+        }
+        for (name, value) in self.all_headers() {
+            path.push_str(&format!("&header.{}={}", escape(&name), escape(&value)));
+        }
+        path
+    }
+}
+
+/// The imagined request as rules see it.
+struct Imagined {
+    service: String,
+    method: Option<String>,
+    headers: Vec<(String, String)>,
+    ip: Option<IpAddr>,
+}
+
+impl Attributes for Imagined {
+    fn service(&self) -> &[u8] {
+        self.service.as_bytes()
+    }
+
+    fn method(&self) -> Option<&[u8]> {
+        self.method.as_deref().map(str::as_bytes)
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_bytes())
+    }
+
+    fn caller_app(&self) -> Option<&[u8]> {
+        self.header(CALLER_APP).or_else(|| self.header("app"))
+    }
+
+    fn caller_ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    fn load_test(&self) -> bool {
+        self.header(LOAD_TEST.0) == Some(LOAD_TEST.1.as_bytes())
+    }
+}
+
+pub(crate) fn run(args: &ExplainArgs) -> Done {
+    if let Some(ExplainCommand::Flag(args)) = &args.command {
+        return flags::run(args);
+    }
+    let request = &args.request;
+    let explained = if args.config.is_empty() {
+        understand(args.admin, &ask(args.admin, &request.path())?)?
+    } else {
+        offline(&args.config, request)?
+    };
+    if args.output.json() {
+        print_json(&explained)?;
+    } else {
+        let known: render::Explained = serde_json::from_value(explained)
+            .map_err(|e| Failure::new(format!("this raddle does not understand the answer: {e}")))?;
+        let mut text = render::human(&known, Paint::stdout());
+        if !args.config.is_empty() {
+            text.push_str("\nFrom files: every endpoint counts as healthy here.\n");
+        }
+        print(&text)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The same answer, worked out here.
+fn offline(paths: &[PathBuf], request: &RequestArgs) -> Result<serde_json::Value, Failure> {
+    let sources = sources::read(paths)?;
+    let (resources, _warnings) =
+        raddle_model::load(&sources, LoadOptions::rules_only()).map_err(|report| sources::refuse(&report))?;
+    let snapshot = Snapshot::compile(resources, None);
+    let Some(service) = snapshot.service(request.service().as_bytes()) else {
+        let known: Vec<_> = snapshot.services().map(|s| s.name.to_string()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let name = request.service();
+        return Err(Failure::new(format!(
+            "no service is called {name}: such requests fail with NC. Services there are: {known}"
+        )));
+    };
+    let imagined = Imagined {
+        service: request.service().to_owned(),
+        method: request.method.clone(),
+        headers: request.all_headers(),
+        ip: request.caller_ip,
+    };
+    serde_json::to_value(service.explain(&imagined)).map_err(|e| Failure::new(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_to_a_sidecar_carries_the_whole_request() {
+        let request = RequestArgs {
+            service: Some("a.B:1.0".into()),
+            method: Some("pay".into()),
+            headers: vec![("userId".into(), "1 2".into())],
+            load_test: true,
+            ..RequestArgs::default()
+        };
+        assert_eq!(
+            request.path(),
+            "/explain?service=a.B%3A1.0&method=pay&header.userId=1%202&header.shadowTest=T"
+        );
+    }
+}
