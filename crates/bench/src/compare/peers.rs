@@ -166,7 +166,7 @@ pub(super) fn start(bench: &Bench, program: &Program, name: &str, upstream: Sock
             admin,
         ),
         Kind::Raddle => {
-            let yaml = Sidecar::outbound(listen, admin).yaml() + &service(SERVICE, &[upstream]);
+            let yaml = raddle(listen, admin, upstream);
             start_raddle(bench, program, name, &yaml, listen, admin)
         }
     }
@@ -262,6 +262,11 @@ pub(super) fn envoy(listen: SocketAddr, admin: SocketAddr, clusters: &[(String, 
     .to_string()
 }
 
+/// Raddle with one outbound listener to one endpoint.
+fn raddle(listen: SocketAddr, admin: SocketAddr, upstream: SocketAddr) -> String {
+    Sidecar::outbound(listen, admin).yaml() + &service(SERVICE, &[upstream])
+}
+
 /// The service the generator asks for.
 pub(super) const SERVICE: &str = "bench.Echo:1.0";
 
@@ -303,4 +308,32 @@ pub(super) fn service(name: &str, endpoints: &[SocketAddr]) -> String {
         let _ = writeln!(out, "  - {{address: \"{endpoint}\"}}");
     }
     out
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use raddle_model::{LoadOptions, Source};
+
+    /// Raddle must take the configuration as it is, without a word.
+    pub(in crate::compare) fn assert_loads(name: &str, text: String) {
+        let source = Source { name: name.to_owned(), text };
+        match raddle_model::load(&[source], LoadOptions::default()) {
+            Ok((_, warnings)) => assert_eq!(warnings, [], "{name}"),
+            Err(report) => panic!("{name}: {report}"),
+        }
+    }
+
+    #[test]
+    fn raddle_takes_the_configurations_written_for_it() {
+        let [a, b, c] = [1, 2, 3].map(|port| SocketAddr::new(LOOPBACK, port));
+        assert_loads("outbound", raddle(a, b, c));
+        assert_loads("inbound", Sidecar::inbound(a, b, c).yaml());
+    }
+
+    #[test]
+    fn a_missing_binary_is_reported_with_a_reason() {
+        let (info, program) = look_for(Kind::Raddle, Path::new("/nonexistent/raddle"));
+        assert!(program.is_none() && info.missing.is_some());
+    }
 }

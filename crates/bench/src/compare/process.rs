@@ -246,7 +246,7 @@ mod tests {
                     stream.read_exact(&mut byte).unwrap();
                     request.push(byte[0]);
                 }
-                write!(stream, "HTTP/1.1 {status}\r\n\r\n").unwrap();
+                stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).unwrap();
             }
         });
         assert!(!answers_ok(address, "/ready"));

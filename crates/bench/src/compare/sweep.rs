@@ -188,3 +188,17 @@ fn measure_axis(setup: &mut Setup<'_>, table: &mut Table, program: &Program, axi
 fn label(n: usize) -> String {
     if n >= 1000 { format!("{},{:03}", n / 1000, n % 1000) } else { n.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raddle_takes_every_configuration_of_the_sweep() {
+        let [listen, admin, echo] = [1, 2, 3].map(|port| SocketAddr::new(peers::LOOPBACK, port));
+        for axis in Axis::ALL {
+            let yaml = Sidecar::outbound(listen, admin).yaml() + &axis.config(300, echo);
+            peers::tests::assert_loads(axis.name(), yaml);
+        }
+    }
+}
