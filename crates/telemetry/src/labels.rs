@@ -121,6 +121,7 @@ label! {
     /// Why an access-log line was lost.
     DropCause("cause") {
         Backlog = "backlog", "The writer could not keep up with the worker.";
+        Stopped = "stopped", "The log was stopped before the line was handed over.";
         WriteError = "write_error", "The target failed, or is being left alone after it failed.";
     }
 }

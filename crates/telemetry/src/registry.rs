@@ -4,10 +4,10 @@ use crate::cells::{Bounds, Family, HostCells, LogCells, ServiceCells, WorkerCell
 use crate::exposition::{Exposition, clip, escape};
 use crate::labels::Direction;
 use crate::process;
-use crate::table::{Entry, Name, OTHER, Table};
+use crate::table::{Entry, Name, OTHER, Table, let_go};
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What tells services apart.
@@ -54,8 +54,8 @@ pub(crate) struct Tables {
 pub struct Registry {
     pub(crate) shards: Vec<Arc<Shard>>,
     pub(crate) tables: Arc<Tables>,
-    /// The access log's writer thread's own.
-    pub(crate) log_writer: Arc<LogCells>,
+    /// The access log's writer threads' own: more than one only while a log replaces another.
+    log_writers: Mutex<Vec<Arc<LogCells>>>,
     pub(crate) started: Instant,
 }
 
@@ -117,7 +117,7 @@ impl Registry {
             Arc::new(Shard { worker, cells: Arc::default(), log: Arc::default(), tables })
         };
         let shards = (0..workers).map(shard).collect();
-        Arc::new(Registry { shards, tables, log_writer: Arc::default(), started: Instant::now() })
+        Arc::new(Registry { shards, tables, log_writers: Mutex::default(), started: Instant::now() })
     }
 
     /// The cells of one worker.
@@ -171,7 +171,19 @@ impl Registry {
     }
 
     pub(crate) fn log_cells(&self) -> impl Iterator<Item = Arc<LogCells>> {
-        self.shards.iter().map(|s| &s.log).chain([&self.log_writer]).cloned()
+        let writers = self.log_writers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.shards.iter().map(|s| Arc::clone(&s.log)).chain(writers)
+    }
+
+    /// Cells for one writer thread of an access log: those of one that has ended, or new ones.
+    pub(crate) fn log_writer(&self) -> Arc<LogCells> {
+        let mut writers = self.log_writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(free) = writers.iter().find(|cells| let_go(cells)) {
+            return Arc::clone(free);
+        }
+        let cells = Arc::<LogCells>::default();
+        writers.push(Arc::clone(&cells));
+        cells
     }
 }
 

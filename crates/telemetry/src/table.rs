@@ -1,6 +1,7 @@
 //! A bounded set of named cells: the first names get series of their own, the rest share one.
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{Ordering::Acquire, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The name that stands for all names beyond the bound.
@@ -42,7 +43,7 @@ impl<C> Entry<C> {
 
     /// Whether no worker holds a set of its cells any more.
     fn unused(&self) -> bool {
-        self.slots.iter().filter_map(OnceLock::get).all(|cells| Arc::strong_count(cells) == 1)
+        self.slots.iter().filter_map(OnceLock::get).all(|cells| let_go(cells))
     }
 }
 
@@ -52,6 +53,14 @@ pub(crate) trait Name: Hash + Eq + Clone {
     fn other(&self) -> Self;
     /// The entry's labels, as the text format writes them.
     fn labels(&self) -> String;
+}
+
+/// Whether the cells' last writer let go of them; if so, all it wrote is seen from here on.
+pub(crate) fn let_go<C>(cells: &Arc<C>) -> bool {
+    let alone = Arc::strong_count(cells) == 1;
+    // Letting go of an Arc is a release, asking for its count is no acquire.
+    fence(Acquire);
+    alone
 }
 
 /// A table of at most `bound` names, and of those that stand for all others.

@@ -208,6 +208,37 @@ fn a_reader_that_stalls_costs_lines_and_never_the_worker() {
 }
 
 #[test]
+fn a_log_replaced_while_workers_write_to_it_loses_nothing() {
+    let dir = tempfile::tempdir().expect("made");
+    let (old, new) = (dir.path().join("old.log"), dir.path().join("new.log"));
+    let Bed { registry, events, log, mut logger } = bed(&old, 1.0);
+    let options =
+        AccessLogOptions { target: AccessLogTarget::File(new.clone()), format: Format::Json, sample: 1.0 };
+    let next = AccessLog::start(options, &registry, events).expect("started");
+    drop(log);
+    // The worker has not heard of the new log yet.
+    logger.record(&entry(1));
+    logger.flush();
+    until("the line is in the old log", || ids(&old) == [1]);
+    logger.record(&entry(2));
+    logger = next.logger(&registry.shard(0));
+    logger.record(&entry(3));
+    logger.flush();
+    until("both logs are complete", || ids(&old) == [1, 2] && ids(&new) == [3]);
+    assert!(registry.totals().access_log.dropped.is_empty());
+}
+
+#[test]
+fn lines_after_the_end_are_counted() {
+    let dir = tempfile::tempdir().expect("made");
+    let Bed { registry, log, mut logger, .. } = bed(&dir.path().join("access.log"), 1.0);
+    assert!(log.stop(PATIENCE));
+    logger.record(&entry(1));
+    drop(logger);
+    assert_eq!(dropped(&registry.totals(), "stopped"), 1);
+}
+
+#[test]
 fn a_target_that_cannot_be_opened_is_an_error_at_the_start() {
     let registry = Registry::new(1);
     let target = AccessLogTarget::File("/proc/no/such/folder/log".into());

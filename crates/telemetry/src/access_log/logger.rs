@@ -94,7 +94,16 @@ impl AccessLogger {
     /// dropped and counted. Never waits.
     #[inline]
     pub fn flush(&mut self) {
-        if !self.lines.bytes.is_empty() && self.shared.mailboxes[self.worker].post(&mut self.lines) {
+        if !self.lines.bytes.is_empty() {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if self.shared.stop.load(Relaxed) {
+            self.cells.dropped[DropCause::Stopped].add(self.lines.count);
+            self.lines.clear();
+        } else if self.shared.mailboxes[self.worker].post(&mut self.lines) {
             // A full bell is one that will be heard.
             let _ = self.bell.try_send(Bell);
         }

@@ -43,7 +43,10 @@ pub struct Options {
     pub sample: f64,
 }
 
-/// A running access log. Dropping it writes what is there and stops it.
+/// A running access log.
+///
+/// Dropping it lets its loggers go on: the thread ends after the last of them, so that a log can be
+/// replaced while workers still write to it. To end it for good, [`stop`](AccessLog::stop) it.
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
@@ -63,9 +66,6 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// How long dropping the log waits for its target.
-const DROP_PATIENCE: Duration = Duration::from_secs(1);
-
 impl AccessLog {
     /// Opens the target and starts the writer thread.
     ///
@@ -83,7 +83,7 @@ impl AccessLog {
             reopens: AtomicU64::new(0),
             stop: false.into(),
         });
-        let cells = Arc::clone(&registry.log_writer);
+        let cells = registry.log_writer();
         let writer = writer::Writer::open(options.target, cells, events)?;
         let for_thread = Arc::clone(&shared);
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
@@ -110,11 +110,9 @@ impl AccessLog {
     }
 
     /// Writes what the loggers handed over and stops; false if the target did not take it in time.
+    ///
+    /// Lines that loggers hand over later are dropped and counted.
     pub fn stop(self, patience: Duration) -> bool {
-        self.stop_within(patience)
-    }
-
-    fn stop_within(&self, patience: Duration) -> bool {
         self.shared.stop.store(true, Relaxed);
         self.ring();
         // The writer drops its end when it is done.
@@ -124,14 +122,6 @@ impl AccessLog {
     fn ring(&self) {
         // A full bell is one that will be heard.
         let _ = self.bell.try_send(Bell);
-    }
-}
-
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        if !self.shared.stop.load(Relaxed) {
-            self.stop_within(DROP_PATIENCE);
-        }
     }
 }
 

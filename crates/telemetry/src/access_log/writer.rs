@@ -52,13 +52,12 @@ impl Writer {
         Ok(Writer { target, file, cells, events, trouble: None, torn: false, reopens_seen: 0 })
     }
 
-    /// Writes until told to stop, then what is left.
+    /// Writes until told to stop, or until the log and all its loggers are gone; then what is left.
     pub(super) fn run(mut self, shared: &Shared, rings: &Receiver<Bell>) {
         let mut lines = Lines::default();
         loop {
-            // Loggers may outlive the log: a lost bell is no reason to stop, the flag is.
-            let lost = rings.recv().is_err();
-            let stop = lost || shared.stop.load(Relaxed);
+            let alone = rings.recv().is_err();
+            let stop = alone || shared.stop.load(Relaxed);
             self.reopen_if_asked(shared.reopens.load(Relaxed));
             for mailbox in &shared.mailboxes {
                 mailbox.take(&mut lines);
