@@ -1,6 +1,6 @@
 //! An endpoint's side: connections that are made, used, kept alive, retired and lost.
 use crate::caller::CAPABILITIES;
-use crate::conn::{Deferred, Direction, Phase, Role, Stream};
+use crate::conn::{Deferred, Phase, Role, Stream};
 use crate::pending::{Claimed, HEARTBEAT_ID};
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Reason, Time};
@@ -344,10 +344,5 @@ impl Worker {
         } else {
             self.arm(key, now + RETIRE_MOST);
         }
-    }
-
-    /// Which way the requests of a listener go, for views.
-    pub(crate) fn direction_of(&self, listener: u16) -> Option<Direction> {
-        self.config.binding(listener).map(|b| b.listener.direction)
     }
 }

@@ -1,13 +1,149 @@
-//! Active health checks: a thin shell around the thresholds of crate `policy`, on the admin thread.
+//! The thread of what is not on a request's way: the admin server, and active health checks. The checks
+//! are a thin shell around the thresholds in crate `policy`.
 use crate::shared::Shared;
 use crate::sidecar::Loader;
+use raddle_model::{CheckKind, HealthCheck};
+use raddle_policy::{Health, HealthState, Host, Rng};
+use raddle_wire::bolt;
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
-/// Starts the thread of what is not on a request's way: health checks, and the admin server if there is a
-/// socket for it.
-pub fn start(shared: Arc<Shared>, admin: Option<OwnedFd>, loader: Arc<Loader>) -> io::Result<std::thread::JoinHandle<()>> {
-    let _ = (shared, admin, loader);
-    std::thread::Builder::new().name("admin".into()).spawn(|| {})
+/// How often the configuration is looked at for checks, and due checks are started.
+const BEAT: Duration = Duration::from_millis(50);
+
+/// Starts the thread; the admin server runs if there is a socket for it.
+///
+/// # Errors
+/// The OS refuses a thread.
+pub fn start(
+    shared: Arc<Shared>,
+    admin: Option<OwnedFd>,
+    loader: Arc<Loader>,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            let checks = tokio::task::spawn_local(watch(shared.clone()));
+            if let Some(fd) = admin {
+                crate::admin::serve(fd, shared, loader).await;
+            }
+            let _ = checks.await;
+        });
+    })
+}
+
+/// The check of one host.
+struct Checked {
+    host: Arc<Host>,
+    settings: HealthCheck,
+    state: HealthState,
+    running: bool,
+}
+
+/// Keeps one check for each host that a policy wants checked.
+async fn watch(shared: Arc<Shared>) {
+    let mut checks: HashMap<SocketAddr, Checked> = HashMap::new();
+    let mut generation = 0;
+    let mut rng = Rng::new(shared.wall_zero_ns);
+    let (tx, mut outcomes) = mpsc::channel::<(SocketAddr, bool)>(1024);
+    loop {
+        let config = shared.config.load_full();
+        if config.generation != generation {
+            generation = config.generation;
+            follow(&shared, &mut checks, &mut rng);
+        }
+        let now = shared.clock.now();
+        while let Ok((addr, passed)) = outcomes.try_recv() {
+            if let Some(c) = checks.get_mut(&addr) {
+                c.running = false;
+                if let Some(verdict) = c.state.outcome(passed, &c.settings, now, &mut rng) {
+                    judge(&shared, c, verdict);
+                }
+            }
+        }
+        for (addr, c) in &mut checks {
+            if !c.running && c.state.due(now) {
+                c.running = true;
+                let (addr, kind, limit, tx) = (*addr, c.settings.kind, c.settings.timeout, tx.clone());
+                tokio::task::spawn_local(async move {
+                    let passed = matches!(tokio::time::timeout(limit, probe(addr, kind)).await, Ok(Ok(())));
+                    let _ = tx.send((addr, passed)).await;
+                });
+            }
+        }
+        let pause = if checks.is_empty() { BEAT * 10 } else { BEAT };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Brings the list of checks to the configuration in force. Where two policies check one host, the one
+/// that looks more often holds.
+fn follow(shared: &Shared, checks: &mut HashMap<SocketAddr, Checked>, rng: &mut Rng) {
+    let now = shared.clock.now();
+    let config = shared.config.load();
+    let mut wanted: HashMap<SocketAddr, (Arc<Host>, HealthCheck)> = HashMap::new();
+    for s in config.snapshot.services() {
+        let Some(check) = &s.policy.settings.health_check else { continue };
+        for e in &s.endpoints {
+            let have = wanted.get(&e.host.addr);
+            if have.is_none_or(|(_, w)| w.interval > check.interval) {
+                wanted.insert(e.host.addr, (e.host.clone(), check.clone()));
+            }
+        }
+    }
+    checks.retain(|addr, c| {
+        let keep = wanted.get(addr).is_some_and(|(_, w)| *w == c.settings);
+        if !keep && !wanted.contains_key(addr) {
+            // Nobody judges it any more, so nothing speaks against it.
+            c.host.set_health(Health::Unknown, now);
+        }
+        keep
+    });
+    for (addr, (host, settings)) in wanted {
+        checks.entry(addr).or_insert_with(|| {
+            let state = HealthState::new(&settings, now, rng);
+            Checked { host, settings, state, running: false }
+        });
+    }
+}
+
+fn judge(shared: &Shared, c: &Checked, verdict: Health) {
+    let now = shared.clock.now();
+    if !c.host.set_health(verdict, now) {
+        return;
+    }
+    let addr = c.host.addr.to_string();
+    match verdict {
+        Health::Unhealthy => shared.warn("endpoint_unhealthy", addr, "active health checks fail"),
+        Health::Healthy => shared.note("endpoint_healthy", addr, "active health checks pass"),
+        Health::Unknown => {}
+    }
+}
+
+async fn probe(addr: SocketAddr, kind: CheckKind) -> io::Result<()> {
+    let mut stream = TcpStream::connect(addr).await?;
+    match kind {
+        CheckKind::Tcp => Ok(()),
+        CheckKind::Bolt => bolt_heartbeat(&mut stream).await,
+    }
+}
+
+async fn bolt_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
+    let mut out = Vec::new();
+    bolt::encode::heartbeat(&mut out, bolt::Variant::V1, 1, bolt::CODEC_HESSIAN, 3000, &[]);
+    stream.write_all(&out).await?;
+    let mut answer = [0u8; 20];
+    stream.read_exact(&mut answer).await?;
+    match bolt::Head::parse(&answer, &bolt::Limits::default()) {
+        Ok(bolt::Parsed::Head(h)) if h.command == bolt::Command::Heartbeat && h.status == 0 => Ok(()),
+        _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
 }

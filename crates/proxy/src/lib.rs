@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
-// pub mod admin;
+pub mod admin;
 pub mod caller;
 pub mod closing;
 pub mod conn;
