@@ -61,8 +61,8 @@ pub struct Picked {
 /// Candidates weigh more than 0 and are not found unhealthy; if the share of healthy members is below the
 /// policy's panic threshold, health is ignored. The balancer's own choice is taken if it is ready. If not,
 /// another ready one is, and the caller is told to connect the choice, so that no request waits for a
-/// connection while another is ready (with more than [`SEARCH`] candidates: it may in the first picks,
-/// until the search has been around). With none ready, one that may come is chosen before one that is
+/// connection while another is ready (beyond 256 candidates it may for a
+/// few picks, until the search has been around). With none ready, one that may come is chosen before one that is
 /// down. `avoid` (already tried) is chosen only if there is no other. `req_hash` is
 /// [`Service::hash_key`]; without one, consistent hashing picks at random.
 ///

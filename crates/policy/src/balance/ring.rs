@@ -9,14 +9,15 @@ const POINTS_EACH: u64 = 160;
 /// Bounds memory (8 bytes a point) and the time to build; beyond 1,600 endpoints each has fewer points.
 const POINTS_MAX: u64 = 1 << 18;
 
+/// Points a slice of the look-up table spans on average: the table stays in the cache.
+const SLICE_POINTS: usize = 4;
+
 /// A ring of points, by ketama's idea (Jones, *libketama*, 2007): each endpoint owns points in proportion
 /// to its weight, placed by hashes of its address alone; a key belongs to the next point.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    /// Where on the ring, ascending.
-    at: Box<[u32]>,
-    /// Whose it is: index of the endpoint in its service.
-    whose: Box<[u32]>,
+    /// Ascending: where on the ring in the upper half, index of the owner in its service in the lower.
+    points: Box<[u64]>,
     /// First point of each equal slice of the ring, so that finding is O(1).
     slices: Box<[u32]>,
     shift: u32,
@@ -35,28 +36,27 @@ impl Ring {
             points.extend(at.map(|at| at & 0xffff_ffff_0000_0000 | u64::from(i)));
         }
         points.sort_unstable();
-        let bits = (points.len().max(2) as u32).ilog2();
-        let shift = 32 - bits;
+        let bits = ((points.len() / SLICE_POINTS).max(2) as u32).ilog2();
+        let shift = 64 - bits;
         let mut slices = vec![0u32; 1 << bits].into_boxed_slice();
-        let at: Box<[u32]> = points.iter().map(|p| (p >> 32) as u32).collect();
         let mut next = 0;
-        for (slice, first) in slices.iter_mut().enumerate() {
-            while next < at.len() && (at[next] >> shift) < slice as u32 {
+        for (slice, first) in (0u64..).zip(&mut slices) {
+            while next < points.len() && points[next] >> shift < slice {
                 next += 1;
             }
             *first = next as u32;
         }
-        Ring { at, whose: points.iter().map(|p| *p as u32).collect(), slices, shift }
+        Ring { points: points.into_boxed_slice(), slices, shift }
     }
 
-    /// The endpoints a key belongs to, in order of preference, with repetitions, without end.
+    /// The endpoints a key belongs to, in order of preference, with repetitions, once around.
     pub(crate) fn walk(&self, key: u64) -> impl Iterator<Item = u32> {
-        let at = (hash::mix(key) >> 32) as u32;
+        let at = hash::mix(key) & 0xffff_ffff_0000_0000;
         let mut i = self.slices[(at >> self.shift) as usize] as usize;
-        while i < self.at.len() && self.at[i] < at {
+        while i < self.points.len() && self.points[i] < at {
             i += 1;
         }
-        self.whose[i..].iter().chain(&self.whose[..i]).copied()
+        self.points[i..].iter().chain(&self.points[..i]).map(|point| *point as u32)
     }
 }
 

@@ -223,15 +223,17 @@ impl BalanceState {
     /// The `attempt`-th different candidate on the key's way around the ring.
     fn by_hash(&self, subset: &Subset, service: &Service, key: u64, attempt: u32, now: Time) -> u32 {
         let ramp = self.ramp(service);
+        let all = self.candidates.len() == subset.members.len();
         let mut passed = [u32::MAX; super::REDRAWS as usize];
         let mut met = 0;
         for index in subset.ring(&service.endpoints).walk(key).take(RING_STEPS) {
-            let host = &service.endpoints[index as usize].host;
-            if !(self.panic || host.healthy()) || passed[..met].contains(&index) {
+            let host = || &service.endpoints[index as usize].host;
+            // Asking the host is a cache miss among thousands: not where all are candidates.
+            if !(all || host().healthy()) || passed[..met].contains(&index) {
                 continue;
             }
             // While it ramps it gets a growing share of its keys, the same ones all the time.
-            let share = ramp.map_or(1.0, |r| slowstart::factor(r, host.since(), now));
+            let share = ramp.map_or(1.0, |r| slowstart::factor(r, host().since(), now));
             if share < 1.0 && unit(hash::mix(key ^ u64::from(index))) >= share {
                 continue;
             }

@@ -61,6 +61,8 @@ impl<'p> Compiler<'p> {
         let policies_to = TargetIndex::new(policies.iter().map(|p| &p.to));
         let programs_to = TargetIndex::new(programs.iter().map(|p| &p.to));
         self.snap.services.reserve(services.len());
+        self.snap.hosts.reserve(services.iter().map(|s| s.endpoints.len()).max().unwrap_or(0));
+        self.snap.hosts.reserve(self.prev.map_or(0, |p| p.hosts.len()));
         for service in services {
             let policy = most_specific(&policies, policies_to.reaching(&service));
             let policy = policy.unwrap_or_else(|| self.snap.builtin.clone());
@@ -128,11 +130,19 @@ impl<'p> Compiler<'p> {
             && same_endpoints(&old.endpoints, &source.endpoints)
         {
             for endpoint in &old.endpoints {
-                self.snap.hosts.entry(endpoint.host.addr).or_insert_with(|| endpoint.host.clone());
+                self.keep_host(&endpoint.host);
             }
             return old.clone();
         }
-        let endpoints: Vec<Endpoint> = source.endpoints.into_iter().map(|e| self.endpoint(e)).collect();
+        let mut before = old.map_or(&[][..], |o| &o.endpoints).iter();
+        let mut endpoints = Vec::with_capacity(source.endpoints.len());
+        for source in source.endpoints {
+            let same = before.next().filter(|before| same_endpoint(before, &source));
+            endpoints.push(match same {
+                Some(before) => self.keep(before),
+                None => self.endpoint(source),
+            });
+        }
         let ids = &mut self.snap.next_id;
         let id = old.map_or_else(|| next(ids), |o| o.id);
         let revision = next(ids);
@@ -155,6 +165,15 @@ impl<'p> Compiler<'p> {
             plan,
             changes: self.snap.changes.clone(),
         })
+    }
+
+    fn keep(&mut self, endpoint: &Endpoint) -> Endpoint {
+        self.keep_host(&endpoint.host);
+        endpoint.clone()
+    }
+
+    fn keep_host(&mut self, host: &Arc<Host>) {
+        self.snap.hosts.entry(host.addr).or_insert_with(|| host.clone());
     }
 
     fn endpoint(&mut self, source: model::Endpoint) -> Endpoint {
@@ -193,14 +212,15 @@ fn same_programs(a: &[Arc<Program>], b: &[Arc<Program>]) -> bool {
 }
 
 fn same_endpoints(a: &[Endpoint], b: &[model::Endpoint]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| {
-            a.host.addr == b.address
-                && a.weight == b.weight
-                && *a.group == *b.group
-                && a.unit.as_deref() == b.unit.as_deref()
-                && *a.labels == b.labels
-        })
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_endpoint(a, b))
+}
+
+fn same_endpoint(a: &Endpoint, b: &model::Endpoint) -> bool {
+    a.host.addr == b.address
+        && a.weight == b.weight
+        && *a.group == *b.group
+        && a.unit.as_deref() == b.unit.as_deref()
+        && *a.labels == b.labels
 }
 
 /// Shares equal texts and labels between endpoints.
