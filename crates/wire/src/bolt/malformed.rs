@@ -10,9 +10,9 @@ pub enum MalformedKind {
     UnknownVersion,
     /// The type byte is none of 0, 1, 2.
     UnknownType,
-    /// The header map is over [`Limits::max_header`].
+    /// The header map is over [`super::Limits::max_header`].
     HeaderTooLarge,
-    /// The frame is over [`Limits::max_frame`].
+    /// The frame is over [`super::Limits::max_frame`].
     FrameTooLarge,
 }
 
