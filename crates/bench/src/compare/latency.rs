@@ -44,7 +44,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
         match chain(&bench, &program, echo.listen) {
             Ok(peers) => running.push((twice(program.kind), Some(peers))),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
-            Err(e) => setup.leave_out(program.kind, &e),
+            Err(e) => setup.leave_out(program.kind, "latency", &e),
         }
     }
     for round in 1..=setup.rounds {

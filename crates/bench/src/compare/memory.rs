@@ -36,7 +36,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
             if e.kind() == ErrorKind::Interrupted {
                 return Err(e);
             }
-            setup.leave_out(program.kind, &e);
+            setup.leave_out(program.kind, "memory by connection", &e);
         }
     }
     // Few rounds: memory repeats, and a start of some peers takes most of a minute.
@@ -45,7 +45,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
             let Some(program) = setup.program(kind) else { continue };
             match by_cluster(setup, &mut table, &program, round) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
-                Err(e) => setup.leave_out(kind, &e),
+                Err(e) => setup.leave_out(kind, "memory by cluster", &e),
                 Ok(()) => {}
             }
         }

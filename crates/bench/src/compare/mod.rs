@@ -207,11 +207,11 @@ impl Setup<'_> {
         self.programs.iter().find(|p| p.kind == kind).cloned()
     }
 
-    /// Reports a proxy that was found but did not start.
-    fn leave_out(&mut self, kind: PeerKind, why: &io::Error) {
-        self.say(&format!("{}: {why}", kind.name()));
+    /// Reports a proxy that is there but could not be measured at `what`.
+    fn leave_out(&mut self, kind: PeerKind, what: &str, why: &io::Error) {
+        self.say(&format!("{what}: {}: {why}", kind.name()));
         if let Some(info) = self.infos.iter_mut().find(|i| i.name == kind.name()) {
-            info.missing = Some(why.to_string());
+            info.failed.push(format!("{what}: {why}"));
         }
     }
 

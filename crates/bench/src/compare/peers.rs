@@ -48,8 +48,10 @@ pub struct PeerInfo {
     pub name: String,
     /// What it says of its version.
     pub version: Option<String>,
-    /// Why it is not in the results.
+    /// Why it is in no results: it is not installed.
     pub missing: Option<String>,
+    /// What it could not be measured at, and why: it is there, but did not start or serve.
+    pub failed: Vec<String>,
 }
 
 /// A program that was found.
@@ -73,6 +75,7 @@ pub(super) fn look_for(kind: Kind, raddle: &Path) -> (PeerInfo, Option<Program>)
         name: kind.name().to_owned(),
         version: found.as_ref().ok().and_then(|path| version(path, version_flag)),
         missing: found.as_ref().err().map(|why| (*why).to_owned()),
+        failed: Vec::new(),
     };
     (info, found.ok().map(|path| Program { kind, path }))
 }
@@ -90,6 +93,7 @@ pub(super) fn not_measured() -> PeerInfo {
         name: "Envoy dubbo_proxy".to_owned(),
         version: None,
         missing: Some("the generator speaks Bolt and tcp; this peer comes with the Dubbo issue".to_owned()),
+        failed: Vec::new(),
     }
 }
 

@@ -78,6 +78,9 @@ impl fmt::Display for CompareReport {
                 Some(why) => writeln!(f, "  {}: MISSING: {why}", peer.name)?,
                 None => writeln!(f, "  {}: {version}", peer.name)?,
             }
+            for why in &peer.failed {
+                writeln!(f, "    NOT MEASURED at {}", why.replace('\n', "\n      "))?;
+            }
         }
         for table in &self.tables {
             write!(f, "\n{table}")?;

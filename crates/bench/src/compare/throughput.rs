@@ -27,7 +27,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
         match peers::start(&bench, &program, &format!("throughput-{:?}", program.kind), echo.listen) {
             Ok(peer) => running.push((program.kind.name(), Some(peer))),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
-            Err(e) => setup.leave_out(program.kind, &e),
+            Err(e) => setup.leave_out(program.kind, "throughput", &e),
         }
     }
     running.insert(0, (DIRECT, None));
