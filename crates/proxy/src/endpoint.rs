@@ -131,7 +131,7 @@ impl Worker {
         let mut crc_mask = 0;
         match (head.command, head.kind) {
             (Command::Response, Kind::Response) => {
-                if let Some((caller, id)) = self.claim(key, head) {
+                if let Some((caller, id)) = self.claim(key, head, frame) {
                     if large {
                         crc_mask = self.begin_reply_stream(key, caller, id, head, frame);
                         sink = Some(caller);
@@ -174,14 +174,14 @@ impl Worker {
     }
 
     /// Finds out whose reply this is.
-    fn claim(&mut self, key: Key, head: &Head) -> Option<(Key, u32)> {
+    fn claim(&mut self, key: Key, head: &Head, frame: &[u8]) -> Option<(Key, u32)> {
         let conn = self.conns.get_mut(key)?;
         let Role::Endpoint(e) = &mut conn.role else { return None };
         let (host, variant) = (e.host, e.variant);
         match e.pending.claim(head.id) {
             Claimed::Live(r) => {
                 let over = e.phase == Phase::Retiring && e.pending.live() == 0;
-                let to = self.on_reply(host, variant, r, head);
+                let to = self.on_reply(host, variant, r, head, frame);
                 if over {
                     // Closed after this turn's flush.
                     self.mark_dirty(key);

@@ -9,6 +9,7 @@ use raddle_telemetry::{ConnectError, HostCells};
 use raddle_wire::bolt::Variant;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One connection in a host's pool.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,8 @@ pub struct Hosts {
     slab: Slab<HostState>,
     /// Hosts that could not be connected to: tried again even if no request comes.
     down: Vec<Key>,
+    /// When to look at them next.
+    down_next: Option<Time>,
     by_addr: AHashMap<SocketAddr, Key>,
 }
 
@@ -69,6 +72,16 @@ impl Hosts {
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut HostState> {
         self.slab.get_mut(key)
+    }
+
+    fn note_down(&mut self, host: Key, until: Option<Time>) {
+        if !self.down.contains(&host) {
+            self.down.push(host);
+        }
+        self.down_next = match (self.down_next, until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
     }
 
     /// All hosts.
@@ -109,6 +122,10 @@ impl Conn {
 /// How ready a host is for a request in `variant` on behalf of `owner`.
 pub(crate) fn readiness(host: &HostState, conns: &Slab<Conn>, variant: Variant, owner: Key, now: Time) -> Readiness {
     let mut connecting = false;
+    let resting = host.down_until.is_some_and(|t| t > now);
+    if resting {
+        return Readiness::Down;
+    }
     for p in &host.conns {
         if p.variant != variant || p.owner != owner {
             continue;
@@ -121,8 +138,6 @@ pub(crate) fn readiness(host: &HostState, conns: &Slab<Conn>, variant: Variant, 
     }
     if connecting {
         Readiness::Connecting
-    } else if host.down_until.is_some_and(|t| t > now) {
-        Readiness::Down
     } else {
         Readiness::Idle
     }
@@ -204,7 +219,7 @@ impl Worker {
         }
         let Some(c) = self.conns.get(key) else { return Lease::Failed };
         // Far behind and not moving: better an answer now than a queue without an end.
-        if queued > soft * 4 && now.since(c.wrote_at) > std::time::Duration::from_millis(200) {
+        if queued > soft * 4 && now.since(c.wrote_at) > Duration::from_millis(200) {
             return Lease::Full;
         }
         Lease::Ready(key)
@@ -289,10 +304,40 @@ impl Worker {
         if h.host.set_reachable(false, now) {
             self.shared.warn("endpoint_unreachable", addr.to_string(), error.to_string());
         }
-        if !self.hosts.down.contains(&host) {
-            self.hosts.down.push(host);
-        }
+        let at = h.down_until;
+        self.hosts.note_down(host, at);
         self.release_waiting(host);
+    }
+
+    /// A host answers that its app is not there: it gets no requests for a while, longer each time.
+    pub(crate) fn rest_host(&mut self, host: Key, why: &str) {
+        let now = self.now;
+        let Some(h) = self.hosts.slab.get_mut(host) else { return };
+        if h.down_until.is_some_and(|t| t > now) {
+            return;
+        }
+        h.down_until = Some(h.backoff.failed(now, &mut self.rng));
+        h.last_error = Some(why.to_owned());
+        let addr = h.host.addr;
+        if h.host.set_reachable(false, now) {
+            self.shared.warn("endpoint_unreachable", addr.to_string(), why);
+        }
+        let at = h.down_until;
+        self.hosts.note_down(host, at);
+    }
+
+    /// A host runs requests: nothing speaks against it any more.
+    #[inline]
+    pub(crate) fn host_answers(&mut self, host: Key) {
+        let now = self.now;
+        if let Some(h) = self.hosts.slab.get_mut(host)
+            && h.down_until.is_some()
+        {
+            h.down_until = None;
+            h.backoff.succeeded();
+            h.last_error = None;
+            h.host.set_reachable(true, now);
+        }
     }
 
     /// Tries hosts again that could not be connected to; rules that turn away from them must learn of their
@@ -303,21 +348,27 @@ impl Worker {
             if h.host.reachable() && h.down_until.is_none() {
                 continue;
             }
-            self.hosts.down.push(key);
             let due = h.down_until.is_none_or(|t| t <= self.now);
+            if due && h.conns.iter().any(|p| p.ready) {
+                // It can be connected to; only a request can tell whether its app is back.
+                h.host.set_reachable(true, self.now);
+                continue;
+            }
+            self.hosts.down.push(key);
             let named = self.config.names_host(&h.host.addr);
             if due && named && h.conns.is_empty() && let Some(policy) = h.policy.clone() {
                 self.open(key, Variant::V1, Key::NONE, &policy);
             }
         }
-        self.hosts.down.sort_unstable();
-        self.hosts.down.dedup();
+        // A connect under way needs no look until it ends, and then it is noted anew.
+        let soon = self.now + Duration::from_millis(100);
+        let until = |k: &Key| self.hosts.slab.get(*k).and_then(|h| h.down_until);
+        self.hosts.down_next = self.hosts.down.iter().map(|k| until(k).map_or(soon, |t| t.max(soon))).min();
     }
 
     /// When [`Worker::try_down_hosts`] has something to do.
     pub(crate) fn next_down_host(&self) -> Option<Time> {
-        let due = |k: &Key| self.hosts.slab.get(*k).map(|h| h.down_until.unwrap_or(Time::ZERO));
-        self.hosts.down.iter().filter_map(due).min()
+        self.hosts.down_next
     }
 
     /// Lets go on what waited for a connection to this host, whether there is one now or not.
@@ -376,7 +427,7 @@ impl Worker {
     }
 
     /// A request to a host is over: its account.
-    pub(crate) fn host_done(&mut self, host: Key, latency: Option<std::time::Duration>, failed: bool) {
+    pub(crate) fn host_done(&mut self, host: Key, latency: Option<Duration>, failed: bool) {
         let now = self.now;
         if let Some(h) = self.hosts.slab.get_mut(host) {
             h.active = h.active.saturating_sub(1);

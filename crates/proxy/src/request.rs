@@ -223,7 +223,8 @@ impl Worker {
 
         // Attributes.
         let headers = head.headers(frame);
-        let named = headers.get(b"service").or_else(|| headers.get(b"sofa_head_target_service"));
+        let [service, target] = headers.get_all(&[&b"service"[..], &b"sofa_head_target_service"[..]]);
+        let named = service.or(target);
         let default = match named {
             Some(_) => None,
             None => self.config.binding(origin.listener).and_then(|b| b.default_service.clone()),
@@ -546,17 +547,34 @@ impl Worker {
 
     /// A reply came: account for it, and pass it on or try again. Returns the caller and the id it knows
     /// the request by, if the reply is to be passed on.
-    pub(crate) fn on_reply(&mut self, host: Key, variant: Variant, mut r: InFlight, head: &Head) -> Option<(Key, u32)> {
+    pub(crate) fn on_reply(
+        &mut self,
+        host: Key,
+        variant: Variant,
+        mut r: InFlight,
+        head: &Head,
+        frame: &[u8],
+    ) -> Option<(Key, u32)> {
         let latency = self.now.since(r.start);
-        let overloaded = head.status == 4;
-        self.host_done(host, Some(latency), overloaded);
+        let failure = not_run(head, frame);
+        self.host_done(host, Some(latency), failure.is_some());
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
-        if overloaded && self.retry(&r, RetryOn::Overloaded) {
+        if failure == Some(RetryOn::ConnectFailure) {
+            // The sidecar over there lives, its app does not: as good as a failed connect.
+            self.rest_host(host, "its sidecar cannot reach the app");
+        } else if failure.is_none() {
+            self.host_answers(host);
+        }
+        if failure.is_some_and(|f| self.retry(&r, f)) {
             return None;
         }
+        // An exception of the app travels under status 0, marked in the header map.
+        let exception = head.header_len > 0
+            && head.status == 0
+            && head.headers(frame).get(bolt::HEADER_RESPONSE_ERROR) == Some(b"true");
         let end = End {
-            status: head.status,
+            status: if exception { bolt::STATUS_SERVER_EXCEPTION } else { head.status },
             endpoint: self.hosts.get(host).map(|h| h.host.addr),
             bytes_in: u64::from(r.len),
             bytes_out: head.frame_len() as u64,
@@ -620,11 +638,12 @@ impl Worker {
             return false;
         }
         let deadline = x.final_deadline.unwrap_or(Time::MAX);
+        let workers = self.shared.workers().len().max(1) as u32;
         if x.retry_on & (1 << failure as u8) == 0 || deadline <= now {
             return false;
         }
         let Some(s) = self.services.get_mut(r.service) else { return false };
-        if !s.budget.retry(x.budget.0, x.budget.1, now) {
+        if !s.budget.retry(x.budget.0, x.budget.1.div_ceil(workers), now) {
             self.shard.retries_denied.inc();
             return false;
         }
@@ -875,6 +894,22 @@ fn deadline(start: Time, frame_ms: i32, rule: Option<Duration>) -> Time {
         (None, None) => DEFAULT_TIMEOUT,
     };
     start + d
+}
+
+/// Whether a reply says that the request was not run, and so may be sent to another endpoint by policy: a
+/// server too busy to take it, or a sidecar whose app is not there.
+fn not_run(head: &Head, frame: &[u8]) -> Option<RetryOn> {
+    if head.status == 0 {
+        return None;
+    }
+    let flag = head.headers(frame).get(bolt::HEADER_REASON);
+    match flag.and_then(|f| std::str::from_utf8(f).ok()).and_then(Reason::from_flag) {
+        Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => Some(RetryOn::ConnectFailure),
+        Some(r) if r.not_processed() && r.bolt_status() == 4 => Some(RetryOn::Overloaded),
+        Some(_) => None,
+        None if head.status == 4 => Some(RetryOn::Overloaded),
+        None => None,
+    }
 }
 
 /// The id that stands in a frame's bytes.

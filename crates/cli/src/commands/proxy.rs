@@ -1,6 +1,6 @@
 //! `raddle proxy`: runs the sidecar.
 use crate::Done;
-use crate::exit::Failure;
+use crate::exit::Exit;
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,14 +52,8 @@ pub(crate) fn run(args: ProxyArgs) -> Done {
     }
     let mut paths = args.config;
     paths.extend(args.paths);
-    sidecar::run(paths, args.admin, args.log, args.log_format == LogFormat::Json)
-}
-
-/// The call into the data plane.
-mod sidecar {
-    use super::{Done, Failure, PathBuf, SocketAddr};
-
-    pub(super) fn run(_paths: Vec<PathBuf>, _admin: Option<SocketAddr>, _log: String, _json: bool) -> Done {
-        Err(Failure::new("this build has no sidecar"))
-    }
+    let log_json = args.log_format == LogFormat::Json;
+    let options = raddle_proxy::Options { paths, admin: args.admin, log_level: args.log, log_json };
+    let code = raddle_proxy::Sidecar::run(options);
+    Ok(Exit::Code(u8::try_from(code).unwrap_or(1)))
 }
