@@ -1,0 +1,402 @@
+//! The processes of the demo, and what can be done to them.
+use super::board::{Board, Instance as Shown, Mood, Shop as ShownShop};
+use super::config::{self, CANARY_PERCENT, Endpoint};
+use super::process::{Process, stop_all};
+use super::traffic::Tally;
+use crate::commands::status::answer::{Cluster, Stats};
+use crate::exit::Failure;
+use crate::http;
+use rustix::process::Signal;
+use std::collections::HashMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Instances of order that take traffic; one more is the canary, which takes none until a rule says so.
+pub(super) const ORDERS: usize = 3;
+const SHOPS: usize = 2;
+const START: Duration = Duration::from_secs(20);
+const RELOAD: Duration = Duration::from_secs(5);
+/// How long each reply of order is held back: enough that a kill meets requests in flight.
+const DELAY: &str = "2ms";
+/// Weights that `shift_weights` goes through.
+const WEIGHTS: [[u32; ORDERS]; 4] = [[100, 100, 100], [80, 10, 10], [10, 80, 10], [0, 50, 50]];
+
+/// Everything the demo started.
+pub(super) struct Mesh {
+    board: Arc<Board>,
+    tally: Option<Arc<Mutex<Tally>>>,
+    orders: Vec<Order>,
+    shops: Vec<Shop>,
+    weights: usize,
+    canary: bool,
+    edition: u32,
+    next_kill: usize,
+    // Last: removed when no process uses it any more.
+    dir: tempfile::TempDir,
+}
+
+struct Order {
+    name: String,
+    group: &'static str,
+    app: SocketAddr,
+    inbound: SocketAddr,
+    admin: SocketAddr,
+    /// App and sidecar; `None` after a kill.
+    running: Option<[Process; 2]>,
+}
+
+struct Shop {
+    name: String,
+    outbound: SocketAddr,
+    admin: SocketAddr,
+    file: PathBuf,
+    running: Process,
+}
+
+impl Mesh {
+    /// Starts all of it; `stop` ends the waiting.
+    pub(super) fn start(board: Arc<Board>, stop: &AtomicBool) -> Result<Mesh, Failure> {
+        let failed = |e| Failure::new(format!("no temporary directory: {e}"));
+        let dir = tempfile::Builder::new().prefix("raddle-demo-").tempdir().map_err(failed)?;
+        let mut ports = free_ports((ORDERS + 1) * 3 + SHOPS * 2)?.into_iter();
+        // As many as were asked for.
+        let mut port = move || ports.next().unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let orders = (1..=ORDERS + 1).map(|n| Order {
+            name: format!("order-{n}"),
+            group: if n > ORDERS { "canary" } else { "default" },
+            app: port(),
+            inbound: port(),
+            admin: port(),
+            running: None,
+        });
+        let mut mesh = Mesh {
+            board,
+            tally: None,
+            orders: orders.collect(),
+            shops: Vec::new(),
+            weights: 0,
+            canary: false,
+            edition: 1,
+            next_kill: 1,
+            dir,
+        };
+        for n in 0..mesh.orders.len() {
+            mesh.orders[n].running = Some(mesh.spawn_order(n)?);
+        }
+        for n in 1..=SHOPS {
+            let shop = mesh.spawn_shop(n, port(), port())?;
+            mesh.shops.push(shop);
+        }
+        mesh.show();
+        for order in &mut mesh.orders {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::new("stopped before it had started"));
+            }
+            order.wait()?;
+        }
+        for shop in &mut mesh.shops {
+            let admin = shop.admin;
+            shop.running.wait_until(START, || stats(admin).is_some_and(|s| s.state == "ready"))?;
+        }
+        Ok(mesh)
+    }
+
+    fn spawn_order(&self, n: usize) -> Result<[Process; 2], Failure> {
+        let (order, dir) = (&self.orders[n], self.dir.path());
+        let app = order.app.to_string();
+        let serve = ["bench", "serve", "--listen", &app, "--delay", DELAY];
+        let app = Process::spawn(&format!("{}-app", order.name), dir, &serve)?;
+        let file = dir.join(format!("{}.yaml", order.name));
+        let text = config::order(&order.name, order.group, order.inbound, order.app, order.admin);
+        write(&file, &text)?;
+        Ok([app, sidecar(&order.name, dir, &file)?])
+    }
+
+    fn spawn_shop(&self, n: usize, outbound: SocketAddr, admin: SocketAddr) -> Result<Shop, Failure> {
+        let name = format!("shop-{n}");
+        let file = self.dir.path().join(format!("{name}.yaml"));
+        write(&file, &self.shop_config(&name, outbound, admin))?;
+        let running = sidecar(&name, self.dir.path(), &file)?;
+        Ok(Shop { name, outbound, admin, file, running })
+    }
+
+    fn shop_config(&self, name: &str, outbound: SocketAddr, admin: SocketAddr) -> String {
+        let weights = WEIGHTS[self.weights];
+        let endpoints: Vec<_> = self
+            .orders
+            .iter()
+            .enumerate()
+            .map(|(n, o)| Endpoint {
+                address: o.inbound,
+                group: o.group,
+                weight: weights.get(n).copied().unwrap_or(100),
+            })
+            .collect();
+        config::shop(name, outbound, admin, &endpoints, self.canary, self.edition)
+    }
+
+    /// Where shop's instances send their requests.
+    pub(super) fn shop_addresses(&self) -> Vec<SocketAddr> {
+        self.shops.iter().map(|s| s.outbound).collect()
+    }
+
+    /// Admin ports of shop's sidecars.
+    pub(super) fn shop_admins(&self) -> Vec<SocketAddr> {
+        self.shops.iter().map(|s| s.admin).collect()
+    }
+
+    /// Kills are told to this tally, so that it knows which failures they explain.
+    pub(super) fn count_kills_in(&mut self, tally: Arc<Mutex<Tally>>) {
+        self.tally = Some(tally);
+    }
+
+    /// Requests sent to each instance of order so far, retries included.
+    pub(super) fn requests(&self) -> Vec<(String, u64)> {
+        let by_address = requests_by_address(&self.shop_admins());
+        let of = |o: &Order| by_address.get(&o.inbound.to_string()).copied().unwrap_or(0);
+        self.orders.iter().map(|o| (o.name.clone(), of(o))).collect()
+    }
+
+    /// Goes to the next set of weights, or to the given one.
+    pub(super) fn shift_weights(&mut self, to: Option<usize>) -> Result<(), Failure> {
+        self.weights = to.unwrap_or(self.weights + 1) % WEIGHTS.len();
+        let text = WEIGHTS[self.weights].map(|w| w.to_string()).join("/");
+        self.board.note(Mood::Act, format!("weights of order-1/2/3 become {text}"));
+        self.apply("the weights")
+    }
+
+    /// Turns the canary rule on or off.
+    pub(super) fn set_canary(&mut self, on: bool) -> Result<(), Failure> {
+        self.canary = on;
+        let text = if on {
+            format!(
+                "a new rule sends {CANARY_PERCENT} % of the requests to group canary (order-{})",
+                ORDERS + 1
+            )
+        } else {
+            "the canary rule is removed".to_owned()
+        };
+        self.board.note(Mood::Act, text);
+        self.apply("the rule")
+    }
+
+    /// Whether the canary rule is on.
+    pub(super) fn canary(&self) -> bool {
+        self.canary
+    }
+
+    /// Reloads the configuration `times` times, each time changed.
+    pub(super) fn reload_storm(&mut self, times: u32) -> Result<(), Failure> {
+        self.board.note(Mood::Act, format!("{times} reloads in a row, under load"));
+        let start = Instant::now();
+        for _ in 0..times {
+            self.reload()?;
+        }
+        let took = start.elapsed().as_millis();
+        self.board.note(Mood::Good, format!("{times} reloads were in force after {took} ms"));
+        Ok(())
+    }
+
+    fn apply(&mut self, what: &str) -> Result<(), Failure> {
+        let start = Instant::now();
+        let generation = self.reload()?;
+        let took = start.elapsed().as_millis();
+        let text = format!("{what} are in force everywhere after {took} ms (generation {generation})");
+        let text = if what == "the rule" { text.replace(" are ", " is ") } else { text };
+        self.board.note(Mood::Good, text);
+        Ok(())
+    }
+
+    /// Writes shop's files anew, tells the sidecars, and waits until they run them.
+    fn reload(&mut self) -> Result<u64, Failure> {
+        self.edition += 1;
+        let mut newest = 0;
+        for shop in &self.shops {
+            let before = stats(shop.admin).map_or(0, |s| s.config.generation);
+            write(&shop.file, &self.shop_config(&shop.name, shop.outbound, shop.admin))?;
+            shop.running.signal(Signal::HUP);
+            let deadline = Instant::now() + RELOAD;
+            let generation = loop {
+                match stats(shop.admin).map(|s| s.config.generation) {
+                    Some(now) if now > before => break now,
+                    _ if Instant::now() > deadline => {
+                        let (name, words) = (&shop.name, shop.running.last_words());
+                        return Err(Failure::new(format!("{name} did not reload:\n{words}")));
+                    }
+                    _ => std::thread::sleep(Duration::from_millis(2)),
+                }
+            };
+            newest = newest.max(generation);
+        }
+        Ok(newest)
+    }
+
+    /// Kills an instance of order, app and sidecar, without a word; but never the last one.
+    pub(super) fn kill(&mut self) {
+        let running = |o: &Order| o.running.is_some();
+        if self.orders[..ORDERS].iter().filter(|o| running(o)).count() < 2 {
+            self.board.note(Mood::Bad, "only one instance of order is left: restart some first");
+            return;
+        }
+        while self.orders[self.next_kill].running.is_none() {
+            self.next_kill = (self.next_kill + 1) % ORDERS;
+        }
+        let order = &mut self.orders[self.next_kill];
+        self.next_kill = (self.next_kill + 1) % ORDERS;
+        let Some([app, sidecar]) = order.running.take() else { return };
+        self.board.note(Mood::Act, format!("kill -9 {}: app and sidecar", order.name));
+        if let Some(tally) = &self.tally {
+            Tally::lock(tally).killed();
+        }
+        sidecar.kill();
+        app.kill();
+        self.show();
+    }
+
+    /// Starts what was killed.
+    pub(super) fn restart(&mut self) -> Result<(), Failure> {
+        let dead: Vec<usize> = (0..self.orders.len()).filter(|n| self.orders[*n].running.is_none()).collect();
+        if dead.is_empty() {
+            self.board.note(Mood::Bad, "every instance runs; k kills one");
+        }
+        for n in dead {
+            let start = Instant::now();
+            self.board.note(Mood::Act, format!("{} is started again", self.orders[n].name));
+            self.orders[n].running = Some(self.spawn_order(n)?);
+            self.orders[n].wait()?;
+            let took = start.elapsed().as_millis();
+            self.board.note(Mood::Good, format!("{} is ready after {took} ms", self.orders[n].name));
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Notes processes that ended though nobody killed them.
+    pub(super) fn look_after(&mut self) {
+        let mut lost = Vec::new();
+        for order in &mut self.orders {
+            if order.running.as_mut().is_some_and(|pair| pair.iter_mut().any(|p| !p.alive())) {
+                let words = order.running.take().map(|pair| pair[1].last_words()).unwrap_or_default();
+                lost.push((order.name.clone(), words));
+            }
+        }
+        for (name, words) in lost {
+            let last = words.lines().last().unwrap_or("no output").to_owned();
+            self.board.note(Mood::Bad, format!("{name} ended by itself: {last}"));
+            self.show();
+        }
+    }
+
+    /// Puts names, groups and processes on the board.
+    fn show(&self) {
+        let mut view = self.board.edit();
+        let known: HashMap<String, Shown> = view.instances.drain(..).map(|i| (i.name.clone(), i)).collect();
+        for order in &self.orders {
+            let mut shown = known.get(&order.name).cloned().unwrap_or_default();
+            shown.name.clone_from(&order.name);
+            shown.address = order.inbound.to_string();
+            order.group.clone_into(&mut shown.group);
+            shown.alive = order.running.is_some();
+            shown.pid = order.running.as_ref().map(|pair| pair[1].pid());
+            view.instances.push(shown);
+        }
+        view.shops = self
+            .shops
+            .iter()
+            .map(|s| ShownShop { name: s.name.clone(), pid: s.running.pid(), ..ShownShop::default() })
+            .collect();
+    }
+
+    /// Stops all: callers' sidecars first.
+    pub(super) fn stop(mut self) {
+        let shops = std::mem::take(&mut self.shops).into_iter().map(|s| s.running).collect();
+        stop_all(shops, Duration::from_secs(3));
+        let orders = self.orders.iter_mut().filter_map(|o| o.running.take()).flatten().collect();
+        stop_all(orders, Duration::from_secs(3));
+    }
+}
+
+impl Order {
+    /// Waits until its app and its sidecar answer.
+    fn wait(&mut self) -> Result<(), Failure> {
+        let (app, admin) = (self.app, self.admin);
+        if let Some([process, sidecar]) = &mut self.running {
+            process.wait_until(START, || TcpStream::connect(app).is_ok())?;
+            sidecar.wait_until(START, || stats(admin).is_some_and(|s| s.state == "ready"))?;
+        }
+        Ok(())
+    }
+}
+
+fn sidecar(name: &str, dir: &std::path::Path, file: &std::path::Path) -> Result<Process, Failure> {
+    let file = file.display().to_string();
+    Process::spawn(name, dir, &["proxy", "--log", "info", "--config", &file])
+}
+
+/// Replaces a file in one step: a sidecar that watches it never reads half of it.
+fn write(file: &std::path::Path, text: &str) -> Result<(), Failure> {
+    let new = file.with_extension("new");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, file))
+        .map_err(|e| Failure::new(format!("{}: {e}", file.display())))
+}
+
+/// What a sidecar says of itself, if it does.
+pub(super) fn stats(admin: SocketAddr) -> Option<Stats> {
+    ask(admin, "/stats")
+}
+
+fn ask<T: serde::de::DeserializeOwned>(admin: SocketAddr, path: &str) -> Option<T> {
+    let answer = http::get(admin, path, Duration::from_millis(500)).ok()?;
+    serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)
+}
+
+/// Endpoints of order as all these sidecars see them, by their own words.
+pub(super) fn clusters(admins: &[SocketAddr]) -> Vec<Cluster> {
+    admins.iter().filter_map(|a| ask::<Vec<Cluster>>(*a, "/clusters")).flatten().collect()
+}
+
+/// Requests sent to each address by all these sidecars.
+fn requests_by_address(admins: &[SocketAddr]) -> HashMap<String, u64> {
+    let mut sum = HashMap::new();
+    for endpoint in clusters(admins).into_iter().flat_map(|c| c.endpoints) {
+        *sum.entry(endpoint.address).or_default() += endpoint.requests;
+    }
+    sum
+}
+
+/// Addresses nobody listens on, below the ports that the kernel gives to outgoing connections: one that is
+/// free for a moment, while an instance is down, must not be taken by a connection.
+fn free_ports(n: usize) -> Result<Vec<SocketAddr>, Failure> {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    let start = std::process::id().wrapping_mul(97) % COUNT;
+    let mut held = Vec::new();
+    for i in 0..COUNT {
+        let port = FIRST + (start + i) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if let Ok(listener) = TcpListener::bind(address) {
+            held.push((address, listener));
+        }
+        if held.len() == n {
+            return Ok(held.into_iter().map(|(address, _)| address).collect());
+        }
+    }
+    Err(Failure::new(format!("no {n} free ports between {FIRST} and {}", FIRST + COUNT)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_free_and_differ() {
+        let ports = free_ports(16).unwrap();
+        let bound: Vec<_> = ports.iter().map(|p| TcpListener::bind(p).unwrap()).collect();
+        assert_eq!(bound.len(), 16);
+    }
+}
