@@ -28,7 +28,7 @@ def sidecar(name, app, admin, inbound=(), outbound=(), log=None):
     """A Sidecar document; `inbound` is (listen, forward) ports, `outbound` is (listen, service or None)."""
     lines = [
         "apiVersion: raddle.io/v1", "kind: Sidecar", f"metadata: {{name: {name}}}", "spec:",
-        f"  app: {app}", f"  admin: 127.0.0.1:{admin}",
+        f"  app: {app}", f"  admin: 127.0.0.1:{admin}", "  replies: readable",
     ]
     if inbound:
         lines.append("  inbound:")

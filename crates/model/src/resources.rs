@@ -76,6 +76,8 @@ pub struct Sidecar {
     pub outbound: Vec<OutboundListener>,
     /// Bounds that protect the sidecar.
     pub limits: Limits,
+    /// How the sidecar says its own rejections to the local app.
+    pub replies: Replies,
     /// How a shutdown proceeds.
     pub drain: Drain,
     /// Access log.
@@ -143,6 +145,18 @@ impl Default for Limits {
             idle_timeout: Duration::from_mins(10),
         }
     }
+}
+
+/// How the sidecar says its own rejections to the local app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replies {
+    /// By the protocol's own status for the reason. Clients map it to the exception they know for it; Java
+    /// clients do not read the text that goes with it.
+    #[default]
+    Status,
+    /// In the form whose text the client shows to its user, where the request tells which client it is.
+    Readable,
 }
 
 /// How a shutdown proceeds.

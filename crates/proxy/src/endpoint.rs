@@ -2,6 +2,7 @@
 use crate::caller::CAPABILITIES;
 use crate::conn::{Deferred, Phase, Role, Stream};
 use crate::pending::{Claimed, HEARTBEAT_ID};
+use crate::request::ReplyTo;
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Reason, Time};
 use raddle_net::Key;
@@ -53,7 +54,7 @@ impl Worker {
     }
 
     /// Whether a host is another app's, not the local app behind an inbound listener.
-    fn leads_out(&self, host: Key) -> bool {
+    pub(crate) fn leads_out(&self, host: Key) -> bool {
         let Some(h) = self.hosts.get(host) else { return false };
         !self.config.sidecar.inbound.iter().any(|l| l.forward == h.host.addr)
     }
@@ -131,7 +132,11 @@ impl Worker {
         let mut crc_mask = 0;
         match (head.command, head.kind) {
             (Command::Response, Kind::Response) => {
-                if let Some((caller, id)) = self.claim(key, head, frame) {
+                if let Some(to) = self.claim(key, head, frame) {
+                    let (caller, id) = (to.caller, to.id);
+                    if !large && head.status != 0 && self.say_again(self.host_of(key), &to, head, frame) {
+                        return;
+                    }
                     if large {
                         crc_mask = self.begin_reply_stream(key, caller, id, head, frame);
                         sink = Some(caller);
@@ -173,8 +178,15 @@ impl Worker {
         }
     }
 
+    fn host_of(&self, key: Key) -> Key {
+        match self.conns.get(key).map(|c| &c.role) {
+            Some(Role::Endpoint(e)) => e.host,
+            _ => Key::NONE,
+        }
+    }
+
     /// Finds out whose reply this is.
-    fn claim(&mut self, key: Key, head: &Head, frame: &[u8]) -> Option<(Key, u32)> {
+    fn claim(&mut self, key: Key, head: &Head, frame: &[u8]) -> Option<ReplyTo> {
         let conn = self.conns.get_mut(key)?;
         let Role::Endpoint(e) = &mut conn.role else { return None };
         let (host, variant) = (e.host, e.variant);

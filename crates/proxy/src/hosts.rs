@@ -38,6 +38,10 @@ pub struct HostState {
     pub backoff: Backoff,
     /// No connect before this.
     pub down_until: Option<Time>,
+    /// It answered that its app is not there: after `down_until` one request at a time tries it.
+    pub on_trial: bool,
+    /// That request is on its way.
+    pub trying: bool,
     /// Why the last connect failed.
     pub last_error: Option<String>,
     /// Its metrics.
@@ -90,6 +94,12 @@ impl Hosts {
     }
 }
 
+/// A local app that cannot be reached is tried again after this long at most: it is mostly restarting, and
+/// trying costs nothing on the same machine.
+const LOCAL_APP_REST: Duration = Duration::from_millis(250);
+/// A host whose sidecar says that its app is not there is tried again after this long at most.
+const LONGEST_REST: Duration = Duration::from_secs(2);
+
 /// What asking for a connection to a host came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
@@ -123,7 +133,7 @@ impl Conn {
 pub(crate) fn readiness(host: &HostState, conns: &Slab<Conn>, variant: Variant, owner: Key, now: Time) -> Readiness {
     let mut connecting = false;
     let resting = host.down_until.is_some_and(|t| t > now);
-    if resting {
+    if resting || (host.on_trial && host.trying) {
         return Readiness::Down;
     }
     for p in &host.conns {
@@ -163,6 +173,8 @@ impl Worker {
             ewma: PeakEwma::new(now),
             backoff: Backoff::default(),
             down_until: None,
+            on_trial: false,
+            trying: false,
             last_error: None,
             cells: self.shard.host(addr),
             policy: None,
@@ -294,9 +306,10 @@ impl Worker {
     pub(crate) fn connect_failed(&mut self, host: Key, error: &std::io::Error) {
         let now = self.now;
         self.shard.upstream_failed[ConnectError::of(error)].inc();
+        let local = !self.leads_out(host);
         let Some(h) = self.hosts.slab.get_mut(host) else { return };
-        let again = h.backoff.failed(now, &mut self.rng);
-        h.down_until = Some(again);
+        let longest = if local { LOCAL_APP_REST } else { Duration::MAX };
+        h.down_until = Some(h.backoff.failed(now, &mut self.rng).min(now + longest));
         h.last_error = Some(error.to_string());
         h.cells.failures.inc();
         let addr = h.host.addr;
@@ -313,10 +326,13 @@ impl Worker {
     pub(crate) fn rest_host(&mut self, host: Key, why: &str) {
         let now = self.now;
         let Some(h) = self.hosts.slab.get_mut(host) else { return };
+        h.trying = false;
         if h.down_until.is_some_and(|t| t > now) {
+            // One of several that were on their way when the first was answered.
             return;
         }
-        h.down_until = Some(h.backoff.failed(now, &mut self.rng));
+        h.on_trial = true;
+        h.down_until = Some(h.backoff.failed(now, &mut self.rng).min(now + LONGEST_REST));
         h.last_error = Some(why.to_owned());
         let addr = h.host.addr;
         if h.host.set_reachable(false, now) {
@@ -331,9 +347,11 @@ impl Worker {
     pub(crate) fn host_answers(&mut self, host: Key) {
         let now = self.now;
         if let Some(h) = self.hosts.slab.get_mut(host)
-            && h.down_until.is_some()
+            && (h.down_until.is_some() || h.on_trial)
         {
             h.down_until = None;
+            h.on_trial = false;
+            h.trying = false;
             h.backoff.succeeded();
             h.last_error = None;
             h.host.set_reachable(true, now);
@@ -431,6 +449,8 @@ impl Worker {
         let now = self.now;
         if let Some(h) = self.hosts.slab.get_mut(host) {
             h.active = h.active.saturating_sub(1);
+            // Lost, timed out or answered: the next request may try.
+            h.trying = false;
             h.cells.active.set(i64::from(h.active));
             h.cells.requests.inc();
             if failed {

@@ -40,6 +40,8 @@ pub struct InFlight {
     pub out_at: u64,
     /// Length of its frame; 0 if the frame was streamed and cannot be sent again.
     pub len: u32,
+    /// Its class name is SOFARPC's: an answer can be an exception that SOFARPC throws as it is.
+    pub sofa: bool,
     /// Its share of the bound on outstanding requests.
     pub permit: Option<Permit>,
     /// What only some requests need: a copy for retries, the trace.
@@ -238,6 +240,7 @@ mod tests {
             codec: 1,
             out_at: u64::from(caller_id),
             len: 0,
+            sofa: false,
             permit: None,
             extra: None,
         }

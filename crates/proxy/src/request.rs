@@ -7,7 +7,7 @@ use crate::hosts::{Lease, readiness};
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
 use crate::worker::{STREAM_FROM, Worker};
 use raddle_core::{Reason, Time};
-use raddle_model::RetryOn;
+use raddle_model::{Replies, RetryOn};
 use raddle_net::{Key, OutBuf};
 use raddle_policy::permits::Permit;
 use raddle_policy::{Attributes, Decision, Load, Policy, Readiness, pick};
@@ -57,6 +57,18 @@ pub struct Requeued {
     pub origin: Origin,
     /// Its frame, with whatever id.
     pub frame: Vec<u8>,
+}
+
+/// Whom a reply is for.
+pub(crate) struct ReplyTo {
+    /// The caller.
+    pub caller: Key,
+    /// The id it knows the request by.
+    pub id: u32,
+    /// Serialiser of the request.
+    pub codec: u8,
+    /// The request was SOFARPC's.
+    pub sofa: bool,
 }
 
 /// What became of a dispatched request.
@@ -384,6 +396,7 @@ impl Worker {
                 codec: head.codec,
                 out_at: c.out.tail_offset(),
                 len: if whole { frame.len() as u32 } else { 0 },
+                sofa: head.class(frame) == bolt::CLASS_REQUEST,
                 permit: Some(permit),
                 extra,
             };
@@ -423,6 +436,7 @@ impl Worker {
         {
             h.active += 1;
             h.cells.active.set(i64::from(h.active));
+            h.trying |= h.on_trial;
         }
         let cells = self.services.cells(row);
         if origin.one_way {
@@ -554,7 +568,7 @@ impl Worker {
         mut r: InFlight,
         head: &Head,
         frame: &[u8],
-    ) -> Option<(Key, u32)> {
+    ) -> Option<ReplyTo> {
         let latency = self.now.since(r.start);
         let failure = not_run(head, frame);
         self.host_done(host, Some(latency), failure.is_some());
@@ -585,7 +599,7 @@ impl Worker {
         if self.conns.get(r.caller).is_none() {
             return None;
         }
-        Some((r.caller, r.caller_id))
+        Some(ReplyTo { caller: r.caller, id: r.caller_id, codec: r.codec, sofa: r.sofa })
     }
 
     /// The time of a request is over.
@@ -686,7 +700,8 @@ impl Worker {
             Some(a) => format!("{detail} ({a})"),
             None => detail.to_owned(),
         };
-        let reply = bolt::Reply { rule: rule.as_deref(), ..bolt::Reply::new(reason, &detail) };
+        let form = self.form_for(r.caller, r.sofa);
+        let reply = bolt::Reply { rule: rule.as_deref(), form, ..bolt::Reply::new(reason, &detail) };
         self.deliver(r.caller, |out| bolt::encode::reply(out, &head, &reply));
         let end = End {
             reason: Some(reason),
@@ -703,7 +718,8 @@ impl Worker {
     fn refuse(&mut self, origin: &Origin, head: &Head, frame: &[u8], row: u32, why: Refusal) -> Sent {
         let rule = why.rule.as_deref();
         if !origin.one_way {
-            let reply = bolt::Reply { rule, ..bolt::Reply::new(why.reason, why.detail) };
+            let form = self.form_for(origin.caller, head.class(frame) == bolt::CLASS_REQUEST);
+            let reply = bolt::Reply { rule, form, ..bolt::Reply::new(why.reason, why.detail) };
             let mut to = *head;
             to.id = origin.caller_id;
             self.deliver(origin.caller, |out| bolt::encode::reply(out, &to, &reply));
@@ -726,6 +742,42 @@ impl Worker {
         };
         self.log_end(origin, row, &end);
         if frame.len() >= head.frame_len() { Sent::Done } else { Sent::Stream { sink: None, crc_mask: 0 } }
+    }
+
+    /// How a rejection is said to a caller: readable to people if that is asked for and it is the local app,
+    /// by status to everyone else.
+    fn form_for(&self, caller: Key, sofa: bool) -> bolt::Form {
+        let outbound = matches!(
+            self.conns.get(caller).map(|c| &c.role),
+            Some(Role::Caller(c)) if c.direction == Direction::Outbound
+        );
+        match self.config.sidecar.replies {
+            Replies::Readable if outbound && sofa => bolt::Form::SofaException,
+            Replies::Readable if outbound => bolt::Form::ServerException,
+            Replies::Readable | Replies::Status => bolt::Form::Status,
+        }
+    }
+
+    /// Another sidecar's rejection, said to the local app in the form it asked for. False if the reply is
+    /// to be passed on as it is.
+    pub(crate) fn say_again(&mut self, host: Key, to: &ReplyTo, head: &Head, frame: &[u8]) -> bool {
+        if head.status == 0 || head.header_len == 0 {
+            return false;
+        }
+        let form = self.form_for(to.caller, to.sofa);
+        if form == bolt::Form::Status {
+            return false;
+        }
+        let [reason, rule] = head.headers(frame).get_all(&[bolt::HEADER_REASON, bolt::HEADER_RULE]);
+        let text = |b: Option<&[u8]>| b.and_then(|b| std::str::from_utf8(b).ok()).map(str::to_owned);
+        let Some(reason) = text(reason).as_deref().and_then(Reason::from_flag) else { return false };
+        let rule = text(rule);
+        let addr = self.hosts.get(host).map(|h| h.host.addr.to_string()).unwrap_or_default();
+        let detail = format!("said by the sidecar at {addr}");
+        let to_head = reply_head(head.variant, to.id, to.codec);
+        let reply = bolt::Reply { rule: rule.as_deref(), form, ..bolt::Reply::new(reason, &detail) };
+        self.deliver(to.caller, |out| bolt::encode::reply(out, &to_head, &reply));
+        true
     }
 
     /// Puts a reply into a caller's out-buffer; behind a large reply that is passing through, it waits.

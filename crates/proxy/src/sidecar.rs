@@ -518,6 +518,7 @@ fn unreachable_sidecar() -> SidecarDoc {
         inbound: Vec::new(),
         outbound: Vec::new(),
         limits: Default::default(),
+        replies: Default::default(),
         drain: Default::default(),
         access_log: Default::default(),
     }

@@ -6,7 +6,7 @@ use crate::decode::{
     TextMap,
 };
 use crate::resources::{
-    AccessLog, Drain, InboundListener, Labels, Limits, LogFormat, Metadata, OutboundListener, Sidecar,
+    AccessLog, Drain, InboundListener, Labels, Limits, LogFormat, Metadata, OutboundListener, Replies, Sidecar,
 };
 use crate::yaml::Spot;
 use raddle_core::Protocol;
@@ -46,6 +46,14 @@ impl Resource for Sidecar {
             fields.or("outbound", List(Record(outbound)), Vec::new(), "Listeners for requests of the app.");
         let limits =
             fields.or("limits", Record(limits), Limits::default(), "Bounds that protect the sidecar.");
+        let replies = fields.or(
+            "replies",
+            Choice(&[("status", Replies::Status), ("readable", Replies::Readable)]),
+            Replies::Status,
+            "How the sidecar says its own rejections to the local app: `status`, the protocol's own status for \
+             the reason (Java clients show their own sentence for it), or `readable`, as an exception whose \
+             text names the reason and the rule (SOFARPC clients get a `SofaRpcException` under status 0).",
+        );
         let drain = fields.or("drain", Record(drain), Drain::default(), "How a shutdown proceeds.");
         let access_log = fields.or("accessLog", Record(access_log), AccessLog::default(), "The access log.");
 
@@ -64,6 +72,7 @@ impl Resource for Sidecar {
             inbound: inbound.into_iter().map(|(listener, _)| listener).collect(),
             outbound: outbound.into_iter().map(|(listener, _)| listener).collect(),
             limits,
+            replies,
             drain,
             access_log,
         })

@@ -319,6 +319,7 @@ fn unnamed() -> model::Sidecar {
         outbound: Vec::new(),
         limits: model::Limits::default(),
         drain: model::Drain::default(),
+        replies: model::Replies::default(),
         access_log: model::AccessLog::default(),
     }
 }

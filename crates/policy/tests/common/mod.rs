@@ -47,6 +47,7 @@ pub fn sidecar(app: &str, unit: Option<&str>, group: &str) -> Sidecar {
         outbound: Vec::new(),
         limits: raddle_model::Limits::default(),
         drain: raddle_model::Drain::default(),
+        replies: raddle_model::Replies::default(),
         access_log: raddle_model::AccessLog::default(),
     }
 }

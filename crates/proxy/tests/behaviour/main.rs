@@ -1,0 +1,15 @@
+//! What the data plane promises, proven through sockets: real servers, real callers, a real sidecar.
+//!
+//! Each file is one subject, each test one promise. Sidecars run in this process; where memory, descriptors
+//! or signals matter, the tests are in `process`.
+mod answers;
+mod forward;
+
+mod large;
+mod liveness;
+mod loss;
+mod malformed;
+mod policies;
+mod reload;
+mod slow;
+mod tcp;
