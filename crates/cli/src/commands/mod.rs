@@ -21,12 +21,27 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// When it cannot be reached, or answers with an error.
 pub(crate) fn ask(admin: SocketAddr, path: &str) -> Result<String, Failure> {
-    let answer = http::get(admin, path, ADMIN_TIMEOUT).map_err(|e| {
+    accepted(admin, path, reach(admin, path)?)
+}
+
+/// Asks a sidecar's admin port; whatever it answers.
+///
+/// # Errors
+/// When it cannot be reached.
+pub(crate) fn reach(admin: SocketAddr, path: &str) -> Result<http::Answer, Failure> {
+    http::get(admin, path, ADMIN_TIMEOUT).map_err(|e| {
         Failure::unreachable(format!(
             "cannot reach the sidecar's admin port {admin}: {e}\n\
              Is one running, with `admin: {admin}` in its Sidecar document? Name another with --admin."
         ))
-    })?;
+    })
+}
+
+/// The text of an answer that is no error.
+///
+/// # Errors
+/// When it is one.
+pub(crate) fn accepted(admin: SocketAddr, path: &str, answer: http::Answer) -> Result<String, Failure> {
     match answer.status {
         200 => Ok(answer.body),
         status => {

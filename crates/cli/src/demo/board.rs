@@ -80,8 +80,6 @@ pub(super) struct Instance {
 pub(super) struct Shop {
     pub(super) name: String,
     pub(super) generation: u64,
-    pub(super) pid: u32,
-    pub(super) memory: Option<u64>,
 }
 
 /// Something that happened.

@@ -11,6 +11,7 @@ mod board;
 mod config;
 mod live;
 mod mesh;
+mod probe;
 mod process;
 mod screen;
 mod summary;

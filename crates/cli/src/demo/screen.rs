@@ -59,10 +59,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, look: Look) {
     .areas(frame.area());
     frame.render_widget(title_line(view), title);
     let [traffic, failures] =
-        Layout::horizontal([Constraint::Percentage(58), Constraint::Percentage(42)]).areas(top);
+        Layout::horizontal([Constraint::Percentage(54), Constraint::Percentage(46)]).areas(top);
     draw_traffic(frame, traffic, view, look);
     frame.render_widget(Paragraph::new(failures_text(view, look)).block(block("failures")), failures);
-    let width = usize::from(middle.width).saturating_sub(4);
+    let width = usize::from(middle.width).saturating_sub(2);
     let text = instances_text(view, width, look);
     frame.render_widget(Paragraph::new(text).block(block("order: where the requests go")), middle);
     let rows = usize::from(bottom.height).saturating_sub(2);
@@ -79,11 +79,10 @@ fn title_line(view: &View) -> Line<'static> {
     let mut spans = vec![
         Span::styled(" raddle demo ", Look::bold().add_modifier(Modifier::REVERSED)),
         Span::raw(format!("  {}:{:02}", seconds / 60, seconds % 60)),
-        Span::raw("   shop ×2 → order ×3 and 1 canary, a sidecar beside each"),
+        Span::raw("   shop ×2 → order ×3 + canary, a sidecar beside each  "),
     ];
     for shop in &view.shops {
-        let memory = memory(shop.memory);
-        spans.push(Span::raw(format!("   {} config {} {memory}", shop.name, shop.generation)));
+        spans.push(Span::raw(format!(" {}: config {}", shop.name, shop.generation)));
     }
     Line::from(spans)
 }
@@ -138,7 +137,7 @@ fn failures_text(view: &View, look: Look) -> Text<'static> {
         .take(5)
         .map(|(kind, n)| {
             let why = Reason::from_flag(kind).map_or("", Reason::describe);
-            let count = Span::styled(format!("{n:7} "), look.bad());
+            let count = Span::styled(format!("{n:6} "), look.bad());
             Line::from(vec![count, Span::styled(format!("{kind:4} "), Look::bold()), Span::raw(why)])
         })
         .collect();
@@ -150,7 +149,8 @@ fn failures_text(view: &View, look: Look) -> Text<'static> {
 }
 
 fn instances_text(view: &View, width: usize, look: Look) -> Text<'static> {
-    let fixed = 66;
+    // What the other columns take.
+    let fixed = 70;
     let room = width.saturating_sub(fixed).clamp(8, 60);
     let bar = "share";
     let head = format!(
@@ -247,7 +247,7 @@ mod tests {
             failed: [("UC".to_owned(), 3)].into(),
             expected: 3,
             instances: vec![instance(1, true, 0.5), instance(2, false, 0.0), instance(3, true, 0.5)],
-            shops: vec![Shop { name: "shop-1".into(), generation: 3, pid: 1, memory: None }],
+            shops: vec![Shop { name: "shop-1".into(), generation: 3 }],
             events: vec![Event {
                 at: Duration::from_secs(80),
                 mood: Mood::Act,
@@ -280,7 +280,7 @@ mod tests {
             "6.0 MiB",
             "kill -9 order-2",
             "shift weights",
-            "config 3",
+            "shop-1: config 3",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }

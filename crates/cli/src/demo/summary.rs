@@ -66,7 +66,7 @@ fn verdict(tally: &Tally, paint: Paint) -> String {
 
 fn phase_table(phases: &[Phase]) -> Table {
     let names: Vec<&str> = phases[0].shares.iter().map(|(name, _)| name.as_str()).collect();
-    let mut columns = vec!["".to_owned(), ">seconds".into(), ">sent".into(), ">ok".into(), "failed".into()];
+    let mut columns = vec![String::new(), ">seconds".into(), ">sent".into(), ">ok".into(), "failed".into()];
     columns.extend(names.iter().map(|name| format!(">{name}")));
     let mut table = Table::new(&columns.iter().map(String::as_str).collect::<Vec<_>>());
     for phase in phases {

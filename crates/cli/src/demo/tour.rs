@@ -144,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_line_tells_rate_failures_latency_and_shares() {
-        let mut view = View::default();
-        view.second = Second { ok: 1999.6, failed: 3, p50: 2.3, p99: 4.0, max: 9.1 };
+        let second = Second { ok: 1999.6, failed: 3, p50: 2.3, p99: 4.0, max: 9.1 };
+        let mut view = View { second, ..View::default() };
         let name = "order-2".to_owned();
         view.instances.push(Instance { name, share: 0.334, alive: false, ..Instance::default() });
         let line = line(&view);

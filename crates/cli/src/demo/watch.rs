@@ -1,6 +1,6 @@
 //! Looks at the mesh once a second and puts what it sees on the board.
-use super::board::{Board, Second};
-use super::mesh::{clusters, stats};
+use super::board::{Board, Mood, Second};
+use super::probe::{clusters, stats};
 use super::traffic::Tally;
 use crate::commands::status::answer::Endpoint;
 use raddle_bench::cpu;
@@ -75,14 +75,24 @@ impl Eye {
         drop(tally);
         for (shop, generation) in view.shops.iter_mut().zip(generations) {
             shop.generation = generation.unwrap_or(shop.generation);
-            shop.memory = cpu::resident(shop.pid);
         }
         let mut sum = 0.0;
+        let mut turned = Vec::new();
         for instance in &mut view.instances {
             instance.memory = instance.pid.and_then(cpu::resident);
             let Some(now) = endpoints.get(&instance.address) else { continue };
             let before = self.before.get(&instance.address).copied().unwrap_or(0);
-            instance.per_second = now.requests.saturating_sub(before) as f64 / seconds;
+            let new = now.requests.saturating_sub(before);
+            // The first second is no change, and a stray request is none either.
+            match (instance.per_second > 5.0, new > 10) {
+                _ if self.before.is_empty() => {}
+                (true, _) if new == 0 => {
+                    turned.push((Mood::Act, format!("{} gets no requests", instance.name)));
+                }
+                (false, true) => turned.push((Mood::Good, format!("{} gets requests", instance.name))),
+                _ => {}
+            }
+            instance.per_second = new as f64 / seconds;
             instance.requests = now.requests;
             instance.weight = now.weight;
             instance.state.clone_from(&now.state);
@@ -90,6 +100,10 @@ impl Eye {
         }
         for instance in &mut view.instances {
             instance.share = if sum > 0.0 { instance.per_second / sum } else { 0.0 };
+        }
+        drop(view);
+        for (mood, text) in turned {
+            self.board.note(mood, text);
         }
         self.before = endpoints.into_iter().map(|(address, e)| (address, e.requests)).collect();
     }

@@ -2,7 +2,7 @@
 mod render;
 
 use super::flags::{self, FlagArgs};
-use super::{ask, understand};
+use super::{accepted, reach, understand};
 use crate::Done;
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
@@ -64,9 +64,6 @@ struct RequestArgs {
     /// App of the caller, as the request says it
     #[arg(long, value_name = "APP")]
     caller_app: Option<String>,
-    /// Address of the caller
-    #[arg(long, value_name = "IP")]
-    caller_ip: Option<IpAddr>,
     /// The request carries the load-test mark
     #[arg(long)]
     load_test: bool,
@@ -74,8 +71,8 @@ struct RequestArgs {
 
 /// The header that carries the load-test mark, and its value.
 const LOAD_TEST: (&str, &str) = ("shadowTest", "T");
-/// The header in which SOFARPC's clients name their app.
-const CALLER_APP: &str = "rpc_trace_context.sofaCallerApp";
+/// The headers in which clients name their app, the first that is there.
+const CALLER_APP: [&str; 2] = ["rpc_trace_context.sofaCallerApp", "app"];
 
 impl RequestArgs {
     fn service(&self) -> &str {
@@ -85,7 +82,7 @@ impl RequestArgs {
     /// The headers such a request has, those of the other flags included.
     fn all_headers(&self) -> Vec<(String, String)> {
         let mut headers = self.headers.clone();
-        let app = self.caller_app.iter().map(|app| (CALLER_APP.to_owned(), app.clone()));
+        let app = self.caller_app.iter().map(|app| (CALLER_APP[1].to_owned(), app.clone()));
         headers.extend(app);
         if self.load_test {
             headers.push((LOAD_TEST.0.to_owned(), LOAD_TEST.1.to_owned()));
@@ -99,9 +96,6 @@ impl RequestArgs {
         if let Some(method) = &self.method {
             path.push_str(&format!("&method={}", escape(method)));
         }
-        if let Some(ip) = self.caller_ip {
-            path.push_str(&format!("&callerIp={ip}"));
-        }
         for (name, value) in self.all_headers() {
             path.push_str(&format!("&header.{}={}", escape(&name), escape(&value)));
         }
@@ -114,7 +108,6 @@ struct Imagined {
     service: String,
     method: Option<String>,
     headers: Vec<(String, String)>,
-    ip: Option<IpAddr>,
 }
 
 impl Attributes for Imagined {
@@ -131,11 +124,11 @@ impl Attributes for Imagined {
     }
 
     fn caller_app(&self) -> Option<&[u8]> {
-        self.header(CALLER_APP).or_else(|| self.header("app"))
+        CALLER_APP.iter().find_map(|name| self.header(name))
     }
 
     fn caller_ip(&self) -> Option<IpAddr> {
-        self.ip
+        None
     }
 
     fn load_test(&self) -> bool {
@@ -148,11 +141,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Done {
         return flags::run(args);
     }
     let request = &args.request;
-    let explained = if args.config.is_empty() {
-        understand(args.admin, &ask(args.admin, &request.path())?)?
-    } else {
-        offline(&args.config, request)?
-    };
+    let explained =
+        if args.config.is_empty() { live(args.admin, request)? } else { offline(&args.config, request)? };
     if args.output.json() {
         print_json(&explained)?;
     } else {
@@ -167,6 +157,30 @@ pub(crate) fn run(args: &ExplainArgs) -> Done {
     Ok(Exit::Ok)
 }
 
+/// The answer of a running sidecar.
+fn live(admin: SocketAddr, request: &RequestArgs) -> Result<serde_json::Value, Failure> {
+    let answer = reach(admin, &request.path())?;
+    if answer.status == 404
+        && let Ok(Unknown { known }) = serde_json::from_str(&answer.body)
+    {
+        return Err(unknown(request.service(), &known));
+    }
+    understand(admin, &accepted(admin, &request.path(), answer)?)
+}
+
+/// A sidecar's answer for a service it does not know.
+#[derive(serde::Deserialize)]
+struct Unknown {
+    known: Vec<String>,
+}
+
+fn unknown(service: &str, known: &[String]) -> Failure {
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Failure::new(format!(
+        "no service is called {service}: such requests fail with NC. Services there are: {known}"
+    ))
+}
+
 /// The same answer, worked out here.
 fn offline(paths: &[PathBuf], request: &RequestArgs) -> Result<serde_json::Value, Failure> {
     let sources = sources::read(paths)?;
@@ -175,17 +189,12 @@ fn offline(paths: &[PathBuf], request: &RequestArgs) -> Result<serde_json::Value
     let snapshot = Snapshot::compile(resources, None);
     let Some(service) = snapshot.service(request.service().as_bytes()) else {
         let known: Vec<_> = snapshot.services().map(|s| s.name.to_string()).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let name = request.service();
-        return Err(Failure::new(format!(
-            "no service is called {name}: such requests fail with NC. Services there are: {known}"
-        )));
+        return Err(unknown(request.service(), &known));
     };
     let imagined = Imagined {
         service: request.service().to_owned(),
         method: request.method.clone(),
         headers: request.all_headers(),
-        ip: request.caller_ip,
     };
     serde_json::to_value(service.explain(&imagined)).map_err(|e| Failure::new(e.to_string()))
 }

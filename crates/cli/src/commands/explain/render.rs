@@ -160,6 +160,7 @@ fn setting(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::Array(items) => items.iter().map(setting).collect::<Vec<_>>().join(" "),
         Value::Object(fields) => match (fields.get("secs"), fields.get("nanos")) {
             (Some(secs), Some(nanos)) if fields.len() == 2 => {

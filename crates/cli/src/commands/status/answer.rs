@@ -26,9 +26,14 @@ pub(crate) struct Stats {
 #[serde(default)]
 pub(crate) struct Config {
     pub(crate) generation: u64,
-    pub(crate) revision: Value,
-    pub(crate) loaded_at: Value,
+    pub(crate) revision: String,
+    /// Seconds since the Unix epoch.
+    pub(crate) loaded_at: u64,
     pub(crate) files: Vec<String>,
+    /// Loads that were refused since the start.
+    pub(crate) refused: u64,
+    /// Of the last refused load, if the one in force is older.
+    pub(crate) mistakes: Vec<String>,
 }
 
 /// An address it accepts on.

@@ -3,7 +3,7 @@ use super::answer::{Cluster, Endpoint, Requests, Stats, text};
 use crate::output::Paint;
 use crate::table::Table;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The whole text; `since` is the look before this one and how long ago it was, for rates.
 pub(super) fn human(
@@ -52,26 +52,37 @@ fn head(stats: &Stats, paint: Paint) -> String {
     };
     let uptime = uptime(Duration::from_secs_f64(stats.uptime_s.clamp(0.0, 1e12)));
     let mut out = format!("{} (app {}): {state}, up {uptime}\n", paint.bold(&stats.name), stats.app);
-    out.push_str(&format!("  raddle {}, pid {}, {} workers\n", stats.version, stats.pid, stats.workers));
+    let workers = if stats.workers == 1 { "worker" } else { "workers" };
+    out.push_str(&format!("  raddle {}, pid {}, {} {workers}\n", stats.version, stats.pid, stats.workers));
     let config = &stats.config;
     let mut line = format!("  configuration {}", config.generation);
-    for (name, value) in [("revision", &config.revision), ("loaded", &config.loaded_at)] {
-        let value = text(value);
-        if !value.is_empty() {
-            line.push_str(&format!(", {name} {value}"));
-        }
+    if !config.revision.is_empty() {
+        line.push_str(&format!(", revision {}", config.revision));
+    }
+    if let Some(age) = age(config.loaded_at) {
+        line.push_str(&format!(", loaded {age} ago"));
     }
     if !config.files.is_empty() {
         line.push_str(&format!(", from {}", config.files.join(", ")));
     }
     out.push_str(&format!("{line}\n"));
+    if config.refused > 0 {
+        let text = format!("  {} configurations refused; the one before stayed", config.refused);
+        out.push_str(&format!("{}\n", paint.bad(text)));
+    }
+    for mistake in &config.mistakes {
+        out.push_str(&format!("    {mistake}\n"));
+    }
     for l in &stats.listeners {
         let to = match (&l.forward, &l.service) {
             (Some(forward), _) => format!(" → app at {forward}"),
             (None, Some(service)) => format!(" → {service}"),
             (None, None) => String::new(),
         };
-        let protocol = l.protocol.as_deref().unwrap_or("protocol detected");
+        let protocol = match l.protocol.as_deref() {
+            None | Some("detect") => "protocol detected",
+            Some(name) => name,
+        };
         out.push_str(&format!("  {:8} {}{to} ({protocol})\n", l.direction, l.listen));
     }
     out
@@ -145,7 +156,7 @@ fn endpoints(endpoints: &[Endpoint], paint: Paint) -> String {
         ">failed",
         ">in flight",
         ">conns",
-        ">latency",
+        ">peak ewma",
         "last error",
     ]);
     let all: u64 = endpoints.iter().map(|e| e.requests).sum();
@@ -179,6 +190,13 @@ fn state(e: &Endpoint, paint: Paint) -> String {
     };
     let bad = e.health == "unhealthy" || ["down", "unreachable", "backoff"].contains(&e.state.as_str());
     if bad { paint.bad(text) } else { text }
+}
+
+/// How long ago this second since the Unix epoch was; 0 = not known.
+fn age(second: u64) -> Option<String> {
+    let then = UNIX_EPOCH + Duration::from_secs(second);
+    // A clock that was set back makes it now.
+    (second > 0).then(|| uptime(SystemTime::now().duration_since(then).unwrap_or_default()))
 }
 
 /// `3d 4h`, `2h 5m`, `5m 7s`, `8s`.

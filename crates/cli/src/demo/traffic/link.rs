@@ -1,11 +1,7 @@
-//! The demo's load: the app shop, calling order through its sidecars.
-//!
-//! An open loop: every request has a time to be sent at, and its latency counts from then. Replies are
-//! checked against their requests. It is a small client of its own rather than the benchmark's generator,
-//! because it must tell second by second what became of every request, by the sidecar's reject flag.
-use hdrhistogram::Histogram;
-use raddle_bench::bolt::{Head, Kind, Template, Version, has_token};
-use std::collections::{BTreeMap, HashMap};
+//! One connection of the load: a thread that writes, and one that reads.
+use super::{CONTENT, LOST, Outcome, Tally};
+use raddle_bench::bolt::{Head, Kind, Template, has_token};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,203 +9,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Connections to each sidecar.
-const LINKS: usize = 2;
-const CONTENT: usize = 128;
-/// What a request's frame says it may take, milliseconds.
-const TIMEOUT_MS: i32 = 3000;
-/// A request without an answer after this long has failed, whatever the sidecar does.
-const LOST: Duration = Duration::from_secs(5);
-/// How long after a kill connections lost in flight are put down to it.
-const AFTERMATH: Duration = Duration::from_secs(2);
-
-/// What became of the requests.
-#[derive(Clone, Debug)]
-pub(super) struct Tally {
-    pub(super) sent: u64,
-    pub(super) ok: u64,
-    /// By reject flag, or by what was wrong.
-    pub(super) failed: BTreeMap<String, u64>,
-    /// Failures that a kill explains: in flight on the killed server's connections.
-    pub(super) expected: u64,
-    /// Latency of all requests answered well, microseconds.
-    pub(super) latency: Histogram<u64>,
-    last_kill: Option<Instant>,
-    window: Window,
-}
-
-/// What happened since the last look.
-#[derive(Clone, Debug)]
-pub(super) struct Window {
-    pub(super) ok: u64,
-    pub(super) failed: u64,
-    latency: Histogram<u64>,
-}
-
-impl Window {
-    fn new() -> Window {
-        Window { ok: 0, failed: 0, latency: histogram() }
-    }
-
-    /// The latency that this share of the requests did not exceed, milliseconds.
-    pub(super) fn at(&self, share: f64) -> f64 {
-        self.latency.value_at_quantile(share) as f64 / 1e3
-    }
-}
-
-fn histogram() -> Histogram<u64> {
-    let mut histogram = Histogram::new_with_bounds(1, 60_000_000, 3)
-        .unwrap_or_else(|_| unreachable!("these bounds are within what the histogram documents"));
-    histogram.auto(false);
-    histogram
-}
-
-impl Tally {
-    fn new() -> Tally {
-        Tally {
-            sent: 0,
-            ok: 0,
-            failed: BTreeMap::new(),
-            expected: 0,
-            latency: histogram(),
-            last_kill: None,
-            window: Window::new(),
-        }
-    }
-
-    /// The shared tally, even if a thread panicked with it: counts are always whole.
-    pub(super) fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-        tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An instance is being killed now.
-    pub(super) fn killed(&mut self) {
-        self.last_kill = Some(Instant::now());
-    }
-
-    /// What happened since the last call.
-    pub(super) fn take_window(&mut self) -> Window {
-        std::mem::replace(&mut self.window, Window::new())
-    }
-
-    /// All failures.
-    pub(super) fn failures(&self) -> u64 {
-        self.failed.values().sum()
-    }
-
-    /// Failures that no kill explains.
-    pub(super) fn unexpected(&self) -> u64 {
-        self.failures() - self.expected
-    }
-
-    fn answered(&mut self, outcome: Outcome, latency: Duration) {
-        match outcome {
-            Outcome::Ok => {
-                let us = latency.as_micros().min(u128::from(u64::MAX)) as u64;
-                self.ok += 1;
-                self.window.ok += 1;
-                self.latency.saturating_record(us.max(1));
-                self.window.latency.saturating_record(us.max(1));
-            }
-            Outcome::Failed(kind) => self.fail(kind, 1),
-        }
-    }
-
-    fn fail(&mut self, kind: String, n: u64) {
-        if n == 0 {
-            return;
-        }
-        // UC is what the sidecar answers when the connection to an endpoint was lost with the request on it.
-        if kind == "UC" && self.last_kill.is_some_and(|at| at.elapsed() < AFTERMATH) {
-            self.expected += n;
-        }
-        self.window.failed += n;
-        *self.failed.entry(kind).or_default() += n;
-    }
-}
-
-enum Outcome {
-    Ok,
-    Failed(String),
-}
-
-/// The load while it runs.
-pub(super) struct Traffic {
-    tally: Arc<Mutex<Tally>>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Traffic {
-    /// Starts to send `rate` requests a second, evenly to all `targets`.
-    pub(super) fn start(targets: &[SocketAddr], rate: f64) -> io::Result<Traffic> {
-        let service = super::config::SERVICE;
-        let template = Template::new(Version::V1, service, "create", &[], CONTENT, TIMEOUT_MS)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let tally = Arc::new(Mutex::new(Tally::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let links = targets.len() * LINKS;
-        let gap = Duration::from_secs_f64(links as f64 / rate);
-        let start = Instant::now();
-        let mut traffic = Traffic { tally, stop, threads: Vec::new() };
-        for n in 0..links {
-            let link = Link {
-                target: targets[n % targets.len()],
-                template: template.clone(),
-                tally: traffic.tally.clone(),
-                stop: traffic.stop.clone(),
-                in_flight: Arc::default(),
-                next_id: 1,
-            };
-            // Links take turns, so that the rate is even over all of them.
-            let first = start + gap.mul_f64(n as f64 / links as f64);
-            let thread = std::thread::Builder::new().name(format!("shop-{n}"));
-            traffic.threads.push(thread.spawn(move || link.run(first, gap))?);
-        }
-        Ok(traffic)
-    }
-
-    /// The counts, shared.
-    pub(super) fn tally(&self) -> Arc<Mutex<Tally>> {
-        self.tally.clone()
-    }
-
-    /// Sends no more, waits for the answers, and returns the counts.
-    pub(super) fn finish(mut self) -> Tally {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // What a thread that panicked did not count is missing in the sum, which shows.
-            let _ = thread.join();
-        }
-        Tally::lock(&self.tally).clone()
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-type InFlight = Arc<Mutex<HashMap<u32, Instant>>>;
+/// When each request was meant to be sent, by id.
+pub(super) type InFlight = Arc<Mutex<HashMap<u32, Instant>>>;
 
 fn lock(in_flight: &InFlight) -> MutexGuard<'_, HashMap<u32, Instant>> {
     in_flight.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection to a sidecar: this thread writes, another one reads.
-struct Link {
-    target: SocketAddr,
-    template: Template,
-    tally: Arc<Mutex<Tally>>,
-    stop: Arc<AtomicBool>,
-    /// When each request was meant to be sent.
-    in_flight: InFlight,
-    next_id: u32,
+/// One connection to a sidecar.
+pub(super) struct Link {
+    pub(super) target: SocketAddr,
+    pub(super) template: Template,
+    pub(super) tally: Arc<Mutex<Tally>>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) in_flight: InFlight,
+    pub(super) next_id: u32,
 }
 
 impl Link {
-    fn run(mut self, mut due: Instant, gap: Duration) {
+    /// Sends a request every `gap` from `due` on, until it is stopped and all are answered.
+    pub(super) fn run(mut self, mut due: Instant, gap: Duration) {
         while !self.stopped() {
             match self.connect() {
                 Ok((tcp, reader)) => {
@@ -341,10 +160,9 @@ impl Reader {
             if head.kind != Kind::Response || head.command == 0 {
                 continue;
             }
-            match in_flight.remove(&head.id) {
-                Some(due) => tally.answered(outcome(&head, frame), now.saturating_duration_since(due)),
-                // Its request was given up, which was counted then.
-                None => continue,
+            // None: its request was given up, which was counted then.
+            if let Some(due) = in_flight.remove(&head.id) {
+                tally.answered(outcome(&head, frame), now.saturating_duration_since(due));
             }
         }
         drop((in_flight, tally));
@@ -401,7 +219,6 @@ fn header<'f>(head: &Head, frame: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raddle_bench::{ServeOptions, Server};
 
     fn response(headers: &[(&str, &str)], status: u16, content: &[u8]) -> Vec<u8> {
         let mut map = Vec::new();
@@ -438,37 +255,5 @@ mod tests {
         assert_eq!(kind(&response(&[], 0, &content)), "another request's reply");
         assert_eq!(kind(&response(&[("a", "b")], 4, &[])), "status 4");
         assert_eq!(kind(&response(&[("a", "b"), ("raddle-reason", "UH")], 6, &[])), "UH");
-    }
-
-    #[test]
-    fn only_what_a_kill_cut_off_is_put_down_to_it() {
-        let mut tally = Tally::new();
-        tally.fail("UC".into(), 1);
-        tally.killed();
-        tally.fail("UC".into(), 2);
-        tally.fail("UH".into(), 3);
-        assert_eq!((tally.failures(), tally.expected, tally.unexpected()), (6, 2, 4));
-    }
-
-    #[test]
-    fn every_request_sent_is_answered_and_counted_once() {
-        let server = Server::bind(ServeOptions {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            ..ServeOptions::default()
-        })
-        .unwrap();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| server.run(&stop).unwrap());
-            let traffic = Traffic::start(&[server.local_addr().unwrap()], 2000.0).unwrap();
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while Tally::lock(&traffic.tally()).ok < 100 && Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            let tally = traffic.finish();
-            stop.store(true, Ordering::Relaxed);
-            assert!(tally.ok >= 100);
-            assert_eq!((tally.sent, tally.failures()), (tally.ok, 0), "{:?}", tally.failed);
-        });
     }
 }

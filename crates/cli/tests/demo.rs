@@ -1,0 +1,70 @@
+//! The demo as a script runs it.
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn demo(tmp: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raddle"));
+    command.args(["demo", "--headless", "--rate", "500"]).args(args).env("TMPDIR", tmp).stdin(Stdio::null());
+    command
+}
+
+/// Processes whose command line names a file under `dir`: the demo's sidecars.
+fn sidecars(dir: &Path) -> usize {
+    let dir = dir.display().to_string();
+    let names_it = |entry: &std::fs::DirEntry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&dir)
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter(names_it).count()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+}
+
+#[test]
+fn the_tour_loses_only_what_a_kill_cuts_off_and_leaves_nothing_behind() {
+    let tmp = tempfile::tempdir().unwrap();
+    let output = demo(tmp.path(), &["--duration", "5s"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in ["weights 80/10/10", "kill -9 order-2", "20 reloads", "canary rule", "requests sent"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "its files are removed");
+    assert_eq!(sidecars(tmp.path()), 0);
+}
+
+#[test]
+fn a_signal_ends_the_tour_in_order() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut child = demo(tmp.path(), &[]).stdout(Stdio::piped()).spawn().unwrap();
+    until("sidecars run", || sidecars(tmp.path()) == 6);
+    signal(&child, "-INT");
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "{text}");
+    assert_eq!(sidecars(tmp.path()), 0);
+}
+
+#[test]
+fn a_demo_that_is_killed_takes_its_processes_with_it() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut child = demo(tmp.path(), &[]).stdout(Stdio::null()).spawn().unwrap();
+    until("sidecars run", || sidecars(tmp.path()) == 6);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("its sidecars end", || sidecars(tmp.path()) == 0);
+}
