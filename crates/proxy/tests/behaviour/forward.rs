@@ -216,7 +216,8 @@ fn a_reply_nobody_asked_for_is_dropped_and_harms_nothing() {
     let server = BoltServer::start(|c| {
         for id in [c.frame.head.id.wrapping_add(1), c.frame.head.id ^ 0x8000_0000, u32::MAX, 0x000F_FFFF] {
             let mut stray = c.reply_bytes(0, &[], b"stray");
-            bolt::patch_id(&mut stray, &head_of(&stray), id);
+            let head = head_of(&stray);
+            bolt::patch_id(&mut stray, &head, id);
             c.peer.write(&stray);
         }
         c.echo();
