@@ -109,15 +109,20 @@ impl Table {
         }
     }
 
-    /// Adds a round's value to the row of `group` and `subject`, which is made if need be.
-    pub(super) fn push(&mut self, group: &str, subject: &str, key: &'static str, value: f64) {
+    /// The row of `group` and `subject`, made if need be.
+    pub(super) fn row(&mut self, group: &str, subject: &str) -> &mut Row {
         let at = self.rows.iter().position(|r| r.group == group && r.subject == subject);
         let at = at.unwrap_or_else(|| {
             let (group, subject) = (group.to_owned(), subject.to_owned());
             self.rows.push(Row { group, subject, figures: BTreeMap::new() });
             self.rows.len() - 1
         });
-        self.rows[at].figures.entry(key).or_default().push(value);
+        &mut self.rows[at]
+    }
+
+    /// Adds a round's value.
+    pub(super) fn push(&mut self, group: &str, subject: &str, key: &'static str, value: f64) {
+        self.row(group, subject).figures.entry(key).or_default().push(value);
     }
 
     /// Puts rows of one group together, groups in the order they first came.
