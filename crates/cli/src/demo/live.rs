@@ -21,11 +21,11 @@ pub(super) enum Action {
 
 /// Keys, what they do, and how the screen names it.
 pub(super) const KEYS: [(char, Action, &str); 6] = [
-    ('k', Action::Kill, "kill -9 an instance"),
+    ('k', Action::Kill, "kill -9"),
     ('r', Action::Restart, "restart"),
-    ('w', Action::Weights, "shift weights"),
+    ('w', Action::Weights, "weights"),
     ('g', Action::Canary, "canary 10 %"),
-    ('l', Action::Reload, "reload 20×"),
+    ('l', Action::Reload, "20 reloads"),
     ('q', Action::Quit, "quit"),
 ];
 

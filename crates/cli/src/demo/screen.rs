@@ -79,11 +79,12 @@ fn title_line(view: &View) -> Line<'static> {
     let mut spans = vec![
         Span::styled(" raddle demo ", Look::bold().add_modifier(Modifier::REVERSED)),
         Span::raw(format!("  {}:{:02}", seconds / 60, seconds % 60)),
-        Span::raw("   shop ×2 → order ×3 + canary, a sidecar beside each  "),
+        Span::raw("   configuration"),
     ];
     for shop in &view.shops {
-        spans.push(Span::raw(format!(" {}: config {}", shop.name, shop.generation)));
+        spans.push(Span::raw(format!("  {}: {}", shop.name, shop.generation)));
     }
+    spans.push(Span::raw("   2 × shop → 3 × order + canary, a sidecar beside each"));
     Line::from(spans)
 }
 
@@ -96,28 +97,22 @@ fn draw_traffic(frame: &mut Frame<'_>, area: Rect, view: &View, look: Look) {
     let failed_now = if s.failed > 0 { look.bad() } else { Style::new() };
     let text = Text::from(vec![
         Line::from(vec![
-            Span::raw("  wanted   "),
-            Span::styled(format!("{:.0}/s", view.rate), Look::bold()),
-            Span::raw("   answered "),
+            Span::raw(" answered "),
             Span::styled(format!("{:.0}/s", s.ok), look.good().add_modifier(Modifier::BOLD)),
-            Span::raw("   failed "),
+            Span::raw(format!(" of {:.0}/s   failed ", view.rate)),
             Span::styled(format!("{}/s", s.failed), failed_now),
         ]),
         Line::from(vec![
-            Span::raw("  latency  p50 "),
-            Span::styled(format!("{:.2} ms", s.p50), Look::bold()),
-            Span::raw("  p99 "),
-            Span::styled(format!("{:.2} ms", s.p99), Look::bold()),
-            Span::raw("  max "),
-            Span::styled(format!("{:.2} ms", s.max), Look::bold()),
+            Span::raw(" p50 "),
+            Span::styled(format!("{:.2}", s.p50), Look::bold()),
+            Span::raw("   p99 "),
+            Span::styled(format!("{:.2}", s.p99), Look::bold()),
+            Span::raw("   max "),
+            Span::styled(format!("{:.2}", s.max), Look::bold()),
+            Span::raw(" ms"),
         ]),
-        Line::from(format!(
-            "  so far   {} sent, {} answered, {} failed",
-            view.sent,
-            view.ok,
-            view.failures()
-        )),
-        Line::styled("  answered each second:", look.dim()),
+        Line::from(format!(" {} sent, {} answered, {} failed", view.sent, view.ok, view.failures())),
+        Line::styled(" answered each second:", look.dim()),
     ]);
     frame.render_widget(Paragraph::new(text), numbers);
     let room = usize::from(chart.width).saturating_sub(2);
@@ -142,7 +137,7 @@ fn failures_text(view: &View, look: Look) -> Text<'static> {
         })
         .collect();
     if view.expected > 0 {
-        let text = format!("  {} were in flight to a killed instance: expected", view.expected);
+        let text = format!("  {} expected: in flight to a killed instance", view.expected);
         lines.push(Line::styled(text, look.dim()));
     }
     Text::from(lines)
@@ -271,16 +266,16 @@ mod tests {
         for part in [
             "1:23",
             "answered 1998/s",
-            "p50 2.31 ms",
+            "p50 2.31",
             "3 UC",
-            "3 were in flight to a killed instance",
+            "3 expected: in flight to a killed",
             "order-2  default",
             "killed",
             "50.0 %",
             "6.0 MiB",
             "kill -9 order-2",
-            "shift weights",
-            "shop-1: config 3",
+            "w  weights",
+            "shop-1: 3",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
