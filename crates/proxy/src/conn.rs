@@ -197,6 +197,8 @@ pub struct Endpoint {
     pub retire_by: Time,
     /// Bounds taken from the policy in force when it was made.
     pub dead_peer: std::time::Duration,
+    /// The handshake may take this long.
+    pub connect_timeout: std::time::Duration,
     /// Close after this long without a request.
     pub idle_timeout: Option<std::time::Duration>,
     /// Since when it is held back by a slow caller while others wait behind.

@@ -245,6 +245,11 @@ impl Worker {
         let quiet_out = conn.out.is_empty();
         let Role::Endpoint(e) = &mut conn.role else { return };
         if e.phase == Phase::Connecting {
+            let (host, gives_up) = (e.host, e.since + e.connect_timeout);
+            if now < gives_up {
+                let next = self.release_overdue(host).max(now + TICK);
+                return self.arm(key, gives_up.min(next));
+            }
             let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return self.drop_connecting(key, &error);
         }

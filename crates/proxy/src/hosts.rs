@@ -263,6 +263,7 @@ impl Worker {
             stream_from: None,
             retire_by: Time::MAX,
             dead_peer: policy.timeouts.dead_peer,
+            connect_timeout: policy.timeouts.connect,
             idle_timeout: policy.pool.idle_timeout,
             stalled_since: None,
         };
@@ -402,6 +403,25 @@ impl Worker {
         for c in blocked {
             self.unpause(c, crate::conn::Paused::NO_CONNECTION);
         }
+    }
+
+    /// Lets those go on, to be told so, whose time is over while they wait for a connection to this host.
+    /// Returns when the next one's is.
+    pub(crate) fn release_overdue(&mut self, host: Key) -> Time {
+        let mut next = Time::MAX;
+        let Some(h) = self.hosts.slab.get(host) else { return next };
+        for s in h.waiting.clone() {
+            let Some(s) = self.services.get_mut(s) else { continue };
+            for r in std::mem::take(&mut s.waiting) {
+                if r.origin.deadline <= self.now {
+                    self.requeue.push_back(r);
+                } else {
+                    next = next.min(r.origin.deadline);
+                    s.waiting.push_back(r);
+                }
+            }
+        }
+        next
     }
 
     /// Takes a connection out of its host's pool.

@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// A request's time where neither its frame nor a rule says one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A caller gives up on its own when the time in its frame is over, and says so in its own words; the
+/// sidecar's answer comes this much later, for callers that do not.
+const AFTER_CALLERS_OWN: Duration = Duration::from_millis(50);
 /// Frames longer than this are not kept for a retry.
 const RETRY_COPY_MOST: usize = STREAM_FROM;
 /// A request is moved at most this often because its connection went before it was written.
@@ -516,11 +519,17 @@ impl Worker {
             let r = Refusal::new(Reason::Overflow, "pool.maxPending requests wait for a connection already");
             return self.refuse(&origin, head, frame, row, r);
         }
+        let deadline = origin.deadline;
         s.waiting.push_back(Requeued { origin, frame: frame.to_vec() });
-        if let Some(h) = self.hosts.get_mut(host)
-            && !h.waiting.contains(&service)
-        {
-            h.waiting.push(service);
+        if let Some(h) = self.hosts.get_mut(host) {
+            if !h.waiting.contains(&service) {
+                h.waiting.push(service);
+            }
+            // Its time may be over before the connect attempt is.
+            let connecting: Vec<Key> = h.conns.iter().filter(|p| !p.ready).map(|p| p.key).collect();
+            for key in connecting {
+                self.arm(key, deadline);
+            }
         }
         Sent::Done
     }
@@ -939,7 +948,7 @@ pub(crate) const NOBODY: std::net::SocketAddr =
 
 /// When a request's time is over: the shorter of its frame's and the rule's, or the default.
 fn deadline(start: Time, frame_ms: i32, rule: Option<Duration>) -> Time {
-    let own = u64::try_from(frame_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+    let own = u64::try_from(frame_ms).ok().filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms) + AFTER_CALLERS_OWN);
     let d = match (own, rule) {
         (Some(a), Some(b)) => a.min(b),
         (Some(d), None) | (None, Some(d)) => d,
@@ -995,7 +1004,7 @@ mod tests {
         let t = Time::from_millis(1000);
         let ms = |n| Some(Duration::from_millis(n));
         assert_eq!(deadline(t, 3000, ms(500)), Time::from_millis(1500));
-        assert_eq!(deadline(t, 300, ms(500)), Time::from_millis(1300));
+        assert_eq!(deadline(t, 300, ms(500)), Time::from_millis(1350));
         assert_eq!(deadline(t, 0, ms(500)), Time::from_millis(1500));
         assert_eq!(deadline(t, -1, None), Time::from_millis(61_000));
     }

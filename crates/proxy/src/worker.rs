@@ -211,7 +211,7 @@ impl Worker {
             self.read(key);
         } else if e.dead {
             // Paused, and no byte can move in either direction any more.
-            self.close(key, Reason::CallerGone);
+            self.broken(key);
         }
     }
 
@@ -248,7 +248,7 @@ impl Worker {
             Ok(0) => return self.on_end(key),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.close(key, Reason::CallerGone),
+            Err(_) => return self.broken(key),
         };
         conn.read_at = now;
         match conn.is_endpoint() {
@@ -303,6 +303,12 @@ impl Worker {
             let at = self.now + self.config.limits().frame_timeout;
             self.arm(key, at);
         }
+    }
+
+    /// The socket is in error.
+    fn broken(&mut self, key: Key) {
+        let endpoint = self.conns.get(key).is_some_and(Conn::is_endpoint);
+        self.close(key, if endpoint { Reason::ConnectionLost } else { Reason::CallerGone });
     }
 
     /// The peer has ended its stream.
@@ -404,10 +410,7 @@ impl Worker {
                     self.close_if_done(key);
                 }
             }
-            Err(_) => {
-                let why = if conn.is_endpoint() { Reason::ConnectionLost } else { Reason::CallerGone };
-                self.close(key, why);
-            }
+            Err(_) => self.broken(key),
         }
     }
 
