@@ -309,6 +309,21 @@ impl Worker {
         self.relay_done(peer);
     }
 
+    /// Both directions of a side are over while it is not read from.
+    pub(crate) fn on_relay_hangup(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key) else { return };
+        if socket::take_error(&conn.fd).is_err() {
+            return self.broken(key);
+        }
+        if conn.paused.has(Paused::ENDED) {
+            // All of it was read; the other side is still being written to, and epoll would not stop telling.
+            let _ = self.poller.remove(&conn.fd);
+        } else {
+            // Its last bytes wait in the kernel, whose buffer bounds them.
+            self.read(key);
+        }
+    }
+
     /// Passes an end of stream on once the bytes before it are out; ends the relay after both.
     pub(crate) fn relay_done(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };

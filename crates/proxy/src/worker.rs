@@ -209,6 +209,8 @@ impl Worker {
         let Some(conn) = self.conns.get(key) else { return };
         if e.readable && !conn.paused.any() {
             self.read(key);
+        } else if e.dead && matches!(conn.role, Role::Relay(_)) {
+            self.on_relay_hangup(key);
         } else if e.dead {
             // Paused, and no byte can move in either direction any more.
             self.broken(key);
@@ -232,7 +234,7 @@ impl Worker {
     }
 
     /// Reads once and hands the bytes to whoever understands them.
-    fn read(&mut self, key: Key) {
+    pub(crate) fn read(&mut self, key: Key) {
         let mut buf = std::mem::take(&mut self.scratch);
         self.read_into(key, &mut buf);
         self.scratch = buf;
@@ -306,8 +308,15 @@ impl Worker {
     }
 
     /// The socket is in error.
-    fn broken(&mut self, key: Key) {
-        let endpoint = self.conns.get(key).is_some_and(Conn::is_endpoint);
+    pub(crate) fn broken(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key) else { return };
+        if let Role::Relay(r) = &conn.role
+            && let Some(other) = self.conns.get(r.peer)
+        {
+            // Cut-off bytes must not look like the orderly end of all there were.
+            raddle_net::socket::reset_on_close(&other.fd);
+        }
+        let endpoint = conn.is_endpoint();
         self.close(key, if endpoint { Reason::ConnectionLost } else { Reason::CallerGone });
     }
 
@@ -410,7 +419,15 @@ impl Worker {
                     self.close_if_done(key);
                 }
             }
-            Err(_) => self.broken(key),
+            Err(_) => match &conn.role {
+                // What it sent before it went is still to be read; the error shows again behind it.
+                Role::Relay(_) if !conn.paused.has(Paused::ENDED) => {
+                    conn.out.clear(&mut self.pool);
+                    self.set_interest(key);
+                    self.made_room(key);
+                }
+                _ => self.broken(key),
+            },
         }
     }
 
