@@ -6,8 +6,10 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Queue;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 
@@ -25,6 +27,8 @@ public final class Load {
     private final AtomicLong slowestNanos = new AtomicLong();
     private final AtomicLong slowestFailureNanos = new AtomicLong();
     private final Map<String, AtomicLong> failures = new ConcurrentHashMap<>();
+    /** When each failure was told, Unix milliseconds: the runner holds them against what it did. */
+    private final Queue<Long> failedAt = new ConcurrentLinkedQueue<>();
 
     private Load(ShopService shop) {
         this.shop = shop;
@@ -67,6 +71,7 @@ public final class Load {
                 max(slowestNanos, System.nanoTime() - start);
             } catch (Throwable e) {
                 max(slowestFailureNanos, System.nanoTime() - start);
+                failedAt.add(System.currentTimeMillis());
                 failures.computeIfAbsent(Outcomes.show(e), k -> new AtomicLong()).incrementAndGet();
             }
         }
@@ -86,6 +91,7 @@ public final class Load {
         summary.put("hung", sent.get() - right.get() - wrong.get() - failed);
         summary.put("max_ms", slowestNanos.get() / 1e6);
         summary.put("max_failed_ms", slowestFailureNanos.get() / 1e6);
+        summary.put("failed_at_ms", new ArrayList<>(failedAt));
         summary.put("failures", new TreeMap<>(failures));
         return summary;
     }
