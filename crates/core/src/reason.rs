@@ -197,7 +197,11 @@ impl Reason {
     pub const fn not_processed(self) -> bool {
         !matches!(
             self,
-            Reason::ConnectionLost | Reason::Timeout | Reason::EndpointProtocol | Reason::SlowCaller | Reason::CallerGone
+            Reason::ConnectionLost
+                | Reason::Timeout
+                | Reason::EndpointProtocol
+                | Reason::SlowCaller
+                | Reason::CallerGone
         )
     }
 }

@@ -96,7 +96,12 @@ impl Poller {
     }
 
     /// Waits until something is ready or `timeout` is over (`None` = for ever) and fills `events`.
-    pub fn wait(&self, buf: &mut EventBuf, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(
+        &self,
+        buf: &mut EventBuf,
+        events: &mut Vec<Event>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         events.clear();
         buf.raw.clear();
         let ts = timeout

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// # Errors
 /// What `bind` says; see [`who_listens`] to name the holder of a taken port.
 pub fn listen(addr: SocketAddr) -> io::Result<OwnedFd> {
-    let s = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let s =
+        Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     s.set_reuse_address(true)?;
     if addr.is_ipv6() {
         s.set_only_v6(true)?;
@@ -45,7 +46,8 @@ fn keepalive(idle: Duration) -> TcpKeepalive {
 /// (see [`take_error`]). A peer that leaves bytes unacknowledged, or probes unanswered, for `dead_peer`
 /// is given up by the kernel.
 pub fn connect(addr: SocketAddr, dead_peer: Duration) -> io::Result<OwnedFd> {
-    let s = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let s =
+        Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     s.set_tcp_nodelay(true)?;
     let _ = s.set_tcp_user_timeout(Some(dead_peer));
     let _ = s.set_tcp_keepalive(&keepalive(dead_peer.max(Duration::from_secs(1))));
@@ -115,7 +117,8 @@ pub fn who_listens(port: u16) -> Option<String> {
             let f: Vec<&str> = l.split_whitespace().collect();
             let listening = f.get(3) == Some(&"0A");
             let local = f.get(1)?.rsplit(':').next()?;
-            (listening && u16::from_str_radix(local, 16) == Ok(port)).then(|| f.get(9).map(ToString::to_string))?
+            (listening && u16::from_str_radix(local, 16) == Ok(port))
+                .then(|| f.get(9).map(ToString::to_string))?
         })
     })?;
     let want = format!("socket:[{inode}]");
@@ -125,9 +128,8 @@ pub fn who_listens(port: u16) -> Option<String> {
             continue;
         }
         let Ok(fds) = std::fs::read_dir(entry.path().join("fd")) else { continue };
-        let holds = fds.flatten().any(|fd| {
-            std::fs::read_link(fd.path()).is_ok_and(|l| l.to_string_lossy() == want)
-        });
+        let holds =
+            fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|l| l.to_string_lossy() == want));
         if holds {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             return Some(format!("{pid} ({})", name.trim()));
@@ -146,7 +148,10 @@ mod tests {
         let port = local_addr(&l).unwrap().port();
         let who = who_listens(port).unwrap();
         assert!(who.starts_with(&std::process::id().to_string()), "{who}");
-        assert_eq!(listen(SocketAddr::from(([127, 0, 0, 1], port))).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            listen(SocketAddr::from(([127, 0, 0, 1], port))).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 
     #[test]

@@ -44,7 +44,11 @@ impl Worker {
     /// Without descriptors a caller would hang in the queue and epoll would spin. The spare one is given up
     /// for a moment, so that the caller gets an orderly close and comes again.
     fn turn_away(&mut self, listener: &OwnedFd) -> bool {
-        self.shared.warn("no_descriptors", "listener", "open files are used up; new connections are turned away");
+        self.shared.warn(
+            "no_descriptors",
+            "listener",
+            "open files are used up; new connections are turned away",
+        );
         if self.spare_fd.take().is_none() {
             self.rest_accepting();
             return false;

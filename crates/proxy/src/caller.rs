@@ -3,8 +3,8 @@ use crate::conn::{Caller, Conn, Direction, Paused, Role, Stream};
 use crate::request::Sent;
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Protocol, Reason};
-use raddle_telemetry::Malformed;
 use raddle_net::{BufPool, Key};
+use raddle_telemetry::Malformed;
 use raddle_wire::bolt::{self, Command, Head, Kind, PEEK_MAX, Parsed, Variant};
 use raddle_wire::sniff::{Sniff, sniff};
 use std::time::Duration;
@@ -59,6 +59,7 @@ impl Worker {
             told: false,
             variant: Variant::V1,
         }));
+        self.shard.detected[Protocol::Bolt].inc();
         self.arm(key, now + idle);
     }
 
@@ -174,7 +175,8 @@ impl Worker {
                     c.variant = head.variant;
                     c.active_at = now;
                     if head.header_len > 0
-                        && head.headers(frame).get(CAPABILITIES.0.as_bytes()) == Some(CAPABILITIES.1.as_bytes())
+                        && head.headers(frame).get(CAPABILITIES.0.as_bytes())
+                            == Some(CAPABILITIES.1.as_bytes())
                     {
                         c.takes_goaway = true;
                     }

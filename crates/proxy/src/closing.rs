@@ -27,6 +27,9 @@ impl Worker {
             }
             Role::Endpoint(mut e) => {
                 self.unpool(e.host, key);
+                if e.phase != Phase::Connecting {
+                    self.shard.upstream_active.dec();
+                }
                 if e.pending.live() > 0 {
                     self.shard.upstream_lost.inc();
                 }

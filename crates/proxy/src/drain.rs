@@ -66,7 +66,10 @@ impl Worker {
                 }
                 Role::Caller(c) => {
                     let quiet = if c.told { QUIET_TOLD } else { QUIET };
-                    let idle = c.in_flight == 0 && conn.out.is_empty() && conn.stream.is_none() && conn.stash.is_empty();
+                    let idle = c.in_flight == 0
+                        && conn.out.is_empty()
+                        && conn.stream.is_none()
+                        && conn.stash.is_empty();
                     if idle && (self.now.since(c.active_at) >= quiet || conn.paused.has(Paused::ENDED)) {
                         done.push(key);
                     } else {

@@ -34,6 +34,7 @@ impl Worker {
         let (variant, shared) = (e.variant, e.owner == Key::NONE);
         let next = e.heartbeat.next_wake();
         conn.wrote_at = now;
+        self.shard.upstream_active.inc();
         if let Some(h) = self.hosts.get_mut(host) {
             h.backoff.succeeded();
             h.host.set_reachable(true, now);
@@ -158,7 +159,9 @@ impl Worker {
                 }
             }
             (Command::Heartbeat, _) => {
-                if let Some(conn) = self.conns.get_mut(key) {
+                if let Some(conn) = self.conns.get_mut(key)
+                    && !matches!(&conn.role, Role::Endpoint(e) if e.stream_from.is_some())
+                {
                     bolt::encode::heartbeat_ack(conn.out.tail(&mut self.pool), head);
                     self.shard.heartbeats_answered.inc();
                     self.mark_dirty(key);
@@ -215,11 +218,8 @@ impl Worker {
     fn begin_reply_stream(&mut self, from: Key, caller: Key, id: u32, head: &Head, frame: &mut [u8]) -> u32 {
         let at = head.id_offset();
         frame[at..at + 4].copy_from_slice(&id.to_be_bytes());
-        let mask = if head.variant.crc() {
-            bolt::crc_mask(head.id, id, head.frame_len() - 4 - at - 4)
-        } else {
-            0
-        };
+        let mask =
+            if head.variant.crc() { bolt::crc_mask(head.id, id, head.frame_len() - 4 - at - 4) } else { 0 };
         let Some(conn) = self.conns.get_mut(caller) else { return mask };
         let Role::Caller(c) = &mut conn.role else { return mask };
         c.private = true;
@@ -268,6 +268,10 @@ impl Worker {
         // Heartbeats, unless requests show that it lives.
         let live = e.pending.live();
         let silent = e.phase == Phase::Retiring;
+        if e.stream_from.is_some() {
+            // A heartbeat would land in the middle of the frame; the kernel tells if its bytes are not taken.
+            e.heartbeat.heard(now, live > 0);
+        }
         if live == 0 {
             e.heartbeat.nothing_in_flight();
         }
@@ -289,7 +293,7 @@ impl Worker {
         if live == 0 {
             e.pending.shrink();
         }
-        let stalled = e.stalled_since.filter(|t| live > 0 && now.since(*t) >= STALL_MOST).is_some();
+        let stalled = e.stalled_since.is_some_and(|t| live > 0 && now.since(t) >= STALL_MOST);
         if e.stalled_since.is_some() {
             next = next.min(now + TICK * 10);
         }

@@ -130,7 +130,13 @@ impl Conn {
 }
 
 /// How ready a host is for a request in `variant` on behalf of `owner`.
-pub(crate) fn readiness(host: &HostState, conns: &Slab<Conn>, variant: Variant, owner: Key, now: Time) -> Readiness {
+pub(crate) fn readiness(
+    host: &HostState,
+    conns: &Slab<Conn>,
+    variant: Variant,
+    owner: Key,
+    now: Time,
+) -> Readiness {
     let mut connecting = false;
     let resting = host.down_until.is_some_and(|t| t > now);
     if resting || (host.on_trial && host.trying) {
@@ -146,11 +152,7 @@ pub(crate) fn readiness(host: &HostState, conns: &Slab<Conn>, variant: Variant, 
             return Readiness::Ready;
         }
     }
-    if connecting {
-        Readiness::Connecting
-    } else {
-        Readiness::Idle
-    }
+    if connecting { Readiness::Connecting } else { Readiness::Idle }
 }
 
 impl Worker {
@@ -195,13 +197,17 @@ impl Worker {
         let mut count = 0u16;
         let mut connecting = false;
         for p in h.conns.iter().filter(|p| p.variant == variant && p.owner == owner) {
+            let Some(c) = self.conns.get(p.key) else { continue };
+            let Role::Endpoint(e) = &c.role else { continue };
+            if e.stream_from.is_some() {
+                // Nothing may be put in the middle of a large frame.
+                continue;
+            }
             count += 1;
             if !p.ready {
                 connecting = true;
                 continue;
             }
-            let Some(c) = self.conns.get(p.key) else { continue };
-            let Role::Endpoint(e) = &c.role else { continue };
             if c.paused.any() || !e.pending.has_room() {
                 continue;
             }
@@ -279,7 +285,12 @@ impl Worker {
     }
 
     /// Puts a socket under the worker's watch.
-    pub(crate) fn add_conn(&mut self, fd: std::os::fd::OwnedFd, interest: Interest, role: Role) -> Option<Key> {
+    pub(crate) fn add_conn(
+        &mut self,
+        fd: std::os::fd::OwnedFd,
+        interest: Interest,
+        role: Role,
+    ) -> Option<Key> {
         let key = self.conns.insert(Conn {
             fd,
             out: OutBuf::default(),
@@ -375,7 +386,11 @@ impl Worker {
             }
             self.hosts.down.push(key);
             let named = self.config.names_host(&h.host.addr);
-            if due && named && h.conns.is_empty() && let Some(policy) = h.policy.clone() {
+            if due
+                && named
+                && h.conns.is_empty()
+                && let Some(policy) = h.policy.clone()
+            {
                 self.open(key, Variant::V1, Key::NONE, &policy);
             }
         }

@@ -112,6 +112,7 @@ impl Worker {
             c.role = Role::Relay(Box::new(relay));
         }
         self.services.cells(row).in_flight.inc();
+        self.shard.detected[raddle_core::Protocol::Tcp].inc();
         self.connect_relay(key, None);
     }
 
@@ -123,7 +124,9 @@ impl Worker {
         r.tried += 1;
         let (service, row, direction, tried) = (r.service, r.cells, r.direction, r.tried);
         let ip = r.accepted.as_ref().and_then(|a| a.peer).map(|a| a.ip());
-        let Some(s) = self.services.get_mut(service) else { return self.relay_refused(caller, Reason::NoCluster) };
+        let Some(s) = self.services.get_mut(service) else {
+            return self.relay_refused(caller, Reason::NoCluster);
+        };
         let crate::services::ServiceState { service: svc, hosts, route, balance, .. } = s;
         let attributes = TcpAttributes { service: svc.name.as_bytes(), ip };
         let picked = match svc.route(&attributes, route, &mut self.rng) {
@@ -199,6 +202,7 @@ impl Worker {
         match result {
             Ok(()) => {
                 r.connecting = false;
+                self.shard.upstream_active.inc();
                 let host = r.host;
                 if let Some(h) = self.hosts.get_mut(host) {
                     h.backoff.succeeded();
@@ -293,6 +297,9 @@ impl Worker {
             && let Role::Relay(r) = conn.role
             && let Some(h) = self.hosts.get_mut(r.host)
         {
+            if !r.connecting {
+                self.shard.upstream_active.dec();
+            }
             h.active = h.active.saturating_sub(1);
         }
     }
@@ -366,6 +373,9 @@ impl Worker {
             self.log_relay(r, a, flag);
         } else {
             let lost = why == Reason::ConnectFailure;
+            if !r.connecting {
+                self.shard.upstream_active.dec();
+            }
             self.host_done(r.host, None, lost);
         }
         if let Some(p) = self.conns.get_mut(r.peer)
@@ -421,4 +431,3 @@ impl Worker {
         }
     }
 }
-

@@ -255,15 +255,24 @@ impl Worker {
         };
         let Some(service) = found else {
             let row = self.row(origin.direction, b"unknown");
-            let detail = if name.is_empty() { "the request names no service" } else { "add a Service of that name" };
+            let detail =
+                if name.is_empty() { "the request names no service" } else { "add a Service of that name" };
             return self.refuse(&origin, head, frame, row, Refusal::new(Reason::NoCluster, detail));
         };
         let row = match origin.direction {
             Direction::Outbound => self.services.get(service).map_or(0, |s| s.row),
-            Direction::Inbound => self.row(Direction::Inbound, if name.is_empty() { b"unknown" } else { name }),
+            Direction::Inbound => {
+                self.row(Direction::Inbound, if name.is_empty() { b"unknown" } else { name })
+            }
         };
         if origin.deadline <= self.now {
-            return self.refuse(&origin, head, frame, row, Refusal::new(Reason::Timeout, "it waited for a connection"));
+            return self.refuse(
+                &origin,
+                head,
+                frame,
+                row,
+                Refusal::new(Reason::Timeout, "it waited for a connection"),
+            );
         }
 
         // Route and endpoint. A frame too large to be held, and a caller that is slow, go on a connection of
@@ -311,7 +320,13 @@ impl Worker {
     }
 
     /// Routes and picks an endpoint; everything borrowed stays inside.
-    fn plan(&mut self, origin: &Origin, service: Key, a: &BoltAttributes<'_>, owner: Key) -> Result<Plan, Refusal> {
+    fn plan(
+        &mut self,
+        origin: &Origin,
+        service: Key,
+        a: &BoltAttributes<'_>,
+        owner: Key,
+    ) -> Result<Plan, Refusal> {
         let now = self.now;
         let logs = self.log.is_some();
         let Some(s) = self.services.get_mut(service) else {
@@ -327,8 +342,14 @@ impl Worker {
         };
         let hash = service.hash_key(a);
         let state = balance.entry(subset.id).or_default();
-        let view =
-            HostView { worker: &self.hosts, conns: &self.conns, map: hosts, variant: a.head.variant, owner, now };
+        let view = HostView {
+            worker: &self.hosts,
+            conns: &self.conns,
+            map: hosts,
+            variant: a.head.variant,
+            owner,
+            now,
+        };
         let Some(picked) = pick(subset, service, state, &view, hash, now, &mut self.rng, origin.avoid) else {
             let rule = rule.map(ToString::to_string);
             return Err(Refusal { reason: Reason::NoHealthy, rule, detail: "" });
@@ -339,7 +360,9 @@ impl Worker {
             per_try = r.per_try_timeout;
             shares = (r.budget, r.budget_min_per_second);
             let method = if r.needs_method() { a.method() } else { None };
-            for on in [RetryOn::Overloaded, RetryOn::ConnectFailure, RetryOn::ConnectionLost, RetryOn::Timeout] {
+            for on in
+                [RetryOn::Overloaded, RetryOn::ConnectFailure, RetryOn::ConnectionLost, RetryOn::Timeout]
+            {
                 retry_on |= u8::from(r.allows(on, method)) << on as u8;
             }
             if origin.tried == 0 {
@@ -383,7 +406,8 @@ impl Worker {
         let Some(c) = self.conns.get_mut(conn) else { return Sent::Done };
         let Role::Endpoint(e) = &mut c.role else { return Sent::Done };
         e.used_at = now;
-        let deadline = plan.per_try.filter(|_| tries_left > 0).map_or(origin.deadline, |d| origin.deadline.min(now + d));
+        let deadline =
+            plan.per_try.filter(|_| tries_left > 0).map_or(origin.deadline, |d| origin.deadline.min(now + d));
         let mut wake = Time::MAX;
         let wire_id = if origin.one_way {
             ONE_WAY_ID
@@ -554,15 +578,19 @@ impl Worker {
                 return Sent::Done;
             }
         }
-        let r = Refusal { rule: plan.rule.clone(), ..Refusal::new(Reason::ConnectFailure, "every endpoint refuses connections") };
+        let r = Refusal {
+            rule: plan.rule.clone(),
+            ..Refusal::new(Reason::ConnectFailure, "every endpoint refuses connections")
+        };
         self.refuse(origin, head, frame, row, r)
     }
 
     fn any_not_down(&self, service: Key, variant: Variant) -> bool {
         self.services.get(service).is_some_and(|s| {
-            s.hosts.iter().filter_map(|h| self.hosts.get(*h)).any(|h| {
-                readiness(h, &self.conns, variant, Key::NONE, self.now) != Readiness::Down
-            })
+            s.hosts
+                .iter()
+                .filter_map(|h| self.hosts.get(*h))
+                .any(|h| readiness(h, &self.conns, variant, Key::NONE, self.now) != Readiness::Down)
         })
     }
 
@@ -605,9 +633,7 @@ impl Worker {
         };
         self.finish(&r, &end, variant);
         self.reply_leaves(r.caller);
-        if self.conns.get(r.caller).is_none() {
-            return None;
-        }
+        self.conns.get(r.caller)?;
         Some(ReplyTo { caller: r.caller, id: r.caller_id, codec: r.codec, sofa: r.sofa })
     }
 
@@ -628,7 +654,8 @@ impl Worker {
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
         let whole_unsent = r.out_at + u64::from(r.len) > out.written_offset();
-        if r.len > 0 && whole_unsent
+        if r.len > 0
+            && whole_unsent
             && let Some(frame) = out.kept_from(r.out_at).and_then(|b| b.get(..r.len as usize))
             && let Some(origin) = self.origin_of(&r)
             && origin.moves < MOVES_MOST
@@ -948,7 +975,10 @@ pub(crate) const NOBODY: std::net::SocketAddr =
 
 /// When a request's time is over: the shorter of its frame's and the rule's, or the default.
 fn deadline(start: Time, frame_ms: i32, rule: Option<Duration>) -> Time {
-    let own = u64::try_from(frame_ms).ok().filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms) + AFTER_CALLERS_OWN);
+    let own = u64::try_from(frame_ms)
+        .ok()
+        .filter(|ms| *ms > 0)
+        .map(|ms| Duration::from_millis(ms) + AFTER_CALLERS_OWN);
     let d = match (own, rule) {
         (Some(a), Some(b)) => a.min(b),
         (Some(d), None) | (None, Some(d)) => d,

@@ -3,11 +3,15 @@ use crate::shared::{Binding, Config, Listener, Message, Shared, WorkerHandle};
 use crate::worker::{Parts, Worker};
 use arc_swap::ArcSwap;
 use raddle_core::Time;
-use raddle_model::{AccessLog as LogSettings, Endpoint, LoadOptions, LogFormat, Metadata, Mistake, Report, Resources};
+use raddle_model::{
+    AccessLog as LogSettings, Endpoint, LoadOptions, LogFormat, Metadata, Mistake, Report, Resources,
+};
 use raddle_model::{Service as ServiceDoc, Sidecar as SidecarDoc, Source};
 use raddle_net::{Clock, socket};
 use raddle_policy::Snapshot;
-use raddle_telemetry::{AccessLog, AccessLogOptions, AccessLogTarget, Direction, Events, Format, LogHandle, Registry};
+use raddle_telemetry::{
+    AccessLog, AccessLogOptions, AccessLogTarget, Direction, Events, Format, LogHandle, Registry,
+};
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -60,8 +64,13 @@ impl fmt::Display for StartError {
             StartError::Config(report) => write!(f, "{report}"),
             StartError::Read(path, e) => write!(f, "{}: {e}", path.display()),
             StartError::Listen { what, addr, error } if error.kind() == std::io::ErrorKind::AddrInUse => {
-                let by = socket::who_listens(addr.port()).map_or_else(String::new, |w| format!(" by pid {w}"));
-                write!(f, "{what}: port {} is taken{by}; stop it, or give another address in the configuration", addr.port())
+                let by =
+                    socket::who_listens(addr.port()).map_or_else(String::new, |w| format!(" by pid {w}"));
+                write!(
+                    f,
+                    "{what}: port {} is taken{by}; stop it, or give another address in the configuration",
+                    addr.port()
+                )
             }
             StartError::Listen { what, addr, error } => write!(f, "{what}: cannot listen on {addr}: {error}"),
             StartError::Os(what, e) => write!(f, "{what}: {e}"),
@@ -124,7 +133,8 @@ impl Sidecar {
     pub fn start(options: Options, log: Option<LogHandle>) -> Result<Sidecar, StartError> {
         socket::raise_open_files();
         let (sources, stamp) = read_all(&options.paths)?;
-        let (resources, warnings) = raddle_model::load(&sources, LoadOptions::default()).map_err(StartError::Config)?;
+        let (resources, warnings) =
+            raddle_model::load(&sources, LoadOptions::default()).map_err(StartError::Config)?;
         report(&[], &warnings);
         let clock = Clock::new();
         let now = clock.now();
@@ -172,7 +182,8 @@ impl Sidecar {
                 .map(|_| ())
                 .map_err(|e| StartError::Os("health checks".into(), e));
         };
-        let fd = socket::listen(addr).map_err(|error| StartError::Listen { what: "admin".into(), addr, error })?;
+        let fd =
+            socket::listen(addr).map_err(|error| StartError::Listen { what: "admin".into(), addr, error })?;
         self.admin = socket::local_addr(&fd);
         crate::health::start(self.shared.clone(), Some(fd), self.loader.clone())
             .map(|_| ())
@@ -196,8 +207,11 @@ impl Sidecar {
 
     fn say_ready(&self) {
         let c = self.shared.config.load();
-        let listeners: Vec<String> =
-            c.bindings.iter().map(|b| format!("{} {}", b.listener.direction.name(), b.listener.addr)).collect();
+        let listeners: Vec<String> = c
+            .bindings
+            .iter()
+            .map(|b| format!("{} {}", b.listener.direction.name(), b.listener.addr))
+            .collect();
         tracing::info!(
             app = c.sidecar.app,
             listeners = listeners.join(", "),
@@ -374,7 +388,11 @@ impl Loader {
         }
         let ms = began.elapsed().as_millis() as u64;
         tracing::info!(generation, revision = state.status.revision, took_ms = ms, "configuration applied");
-        shared.note("config_applied", state.status.revision.clone(), format!("generation {generation}, {ms} ms"));
+        shared.note(
+            "config_applied",
+            state.status.revision.clone(),
+            format!("generation {generation}, {ms} ms"),
+        );
     }
 }
 
@@ -605,7 +623,8 @@ fn spawn_workers(shared: &Arc<Shared>, loader: &Loader, n: usize) -> Result<Vec<
         let (tx, inbox) = crossbeam_channel::unbounded();
         let callers = Arc::new(AtomicUsize::new(0));
         let log = state.access_log.as_ref().map(|(_, l)| l.logger(&shared.registry.shard(id)));
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64) ^ (id as u64) << 48;
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+            ^ (id as u64) << 48;
         let parts = Parts { id, shared: shared.clone(), inbox, callers: callers.clone(), log, seed };
         let worker = Worker::new(parts).map_err(os)?;
         handles.push(WorkerHandle { inbox: tx, waker: worker.waker(), callers });
@@ -615,6 +634,8 @@ fn spawn_workers(shared: &Arc<Shared>, loader: &Loader, n: usize) -> Result<Vec<
     workers
         .into_iter()
         .enumerate()
-        .map(|(id, w)| std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || w.run()).map_err(os))
+        .map(|(id, w)| {
+            std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || w.run()).map_err(os)
+        })
         .collect()
 }

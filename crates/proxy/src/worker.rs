@@ -72,6 +72,7 @@ pub struct Worker {
     pub(crate) draining: Option<Time>,
     pub(crate) stopped: bool,
     tidied: Time,
+    turn: u32,
 }
 
 /// What a worker is made from.
@@ -131,6 +132,7 @@ impl Worker {
             draining: None,
             stopped: false,
             tidied: now,
+            turn: 0,
             shared: parts.shared,
         })
     }
@@ -156,12 +158,15 @@ impl Worker {
             self.shard.turns.inc();
             self.shard.turn_events.record(events.len() as u64);
             for e in &events {
-                self.on_event(*e);
+                self.guarded(Key::from_u64(e.token), |w| w.on_event(*e));
             }
-            self.settle();
-            self.fire_timers();
-            self.settle();
-            self.flush_dirty();
+            self.guarded(Key::NONE, |w| {
+                w.settle();
+                w.fire_timers();
+                w.settle();
+                w.flush_dirty();
+            });
+            self.measure_turn();
             if let Some(log) = &mut self.log {
                 log.flush();
             }
@@ -170,6 +175,30 @@ impl Worker {
         }
         if let Some(log) = &mut self.log {
             log.flush();
+        }
+    }
+
+    /// Runs `f`; should it panic, the connection it was about is closed and the worker lives on. A panic is
+    /// a bug, but one that must not take everybody's connections with it.
+    fn guarded(&mut self, key: Key, f: impl FnOnce(&mut Worker)) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self))).is_ok() {
+            return;
+        }
+        self.shard.panics.inc();
+        self.shared.warn("panic", "worker", "handling a connection panicked; it is closed. This is a bug");
+        // The scratch buffer may have gone with the stack.
+        self.fit_scratch();
+        if self.conns.get(key).is_some() {
+            let close = |w: &mut Worker| w.close(key, Reason::CallerProtocol);
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| close(self)));
+        }
+    }
+
+    /// How long turns take, of one in sixteen: a clock read more is not worth it for each.
+    fn measure_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(16) {
+            self.shard.turn_time.record(self.shared.clock.now().since(self.now).as_nanos() as u64);
         }
     }
 
@@ -478,7 +507,8 @@ impl Worker {
     /// Makes epoll watch for just what is wanted now.
     pub(crate) fn set_interest(&mut self, key: Key) {
         let Some(c) = self.conns.get_mut(key) else { return };
-        let want = Interest { read: !c.paused.any() && !c.connecting(), write: c.connecting() || !c.out.is_empty() };
+        let want =
+            Interest { read: !c.paused.any() && !c.connecting(), write: c.connecting() || !c.out.is_empty() };
         if want != c.interest {
             c.interest = want;
             // It can only fail for a descriptor that is not in the set, and every connection's is.
@@ -509,7 +539,10 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let mut next = self.timers.peek().map(|Reverse((t, _))| *t);
-        for t in [self.accept_again, self.draining.map(|_| self.now + TICK), self.next_down_host()].into_iter().flatten() {
+        for t in [self.accept_again, self.draining.map(|_| self.now + TICK), self.next_down_host()]
+            .into_iter()
+            .flatten()
+        {
             next = Some(next.map_or(t, |n| n.min(t)));
         }
         if !self.conns.is_empty() {
@@ -554,7 +587,11 @@ impl Worker {
             // A large frame may take longer, as long as its bytes keep coming.
             let since = if conn.stream.is_some() { conn.read_at } else { conn.frame_since };
             if self.now.since(since) >= frame_timeout && !matches!(conn.role, Role::New(_) | Role::Relay(_)) {
-                let cells = if conn.is_endpoint() { &self.shard.upstream_malformed } else { &self.shard.caller_malformed };
+                let cells = if conn.is_endpoint() {
+                    &self.shard.upstream_malformed
+                } else {
+                    &self.shard.caller_malformed
+                };
                 cells[Malformed::SlowFrame].inc();
                 let why = if conn.is_endpoint() { Reason::EndpointProtocol } else { Reason::CallerProtocol };
                 return self.close(key, why);
@@ -573,16 +610,22 @@ impl Worker {
 
     /// Now and then: gives back memory, prunes what configuration no longer names.
     fn tidy(&mut self) {
-        if self.now.since(self.tidied) < Duration::from_secs(5) {
+        if self.now.since(self.tidied) < Duration::from_secs(1) {
             return;
         }
         self.tidied = self.now;
         self.pool.shrink();
-        self.prune_hosts();
-        let mut buffered = 0;
+        if (self.now.as_millis() / 1000).is_multiple_of(5) {
+            self.prune_hosts();
+        }
+        let (mut buffered, mut paused) = (0, 0);
         for (_, c) in self.conns.iter() {
             buffered += c.out.len() + c.stash.len();
+            paused += i64::from(c.paused.any());
         }
+        let pending: usize = self.services.iter().map(|(_, s)| s.waiting.len()).sum();
+        self.shard.paused_connections.set(paused);
+        self.shard.pending_requests.set(pending as i64);
         self.shard.buffered_bytes.set(buffered as i64);
         self.buffered = buffered;
     }
@@ -606,7 +649,9 @@ impl Worker {
                     self.listening.retain(|(l, _)| *l != id);
                     self.listening.push((id, true));
                 }
-                Err(e) => tracing::error!(listener = %b.listener.addr, error = %e, "cannot watch the listener"),
+                Err(e) => {
+                    tracing::error!(listener = %b.listener.addr, error = %e, "cannot watch the listener")
+                }
             }
         }
     }

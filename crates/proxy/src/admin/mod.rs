@@ -85,7 +85,10 @@ pub(crate) async fn serve(fd: OwnedFd, shared: Arc<Shared>, loader: Arc<Loader>)
     }
 }
 
-async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    context: Arc<Context>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, BODY_MOST).collect().await {
         Ok(b) => String::from_utf8_lossy(&b.to_bytes()).into_owned(),

@@ -146,6 +146,9 @@ mod tests {
     fn parameters_are_decoded_and_garbage_is_kept() {
         let all: Vec<_> = parameters("service=a%3A1.0&header.x=1+2&odd=%zz&%").collect();
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        assert_eq!(all, [pair("service", "a:1.0"), pair("header.x", "1 2"), pair("odd", "%zz"), pair("%", "")]);
+        assert_eq!(
+            all,
+            [pair("service", "a:1.0"), pair("header.x", "1 2"), pair("odd", "%zz"), pair("%", "")]
+        );
     }
 }
