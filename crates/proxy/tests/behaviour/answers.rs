@@ -1,6 +1,7 @@
 //! The sidecar's own answers: each has its status and flag, comes in the request's framing, and in time.
 use raddle_testkit::{
-    Admin, Ask, BoltClient, BoltServer, Call, Config, Frame, PATIENCE, Running, Variant, free_addr, refused_addr, until,
+    Admin, Ask, BoltClient, BoltServer, Call, Config, Frame, PATIENCE, Running, Variant, free_addr,
+    refused_addr, until,
 };
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -106,9 +107,13 @@ fn the_shorter_of_the_policys_and_the_frames_timeout_holds() {
 #[test]
 fn a_routes_timeout_takes_the_policys_place() {
     let (server, _held) = holding();
-    let route = format!("{{to: {{services: [\"{SERVICE}\"]}}, rules: [{{when: {{header: {{x: slow}}}}, timeout: 150ms}}]}}");
+    let route = format!(
+        "{{to: {{services: [\"{SERVICE}\"]}}, rules: [{{when: {{header: {{x: slow}}}}, timeout: 150ms}}]}}"
+    );
     let (_sidecar, listen) = started(|c| {
-        c.service(SERVICE, &[server.addr]).policy("p", "timeouts: {request: 60ms}").document("Route", "r", &route)
+        c.service(SERVICE, &[server.addr])
+            .policy("p", "timeouts: {request: 60ms}")
+            .document("Route", "r", &route)
     });
     times_out(listen, &Ask::to(SERVICE).timeout(0), Duration::from_millis(60));
     times_out(listen, &Ask::to(SERVICE).timeout(0).header("x", "slow"), Duration::from_millis(150));
@@ -118,7 +123,8 @@ fn a_routes_timeout_takes_the_policys_place() {
 fn a_request_that_waits_for_a_connection_too_long_is_answered_ut_in_its_time() {
     // A listener whose queue is full answers no handshake.
     let full = FullBacklog::new();
-    let (_sidecar, listen) = started(|c| c.service(SERVICE, &[full.addr]).policy("p", "timeouts: {connect: 3s}"));
+    let (_sidecar, listen) =
+        started(|c| c.service(SERVICE, &[full.addr]).policy("p", "timeouts: {connect: 3s}"));
     let began = Instant::now();
     let f = BoltClient::connect(listen).call(&Ask::to(SERVICE).timeout(200));
     expect(&f, 7, "UT");
@@ -189,7 +195,9 @@ fn max_outstanding_holds_exactly_over_two_workers() {
         }
         let admin = sidecar.admin;
         let before = f64::from(round * (200 - CAP));
-        until(PATIENCE, "what is over the bound is answered", || count(admin, "UO") >= before + f64::from(200 - CAP));
+        until(PATIENCE, "what is over the bound is answered", || {
+            count(admin, "UO") >= before + f64::from(200 - CAP)
+        });
         until(PATIENCE, "what is under it has arrived", || held.lock().unwrap().len() >= CAP as usize);
         assert_eq!(held.lock().unwrap().len(), CAP as usize);
         most.fetch_max(now.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! Frames arrive as they were sent, and replies find their callers.
 use raddle_testkit::frame::noise;
-use raddle_testkit::{Ask, BoltClient, BoltServer, Config, Load, PATIENCE, Running, Variant, free_addr, until};
+use raddle_testkit::{
+    Ask, BoltClient, BoltServer, Config, Load, PATIENCE, Running, Variant, free_addr, until,
+};
 use raddle_wire::bolt::{self, Command, Head, Kind};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -30,7 +32,8 @@ fn check_bytes(listen: SocketAddr, received: &Mutex<Vec<raddle_testkit::Frame>>)
         for id in [0, 1, 7, 0x8000_0000, u32::MAX] {
             for len in [0, 1, 100, 70_000] {
                 let content = noise(u64::from(id) + len as u64, len);
-                let ask = Ask::to(SERVICE).variant(variant).id(id).header("traceparent", "x").content(content);
+                let ask =
+                    Ask::to(SERVICE).variant(variant).id(id).header("traceparent", "x").content(content);
                 let reply = c.call(&ask);
                 assert_eq!(reply.head.status, 0);
                 assert!(reply.crc_is_right(), "{variant:?} {id} {len}");

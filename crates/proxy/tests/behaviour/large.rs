@@ -101,7 +101,8 @@ fn a_reply_over_the_cap_is_answered_upe_and_ends_the_connection_to_its_endpoint(
         }
     });
     let listen = free_addr();
-    let config = Config::new().outbound(listen).service(SERVICE, &[server.addr]).sidecar("limits: {maxFrame: 1MiB}");
+    let config =
+        Config::new().outbound(listen).service(SERVICE, &[server.addr]).sidecar("limits: {maxFrame: 1MiB}");
     let _sidecar = Running::start(&config);
     let mut c = BoltClient::connect(listen);
     for id in 0..5 {
@@ -163,7 +164,11 @@ fn large_replies_to_one_caller_from_several_endpoints_do_not_mix() {
             let f = c.next();
             let id = f.head.id as usize;
             let n = if id % 3 == 0 { 10 } else { 400_000 + id };
-            assert!(f.head.status == 0 && f.content() == &blob[..n], "round {round}, request {id}: {:?}", f.flag());
+            assert!(
+                f.head.status == 0 && f.content() == &blob[..n],
+                "round {round}, request {id}: {:?}",
+                f.flag()
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Endpoints that die, come back, or go away: what is in flight is answered, what is not sent is moved.
 use raddle_testkit::{
-    Ask, BoltClient, BoltServer, Call, Config, Load, PATIENCE, Running, Variant, free_addr, refused_addr, until,
+    Ask, BoltClient, BoltServer, Call, Config, Load, PATIENCE, Running, Variant, free_addr, refused_addr,
+    until,
 };
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -99,7 +100,8 @@ fn requests_that_wait_for_a_connection_go_to_another_endpoint_when_it_fails() {
     let full = crate::answers::FullBacklog::new();
     let good = BoltServer::echo();
     let (_sidecar, listen) = started(|c| {
-        c.service(SERVICE, &[full.addr, good.addr]).policy("p", "timeouts: {connect: 200ms}, balancer: roundRobin")
+        c.service(SERVICE, &[full.addr, good.addr])
+            .policy("p", "timeouts: {connect: 200ms}, balancer: roundRobin")
     });
     let mut c = BoltClient::connect(listen);
     for id in 0..200 {
@@ -113,8 +115,9 @@ fn requests_that_wait_for_a_connection_go_to_another_endpoint_when_it_fails() {
 #[test]
 fn a_dead_endpoint_among_three_costs_no_request() {
     let (a, b) = (BoltServer::echo(), BoltServer::echo());
-    let (_sidecar, listen) =
-        started(|c| c.service(SERVICE, &[a.addr, refused_addr(), b.addr]).policy("p", "balancer: roundRobin"));
+    let (_sidecar, listen) = started(|c| {
+        c.service(SERVICE, &[a.addr, refused_addr(), b.addr]).policy("p", "balancer: roundRobin")
+    });
     let load = Load::on(listen, SERVICE, 4, 16);
     load.goes_on(3_000);
     load.stop().expect_all_ok();

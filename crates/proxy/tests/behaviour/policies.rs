@@ -218,14 +218,16 @@ fn a_lost_connection_is_retried_for_idempotent_methods_only() {
     let (bad, good) = (dying(&ran), BoltServer::echo());
     let policy = "balancer: roundRobin, retry: {attempts: 2, on: [connectionLost], idempotentMethods: [query], \
                   budget: 1.0, budgetMinPerSecond: 1000}";
-    let (_sidecar, listen) = started(|c| c.workers(1).service(SERVICE, &[bad.addr, good.addr]).policy("p", policy));
+    let (_sidecar, listen) =
+        started(|c| c.workers(1).service(SERVICE, &[bad.addr, good.addr]).policy("p", policy));
     let mut c = BoltClient::connect(listen);
     for id in 0..40 {
         assert_eq!(c.call(&Ask::to(SERVICE).method("query").id(id)).head.status, 0, "request {id}");
     }
     let before = ran.load(Ordering::Relaxed);
     assert!(before > 0);
-    let failed = (0..40).filter(|id| c.call(&Ask::to(SERVICE).method("pay").id(*id)).head.status == 0x10).count();
+    let failed =
+        (0..40).filter(|id| c.call(&Ask::to(SERVICE).method("pay").id(*id)).head.status == 0x10).count();
     assert_eq!(failed as u32, ran.load(Ordering::Relaxed) - before, "each that may have run is told of");
     assert!(failed > 0);
 }

@@ -43,7 +43,8 @@ fn a_caller_that_does_not_read(reply: usize, requests: u32) {
     let sent = std::io::Write::write_all(&mut slow.stream, &all);
     let admin = sidecar.admin;
     until(PATIENCE, "it is held back or reset", || {
-        admin.metric("raddle_held_back_total", &[]) + admin.metric("raddle_slow_callers_closed_total", &[]) >= 1.0
+        admin.metric("raddle_held_back_total", &[]) + admin.metric("raddle_slow_callers_closed_total", &[])
+            >= 1.0
             || admin.get("/connections").contains("replies unread")
     });
     load.goes_on(1_000);
@@ -125,7 +126,9 @@ fn a_server_that_does_not_read_gets_a_bounded_queue_and_other_services_go_on() {
     sidecar.admin.until_metric("raddle_requests_total", &["UO"], |n| n > 100.0);
     // It reads again: everything that was taken is answered.
     stuck.read_nothing(false);
-    until(PATIENCE, "the queue is worked off", || sidecar.admin.metric("raddle_requests_in_flight", &[]) == 0.0);
+    until(PATIENCE, "the queue is worked off", || {
+        sidecar.admin.metric("raddle_requests_in_flight", &[]) == 0.0
+    });
     until(PATIENCE, "new requests pass", || {
         c.ask(&Ask::to("stuck").id(2_000_000));
         loop {

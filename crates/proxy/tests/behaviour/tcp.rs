@@ -82,7 +82,10 @@ fn a_first_message_of_four_bytes_is_served_at_once() {
 fn greets() -> TcpServer {
     TcpServer::start(|mut s| {
         let mut name = [0; 5];
-        let served = s.write_all(b"220 hello\n").and_then(|()| s.read_exact(&mut name)).and_then(|()| s.write_all(&name));
+        let served = s
+            .write_all(b"220 hello\n")
+            .and_then(|()| s.read_exact(&mut name))
+            .and_then(|()| s.write_all(&name));
         let _ = served;
     })
 }
