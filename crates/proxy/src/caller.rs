@@ -346,6 +346,10 @@ impl Worker {
         };
         cells[kind_of(e.reason)].inc();
         tracing::debug!(error = %e, "malformed frame");
+        if let Some(c) = self.conns.get_mut(key) {
+            // Answers to what came before it were earned.
+            let _ = c.out.flush(&c.fd, &mut self.pool);
+        }
         self.close(key, side);
     }
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 const RETIRE_MOST: Duration = Duration::from_secs(600);
 /// How long a slow caller may hold up a connection on which others wait.
 const STALL_MOST: Duration = Duration::from_secs(1);
+/// The same for one that takes nothing at all.
+const STALL_QUIET: Duration = Duration::from_millis(200);
 /// With this many replies overdue on one connection, it is given up in favour of a fresh one.
 const LATE_MOST: u32 = 10_000;
 
@@ -293,7 +295,7 @@ impl Worker {
         if live == 0 {
             e.pending.shrink();
         }
-        let stalled = e.stalled_since.is_some_and(|t| live > 0 && now.since(t) >= STALL_MOST);
+        let stalled = e.stalled_since.filter(|_| live > 0);
         if e.stalled_since.is_some() {
             next = next.min(now + TICK * 10);
         }
@@ -301,8 +303,8 @@ impl Worker {
         for r in expired {
             self.on_timeout(host, variant, r);
         }
-        if stalled {
-            self.reset_staller(key);
+        if let Some(since) = stalled {
+            self.reset_staller(key, since);
         }
         match action {
             Action::None => {}
@@ -330,9 +332,13 @@ impl Worker {
     }
 
     /// Ends the slow caller that holds up a connection on which others wait.
-    fn reset_staller(&mut self, endpoint: Key) {
+    fn reset_staller(&mut self, endpoint: Key, since: Time) {
         let Some(conn) = self.conns.get(endpoint) else { return };
         let Some(sink) = conn.stream.as_ref().and_then(|s| s.sink) else { return };
+        let quiet = self.conns.get(sink).is_some_and(|c| self.now.since(c.wrote_at) >= STALL_QUIET);
+        if self.now.since(since) < if quiet { STALL_QUIET } else { STALL_MOST } {
+            return;
+        }
         tracing::info!("a caller that reads too slowly for others to wait is reset");
         self.shared.warn("slow_caller", "stall", "it held up replies of other callers");
         self.reset_later(sink);

@@ -236,8 +236,9 @@ impl Worker {
             self.open(host, variant, owner, policy);
         }
         let Some(c) = self.conns.get(key) else { return Lease::Failed };
-        // Far behind and not moving: better an answer now than a queue without an end.
-        if queued > soft * 4 && now.since(c.wrote_at) > Duration::from_millis(200) {
+        // Far behind and not moving, or too far: better an answer now than a queue without an end.
+        let moves = now.since(c.wrote_at) <= Duration::from_millis(200);
+        if queued > self.hard_limit() || queued > soft * 4 && !moves {
             return Lease::Full;
         }
         Lease::Ready(key)
