@@ -55,9 +55,10 @@ async fn watch(shared: Arc<Shared>) {
     let mut rng = Rng::new(shared.wall_zero_ns);
     let (tx, mut outcomes) = mpsc::channel::<(SocketAddr, bool)>(1024);
     loop {
-        let config = shared.config.load_full();
-        if config.generation != generation {
-            generation = config.generation;
+        // Not kept over the pause: an old configuration would keep its removed listeners open.
+        let newest = shared.config.load().generation;
+        if newest != generation {
+            generation = newest;
             follow(&shared, &mut checks, &mut rng);
         }
         let now = shared.clock.now();

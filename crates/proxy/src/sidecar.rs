@@ -18,7 +18,7 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Weak, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -101,6 +101,8 @@ struct LoadState {
     stamp: u64,
     local: Option<Snapshot>,
     next_listener: u16,
+    /// Every listener that may still be open.
+    listeners: Vec<Weak<Listener>>,
     access_log: Option<(LogSettings, AccessLog)>,
     /// What the last load came to.
     status: LoadStatus,
@@ -145,6 +147,7 @@ impl Sidecar {
             stamp,
             local: None,
             next_listener: 0,
+            listeners: Vec::new(),
             access_log: None,
             status: status_of(1, &sources, &warnings),
         };
@@ -570,15 +573,22 @@ fn listener(
     addr: SocketAddr,
     direction: Direction,
 ) -> Result<Arc<Listener>, StartError> {
-    let same = |b: &&Binding| b.listener.addr == addr && b.listener.direction == direction;
-    if let Some(b) = old.and_then(|c| c.bindings.iter().find(same)) {
+    let same = |l: &Listener| l.addr == addr && l.direction == direction;
+    if let Some(b) = old.and_then(|c| c.bindings.iter().find(|b| same(&b.listener))) {
         return Ok(b.listener.clone());
+    }
+    // Removed a moment ago and wanted again, while a worker still holds it: its port would seem taken.
+    state.listeners.retain(|l| l.strong_count() > 0);
+    if let Some(l) = state.listeners.iter().filter_map(Weak::upgrade).find(|l| same(l)) {
+        return Ok(l);
     }
     let what = format!("{} listener", direction.name());
     let fd = socket::listen(addr).map_err(|error| StartError::Listen { what, addr, error })?;
     let id = state.next_listener;
     state.next_listener += 1;
-    Ok(Arc::new(Listener { id, fd, addr, direction }))
+    let new = Arc::new(Listener { id, fd, addr, direction });
+    state.listeners.push(Arc::downgrade(&new));
+    Ok(new)
 }
 
 /// Opens the access log anew if its settings changed, and gives every worker its logger.

@@ -40,7 +40,8 @@ fn a_hundred_reloads_under_load_cost_no_request() {
     load.goes_on(100);
     load.stop().expect_all_ok();
     let stats = sidecar.admin.json("/stats");
-    assert_eq!(stats["config"]["generation"], 101);
+    // The file watch may have seen some of them, too.
+    assert!(stats["config"]["generation"].as_u64().unwrap() >= 101);
     assert_eq!(stats["config"]["refused"], 0);
 }
 
