@@ -18,12 +18,15 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often configuration files are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// With this much more resident memory than after the last time, freed memory is given back again.
+const GROWN: u64 = 8 << 20;
 
 /// What `raddle proxy` is told.
 #[derive(Clone, Debug, Default)]
@@ -198,10 +201,16 @@ impl Sidecar {
         std::thread::Builder::new()
             .name("config".into())
             .spawn(move || {
-                loop {
+                let mut settled = raddle_net::memory::resident();
+                for look in 1u64.. {
                     std::thread::sleep(WATCH_EVERY);
                     let Some(l) = loader.upgrade() else { return };
-                    l.reload_if_changed();
+                    let reloaded = l.reload_if_changed();
+                    let grown = look.is_multiple_of(40) && raddle_net::memory::resident() > settled + GROWN;
+                    if reloaded || grown {
+                        raddle_net::memory::give_back();
+                        settled = raddle_net::memory::resident();
+                    }
                 }
             })
             .map(|_| ())
@@ -285,12 +294,7 @@ impl Sidecar {
                 return 2;
             }
         };
-        let signals = signal_hook::iterator::Signals::new([
-            signal_hook::consts::SIGTERM,
-            signal_hook::consts::SIGINT,
-            signal_hook::consts::SIGHUP,
-        ]);
-        let mut signals = match signals {
+        let signals = match listen_for_signals() {
             Ok(s) => s,
             Err(e) => {
                 eprintln!("raddle: signals: {e}");
@@ -310,27 +314,42 @@ impl Sidecar {
         };
         let mut asked = 0;
         loop {
-            for signal in signals.pending() {
-                if signal == signal_hook::consts::SIGHUP {
-                    sidecar.reload();
-                    continue;
+            let pause = Duration::from_millis(if asked == 0 { 500 } else { 20 });
+            match signals.recv_timeout(pause) {
+                Ok(signal_hook::consts::SIGHUP) => sidecar.reload(),
+                Ok(_) => {
+                    asked += 1;
+                    if asked == 1 {
+                        tracing::info!("draining; a second signal ends it now");
+                        sidecar.drain();
+                    } else {
+                        sidecar.stop();
+                    }
                 }
-                asked += 1;
-                if asked == 1 {
-                    tracing::info!("draining; a second signal ends it now");
-                    sidecar.drain();
-                } else {
-                    sidecar.stop();
-                }
+                Err(_) => {}
             }
             if sidecar.ended() {
                 tracing::info!("ended");
                 sidecar.join();
                 return 0;
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// SIGTERM, SIGINT and SIGHUP as messages.
+fn listen_for_signals() -> std::io::Result<crossbeam_channel::Receiver<i32>> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (tx, rx) = crossbeam_channel::unbounded();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for s in signals.forever() {
+            if tx.send(s).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(rx)
 }
 
 impl Loader {
@@ -343,11 +362,13 @@ impl Loader {
         self.state().status.clone()
     }
 
-    fn reload_if_changed(&self) {
+    fn reload_if_changed(&self) -> bool {
         let seen = self.state().stamp;
-        if stamp_of(&self.options.paths) != seen {
+        let changed = stamp_of(&self.options.paths) != seen;
+        if changed {
             self.reload();
         }
+        changed
     }
 
     /// Reads the files and, if they are right as a whole, puts them in force; else the present

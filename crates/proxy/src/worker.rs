@@ -650,7 +650,7 @@ impl Worker {
                     self.listening.push((id, true));
                 }
                 Err(e) => {
-                    tracing::error!(listener = %b.listener.addr, error = %e, "cannot watch the listener")
+                    tracing::error!(listener = %b.listener.addr, error = %e, "cannot watch the listener");
                 }
             }
         }
