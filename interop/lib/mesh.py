@@ -1,5 +1,6 @@
 """Sidecars between caller and callee: their configuration files, and starting them."""
 
+import json
 import os
 import urllib.error
 import urllib.request
@@ -64,6 +65,21 @@ def write(path, text):
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
+
+
+def get(admin, path):
+    """The text of an admin page."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}{path}", timeout=5) as answer:
+        return answer.read().decode()
+
+
+def share(admin, address):
+    """Requests an endpoint was sent."""
+    for cluster in json.loads(get(admin, "/clusters")):
+        for endpoint in cluster["endpoints"]:
+            if endpoint["address"] == address:
+                return endpoint["requests"]
+    return 0
 
 
 def ready(admin):

@@ -7,10 +7,11 @@ import traceback
 
 import disturbance
 import pairings
+import unplug
 from harness import Failure, Report, Skip
 
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
-DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill}
+DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug}
 LIMIT_SECONDS = 300
 
 
