@@ -83,7 +83,9 @@ impl Worker {
             .iter()
             .enumerate()
             .min_by_key(|(i, w)| (w.callers.load(Ordering::Relaxed), *i != self.id))
-            .filter(|(i, w)| *i != self.id && w.callers.load(Ordering::Relaxed) < own);
+            .filter(|(i, w)| *i != self.id && w.callers.load(Ordering::Relaxed) < own)
+            // The other one may be gone already.
+            .filter(|_| self.draining.is_none());
         match emptiest {
             Some((_, w)) => {
                 // Counted at once, so that the next one sees it.

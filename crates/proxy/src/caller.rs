@@ -183,6 +183,9 @@ impl Worker {
                 }
                 self.shard.heartbeats_answered.inc();
                 self.deliver(key, |out| bolt::encode::heartbeat_ack(out, head));
+                if self.draining.is_some() {
+                    self.tell(key);
+                }
             }
             // Answers to nothing and commands nobody knows: the protocol has no way to refuse them.
             _ => self.shard.unexpected_frames.inc(),

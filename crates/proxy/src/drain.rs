@@ -6,8 +6,12 @@ use raddle_net::Key;
 use raddle_wire::bolt;
 use std::time::Duration;
 
+/// Batches of connections accepted from a queue at the end.
+const ACCEPT_MOST: usize = 64;
 /// A caller that cannot be told is closed after this long without a request, so that none is cut.
 const QUIET: Duration = Duration::from_millis(500);
+/// A worker stays this long: another one may just be handing it a connection.
+const LEAST: Duration = Duration::from_millis(50);
 /// A caller that was told closes by itself; if it does not, after this long without a request.
 const QUIET_TOLD: Duration = Duration::from_secs(2);
 
@@ -18,20 +22,23 @@ impl Worker {
             return;
         }
         // What waits in the accept queue has been promised a connection.
-        for (id, on) in self.listening.clone() {
-            if on {
-                self.accept(id);
+        self.draining = Some(self.now);
+        let config = self.config.clone();
+        for b in &config.bindings {
+            for _ in 0..ACCEPT_MOST {
+                self.accept(b.listener.id);
             }
+            // Nobody will take more: connecting must fail from here on, or callers would come and be lost.
+            let _ = rustix::net::shutdown(&b.listener.fd, rustix::net::Shutdown::Read);
         }
         self.listen_no_more();
-        self.draining = Some(self.now);
         for key in self.conns.keys() {
             self.tell(key);
         }
     }
 
     /// Tells a caller that understands it to send no more requests here.
-    fn tell(&mut self, key: Key) {
+    pub(crate) fn tell(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Role::Caller(c) = &mut conn.role else { return };
         c.active_at = self.now;
@@ -87,7 +94,7 @@ impl Worker {
         for key in done {
             self.close(key, Reason::Draining);
         }
-        if left == 0 && self.requeue.is_empty() {
+        if left == 0 && self.requeue.is_empty() && self.now.since(since) >= LEAST {
             self.stop();
         }
     }

@@ -33,7 +33,7 @@ impl Worker {
         }
         e.phase = Phase::Ready;
         e.since = now;
-        let (variant, shared) = (e.variant, e.owner == Key::NONE);
+        let variant = e.variant;
         let next = e.heartbeat.next_wake();
         conn.wrote_at = now;
         self.shard.upstream_active.inc();
@@ -50,7 +50,7 @@ impl Worker {
         self.set_interest(key);
         self.arm(key, next);
         // Tells a sidecar at the other end that GOAWAY is understood; a plain server just answers.
-        if shared && self.leads_out(host) {
+        if self.leads_out(host) {
             self.send_heartbeat(key, variant);
         }
         self.release_waiting(host);

@@ -1,6 +1,8 @@
 //! Bytes that are no frames: counted by reason, their connection closed, and nobody else notices.
 use raddle_testkit::frame::noise;
-use raddle_testkit::{Ask, BoltClient, BoltServer, Config, Load, PATIENCE, Running, Variant, free_addr, until};
+use raddle_testkit::{
+    Ask, BoltClient, BoltServer, Config, Load, PATIENCE, Running, Variant, free_addr, until,
+};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
@@ -94,7 +96,8 @@ fn frames_that_make_no_sense_where_they_come_are_dropped_and_counted() {
 
 /// What the `n`th attacker sends.
 fn garbage(n: usize) -> Vec<u8> {
-    let good = Ask::to(SERVICE).variant(Variant::ALL[n % 4]).id(n as u32).content(noise(n as u64, 300)).bytes();
+    let good =
+        Ask::to(SERVICE).variant(Variant::ALL[n % 4]).id(n as u32).content(noise(n as u64, 300)).bytes();
     let mut b = good.clone();
     match n % 8 {
         0 => noise(n as u64, 2_000),
@@ -151,7 +154,10 @@ fn a_storm_of_malformed_frames_on_hundreds_of_connections_harms_no_neighbour() {
     let report = load.stop();
     report.expect_all_ok();
     for reason in ["bad_magic", "bad_version", "bad_type", "too_large"] {
-        assert!(sidecar.admin.metric("raddle_malformed_frames_total", &["caller", reason]) >= 1.0, "{reason}");
+        assert!(
+            sidecar.admin.metric("raddle_malformed_frames_total", &["caller", reason]) >= 1.0,
+            "{reason}"
+        );
     }
     until(PATIENCE, "attackers are gone", || {
         sidecar.admin.metric("raddle_connections_active", &["caller"]) < 5.0
@@ -169,8 +175,9 @@ fn random_bytes_from_an_endpoint_harm_no_other_service() {
     });
     let server = BoltServer::echo();
     let listen = free_addr();
-    let _sidecar =
-        Running::start(&Config::new().outbound(listen).service(SERVICE, &[server.addr]).service("evil", &[evil.addr]));
+    let _sidecar = Running::start(
+        &Config::new().outbound(listen).service(SERVICE, &[server.addr]).service("evil", &[evil.addr]),
+    );
     let load = Load::on(listen, SERVICE, 2, 8);
     let mut c = BoltClient::connect(listen);
     for id in 0..300 {

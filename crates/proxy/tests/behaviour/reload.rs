@@ -1,5 +1,7 @@
 //! The configuration changes under load: nothing is lost, and a bad one changes nothing.
-use raddle_testkit::{Ask, BoltClient, BoltServer, Config, Load, PATIENCE, Running, TcpServer, free_addr, refused_addr, until};
+use raddle_testkit::{
+    Ask, BoltClient, BoltServer, Config, Load, PATIENCE, Running, TcpServer, free_addr, refused_addr, until,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,15 +21,23 @@ fn a_hundred_reloads_under_load_cost_no_request() {
     for round in 0..100usize {
         // Weights, endpoints, services, policies and listeners come and go.
         let left = round % 4;
-        let ends: Vec<_> =
-            addrs.iter().enumerate().filter(|(i, _)| *i != left).map(|(i, a)| (*a, 1 + ((round * 7 + i) % 9) as u32)).collect();
+        let ends: Vec<_> = addrs
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != left)
+            .map(|(i, a)| (*a, 1 + ((round * 7 + i) % 9) as u32))
+            .collect();
         config = base().weighted(SERVICE, &ends);
         config.admin = admin;
         if round % 2 == 0 {
-            config = config.service(&format!("other-{round}"), &[addrs[left], refused_addr()]).outbound(second);
+            config =
+                config.service(&format!("other-{round}"), &[addrs[left], refused_addr()]).outbound(second);
         }
         if round % 3 == 0 {
-            config = config.policy("p", ["balancer: roundRobin", "pool: {connections: 2}", "balancer: random"][round / 3 % 3]);
+            config = config.policy(
+                "p",
+                ["balancer: roundRobin", "pool: {connections: 2}", "balancer: random"][round / 3 % 3],
+            );
         }
         sidecar.apply(&config);
         if round % 10 == 0 {
