@@ -58,6 +58,35 @@ fn threads(pid: u32) -> HashMap<u32, u64> {
         .collect()
 }
 
+/// CPU of the whole machine since it was started, as far as `/proc/stat` counts it (10 ms ticks).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MachineCpu {
+    /// Seconds in which a CPU did something.
+    pub busy_s: f64,
+    /// Seconds in which a virtual CPU wanted to run and the host did something else.
+    pub stolen_s: f64,
+}
+
+impl MachineCpu {
+    /// Reads the counters.
+    pub fn now() -> MachineCpu {
+        MachineCpu::parse(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> MachineCpu {
+        let first = text.lines().next().unwrap_or_default();
+        let ticks: Vec<f64> = first.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal; guests are in user and nice already.
+        let sum = |columns: &[usize]| columns.iter().filter_map(|c| ticks.get(*c)).sum::<f64>() / 100.0;
+        MachineCpu { busy_s: sum(&[0, 1, 2, 5, 6]), stolen_s: sum(&[7]) }
+    }
+
+    /// What was used since `earlier`.
+    pub fn since(self, earlier: MachineCpu) -> MachineCpu {
+        MachineCpu { busy_s: self.busy_s - earlier.busy_s, stolen_s: self.stolen_s - earlier.stolen_s }
+    }
+}
+
 /// Resident memory of a process, bytes (`VmRSS`); `None` if it is gone.
 pub fn resident(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -91,6 +120,13 @@ mod tests {
             busy
         });
         assert!(meter.sample() >= busy);
+    }
+
+    #[test]
+    fn the_machine_is_read_in_seconds() {
+        let cpu = MachineCpu::parse("cpu  100 20 30 4000 50 6 7 8 100 0\ncpu0 1 2 3\n");
+        assert_eq!(cpu, MachineCpu { busy_s: 1.63, stolen_s: 0.08 });
+        assert_eq!(MachineCpu::parse(""), MachineCpu::default());
     }
 
     #[test]

@@ -3,7 +3,7 @@ use super::peers::{self, Kind, LOOPBACK, Peer, Program, Sidecar};
 use super::process::{self, Bench};
 use super::table::{Metric, Table};
 use super::throughput::DIRECT;
-use super::{Setup, run_load};
+use super::{OTHERS, Setup, run_load};
 use crate::LoadOptions;
 use std::io;
 use std::net::SocketAddr;
@@ -12,13 +12,15 @@ const RATE: f64 = 2000.0;
 const CONNECTIONS: usize = 16;
 const GROUP: &str = "2,000/s, 16 connections";
 
-const METRICS: [Metric; 6] = [
+const METRICS: [Metric; 8] = [
     Metric { key: "added_p50_ms", title: "added p50 ms", digits: 3, chart: true },
     Metric { key: "added_p99_ms", title: "added p99 ms", digits: 3, chart: true },
     Metric { key: "p50_ms", title: "p50 ms", digits: 3, chart: false },
     Metric { key: "p99_ms", title: "p99 ms", digits: 3, chart: false },
     Metric { key: "p999_ms", title: "p99.9 ms", digits: 3, chart: false },
+    Metric { key: "cpu_us", title: "CPU µs/request of both", digits: 1, chart: false },
     Metric { key: "failed", title: "failed", digits: 0, chart: false },
+    OTHERS,
 ];
 
 /// Two proxies of one kind in front of `upstream`, first the one requests go into.
@@ -51,8 +53,11 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
         let mut direct = (0.0, 0.0);
         for (name, chain) in &running {
             let target = chain.as_ref().map_or(echo.listen, |[first, _]| first.listen);
+            let mut pids = vec![("server".to_owned(), echo.process.pid())];
+            pids.extend(chain.iter().flatten().map(|peer| ("proxy".to_owned(), peer.process.pid())));
             let opts = LoadOptions {
                 target,
+                pids,
                 connections: CONNECTIONS,
                 depth: 64,
                 rate: Some(RATE),
@@ -68,11 +73,13 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
             } else {
                 push("added_p50_ms", p50 - direct.0);
                 push("added_p99_ms", p99 - direct.1);
+                push("cpu_us", result.processes[1..].iter().map(|p| p.us_per_request).sum());
             }
             push("p50_ms", p50);
             push("p99_ms", p99);
             push("p999_ms", result.latency.p999_us / 1e3);
             push("failed", result.failures.total() as f64);
+            push(OTHERS.key, result.other_cores());
             setup.say(&format!("latency {round}/{}: {name}: p50 {p50:.3} ms, p99 {p99:.3} ms", setup.rounds));
         }
     }

@@ -234,6 +234,11 @@ fn content_of_one_kib() -> usize {
     1024 - template.map_or(0, |t| t.overhead())
 }
 
+/// Cores used by others from which on a figure is called disturbed.
+const DISTURBED: f64 = 0.2;
+/// The metric every table with loads has beside its own.
+const OTHERS: Metric = Metric { key: "other_cores", title: "others, cores", digits: 2, chart: false };
+
 /// Runs a load, or says that the user wants to stop.
 fn run_load(bench: &Bench, opts: LoadOptions) -> io::Result<LoadResult> {
     bench.check_stop()?;

@@ -1,6 +1,6 @@
 //! The results for people (text) and for programs (JSON, SVG).
 use super::table::{Row, Table};
-use super::{CompareReport, svg};
+use super::{CompareReport, DISTURBED, OTHERS, svg};
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -108,11 +108,17 @@ impl fmt::Display for Table {
         write_aligned(f, &lines)?;
         for goal in &self.goals {
             let (mark, measured) = match (goal.met(), goal.measured) {
-                (Some(true), Some(m)) => ("met   ", format!("{m:.2}")),
-                (Some(false), Some(m)) => ("MISSED", format!("{m:.2}")),
+                (Some(true), Some(m)) => ("met   ", format!("{m:.3}")),
+                (Some(false), Some(m)) => ("MISSED", format!("{m:.3}")),
                 _ => ("?     ", "not measured".to_owned()),
             };
             writeln!(f, "  {mark} {}: {measured} (goal ≤ {})", goal.what, goal.bound)?;
+        }
+        if let Some(others) = self.overall(OTHERS.key).filter(|others| *others > DISTURBED) {
+            writeln!(
+                f,
+                "  DISTURBED: other processes or the host took {others:.2} cores; measure again at rest"
+            )?;
         }
         for note in &self.notes {
             writeln!(f, "  Note: {note}")?;

@@ -2,7 +2,7 @@
 use super::peers::{self, Kind, Peer, Program, SERVICE, Sidecar};
 use super::process;
 use super::table::{Metric, Table, median};
-use super::{Setup, run_load};
+use super::{OTHERS, Setup, run_load};
 use crate::LoadOptions;
 use std::fmt::Write as _;
 use std::io;
@@ -13,10 +13,11 @@ const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 /// The most that ten thousand may cost over ten and still be called flat; noise of one machine is in it.
 const FLAT: f64 = 1.2;
 
-const METRICS: [Metric; 3] = [
+const METRICS: [Metric; 4] = [
     Metric { key: "cpu_us", title: "proxy CPU µs/request", digits: 2, chart: true },
     Metric { key: "rps", title: "requests/s", digits: 0, chart: false },
     Metric { key: "failed", title: "failed", digits: 0, chart: false },
+    OTHERS,
 ];
 
 /// What grows.
@@ -181,13 +182,15 @@ fn measure_axis(setup: &mut Setup<'_>, table: &mut Table, program: &Program, axi
             // Every endpoint's connection must have been made before measuring begins.
             let first = axis == Axis::EndpointsUsed && round == 1;
             let warmup = usual.warmup + Duration::from_secs(if first { 3 } else { 0 });
-            let pids = vec![("proxy".to_owned(), point.peer.process.pid())];
+            let pids = [("proxy", &point.peer), ("server", &echo)];
+            let pids = pids.map(|(name, peer)| (name.to_owned(), peer.process.pid())).to_vec();
             let opts = LoadOptions { target: point.peer.listen, connections, depth, pids, warmup, ..usual };
             let result = run_load(&bench, opts)?;
             let mut push = |key, value| table.push(axis.name(), &label(point.n), key, value);
             push("cpu_us", result.processes[0].us_per_request);
             push("rps", result.rps);
             push("failed", result.failures.total() as f64);
+            push(OTHERS.key, result.other_cores());
         }
         let costs = SIZES.iter().filter_map(|n| table.figure(axis.name(), &label(*n), "cpu_us"));
         let costs: Vec<String> = costs.map(|f| format!("{:.2}", median(&f.rounds))).collect();

@@ -150,6 +150,13 @@ impl Table {
         (!ratios.is_empty()).then(|| median(&ratios))
     }
 
+    /// The middle of all rounds of all rows of a metric; `None` if no row has it.
+    pub(super) fn overall(&self, key: &str) -> Option<f64> {
+        let all: Vec<f64> =
+            self.rows.iter().filter_map(|r| r.figures.get(key)).flat_map(|f| f.rounds.clone()).collect();
+        (!all.is_empty()).then(|| median(&all))
+    }
+
     /// Adds a goal.
     pub(super) fn goal(&mut self, what: impl Into<String>, bound: f64, measured: Option<f64>) {
         self.goals.push(Goal { what: what.into(), bound, measured });

@@ -1,7 +1,7 @@
 //! Table `throughput`: CPU of one proxy worker for a request, closed loop.
 use super::peers::{self, Kind, LOOPBACK};
 use super::table::{Metric, Table};
-use super::{Setup, run_load};
+use super::{OTHERS, Setup, run_load};
 use crate::LoadOptions;
 use std::io;
 
@@ -9,13 +9,14 @@ use std::io;
 const WORK: [(usize, usize); 3] = [(32, 1), (8, 16), (8, 64)];
 pub(super) const DIRECT: &str = "no proxy";
 
-const METRICS: [Metric; 6] = [
+const METRICS: [Metric; 7] = [
     Metric { key: "cpu_us", title: "proxy CPU µs/request", digits: 2, chart: true },
     Metric { key: "rps", title: "requests/s", digits: 0, chart: true },
     Metric { key: "p99_us", title: "p99 µs", digits: 0, chart: false },
     Metric { key: "server_us", title: "server CPU µs/request", digits: 2, chart: false },
     Metric { key: "generator_us", title: "generator CPU µs/request", digits: 2, chart: false },
     Metric { key: "failed", title: "failed", digits: 0, chart: false },
+    OTHERS,
 ];
 
 pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
@@ -49,6 +50,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
                 push("p99_us", result.latency.p99_us);
                 push("generator_us", result.generator_us_per_request);
                 push("failed", result.failures.total() as f64);
+                push(OTHERS.key, result.other_cores());
                 let cpu = result
                     .processes
                     .get(1)

@@ -17,7 +17,7 @@ pub use result::{Latency, LoadResult, ProcessCpu};
 
 use crate::Protocol;
 use crate::bolt::{Template, Version};
-use crate::cpu::{self, CpuMeter};
+use crate::cpu::{self, CpuMeter, MachineCpu};
 use schedule::Schedule;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -156,12 +156,12 @@ pub fn load(opts: LoadOptions, mut progress: impl FnMut(&Progress)) -> io::Resul
             })
             .collect();
         drop(done);
-        let processes = watch(&opts, &counters, start, &all_done, &mut progress);
+        let usage = watch(&opts, &counters, start, &all_done, &mut progress);
         let mut totals = worker::Totals::new();
         for worker in workers {
             totals.add(worker.join().map_err(|_| io::Error::other("a generator thread panicked"))??);
         }
-        Ok(LoadResult::new(&opts, threads, &totals, processes))
+        Ok(LoadResult::new(&opts, threads, &totals, usage))
     })
 }
 
@@ -185,22 +185,22 @@ fn watch(
     start: Instant,
     all_done: &mpsc::Receiver<()>,
     progress: &mut impl FnMut(&Progress),
-) -> Vec<ProcessCpu> {
+) -> Usage {
     let measuring_from = start + opts.warmup;
     let measured_until = measuring_from + opts.duration;
     let sum =
         |of: fn(&Counters) -> &AtomicU64| counters.iter().map(|c| of(c).load(Ordering::Relaxed)).sum::<u64>();
     let completed = || sum(|c| &c.completed);
     let mut meters: Option<Meters> = None;
-    let mut sampled = Vec::new();
+    let mut sampled = None;
     let mut last = (start, 0);
     loop {
         let now = Instant::now();
         if meters.is_none() && now >= measuring_from {
             meters = Some(Meters::start(&opts.pids, completed()));
         }
-        if sampled.is_empty() && now >= measured_until {
-            sampled = meters.as_mut().map(|m| m.sample(completed())).unwrap_or_default();
+        if sampled.is_none() && now >= measured_until {
+            sampled = meters.as_mut().map(|m| m.sample(completed()));
         }
         let edge = if now < measuring_from { measuring_from } else { measured_until };
         let until_edge = edge.saturating_duration_since(now);
@@ -227,23 +227,29 @@ fn watch(
             last = (now, count);
         }
     }
-    if sampled.is_empty() {
-        sampled = meters.as_mut().map(|m| m.sample(completed())).unwrap_or_default();
-    }
-    sampled
+    sampled.or_else(|| meters.as_mut().map(|m| m.sample(completed()))).unwrap_or_default()
+}
+
+/// CPU used while measuring: by the watched processes, and by the whole machine.
+#[derive(Debug, Default)]
+struct Usage {
+    processes: Vec<ProcessCpu>,
+    machine_cores: f64,
+    stolen_cores: f64,
 }
 
 /// CPU meters of the watched processes, with the request count they started at.
 struct Meters {
     started: Instant,
     completed: u64,
+    machine: MachineCpu,
     meters: Vec<(String, CpuMeter)>,
 }
 
 impl Meters {
     fn start(pids: &[(String, u32)], completed: u64) -> Meters {
         let meters = pids.iter().map(|(name, pid)| (name.clone(), CpuMeter::start(*pid))).collect();
-        Meters { started: Instant::now(), completed, meters }
+        Meters { started: Instant::now(), completed, machine: MachineCpu::now(), meters }
     }
 
     fn touch(&mut self) {
@@ -252,15 +258,19 @@ impl Meters {
         }
     }
 
-    fn sample(&mut self, completed: u64) -> Vec<ProcessCpu> {
+    fn sample(&mut self, completed: u64) -> Usage {
         let requests = completed.saturating_sub(self.completed);
         let wall = self.started.elapsed();
-        self.meters
+        let machine = MachineCpu::now().since(self.machine);
+        let processes = self
+            .meters
             .iter_mut()
             .map(|(name, meter)| {
                 let cpu = meter.sample();
                 ProcessCpu::new(name.clone(), meter.pid(), cpu, requests, wall, cpu::resident(meter.pid()))
             })
-            .collect()
+            .collect();
+        let cores = |seconds: f64| seconds / wall.as_secs_f64().max(1e-9);
+        Usage { processes, machine_cores: cores(machine.busy_s), stolen_cores: cores(machine.stolen_s) }
     }
 }

@@ -1,6 +1,6 @@
 //! What a run found.
 use super::worker::Totals;
-use super::{Failures, LoadOptions};
+use super::{Failures, LoadOptions, Usage};
 use crate::Protocol;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -113,15 +113,15 @@ pub struct LoadResult {
     pub generator_cores: f64,
     /// The watched processes.
     pub processes: Vec<ProcessCpu>,
+    /// Cores kept busy by all processes of the machine together.
+    pub machine_cores: f64,
+    /// Cores this virtual machine wanted and its host gave to others.
+    pub stolen_cores: f64,
 }
 
 impl LoadResult {
-    pub(super) fn new(
-        opts: &LoadOptions,
-        threads: usize,
-        totals: &Totals,
-        processes: Vec<ProcessCpu>,
-    ) -> LoadResult {
+    pub(super) fn new(opts: &LoadOptions, threads: usize, totals: &Totals, usage: Usage) -> LoadResult {
+        let Usage { processes, machine_cores, stolen_cores } = usage;
         let seconds = totals.measured.as_secs_f64();
         let requests = totals.histogram.len();
         let cpu = totals.cpu.as_secs_f64();
@@ -141,7 +141,16 @@ impl LoadResult {
             generator_us_per_request: cpu * 1e6 / requests.max(1) as f64,
             generator_cores: cpu / seconds.max(1e-9),
             processes,
+            machine_cores,
+            stolen_cores,
         }
+    }
+
+    /// Cores kept busy by neither the generator nor a watched process: what disturbs a measurement. Stolen
+    /// ones are in it.
+    pub fn other_cores(&self) -> f64 {
+        let known = self.generator_cores + self.processes.iter().map(|p| p.cores).sum::<f64>();
+        (self.machine_cores - known).max(0.0) + self.stolen_cores
     }
 }
 
@@ -181,6 +190,6 @@ impl fmt::Display for LoadResult {
         for p in &self.processes {
             write!(f, ", {} {:.2} ({:.2} cores)", p.name, p.us_per_request, p.cores)?;
         }
-        writeln!(f)
+        writeln!(f, ", others {:.2} cores", self.other_cores())
     }
 }
