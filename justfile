@@ -65,6 +65,10 @@ interop *SUITES:
 fuzz SECONDS="60" *TARGETS:
     fuzz/run.sh {{SECONDS}} {{TARGETS}}
 
+# Instructions of the request path against the recorded number
+icount *ARGS:
+    scripts/icount {{ARGS}}
+
 # Compare with other proxies, on a quiet machine; takes what `raddle bench compare` takes
 bench *ARGS:
     cargo build --profile dist
