@@ -7,7 +7,6 @@ use raddle_net::{BufPool, Key};
 use raddle_telemetry::Malformed;
 use raddle_wire::bolt::{self, Command, Head, Kind, PEEK_MAX, Parsed, Variant};
 use raddle_wire::sniff::{Sniff, sniff};
-use std::time::Duration;
 
 /// Header of heartbeats by which sidecars tell each other that they understand GOAWAY.
 pub(crate) const CAPABILITIES: (&str, &str) = ("raddle-caps", "goaway");
@@ -259,9 +258,10 @@ impl Worker {
             && let Role::Endpoint(e) = &mut c.role
             && e.owner == Key::NONE
         {
-            // Others' replies may wait behind: not for long.
+            // Others' replies may wait behind: not for long. One that stopped reading a while ago is found
+            // at the next turn, so that many of them do not add up.
             e.stalled_since.get_or_insert(now);
-            self.arm(from, now + Duration::from_millis(100));
+            self.arm(from, now + TICK);
         }
     }
 

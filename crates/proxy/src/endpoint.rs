@@ -1,8 +1,8 @@
 //! An endpoint's side: connections that are made, used, kept alive, retired and lost.
+use crate::answer::ReplyTo;
 use crate::caller::CAPABILITIES;
 use crate::conn::{Deferred, Phase, Role, Stream};
 use crate::pending::{Claimed, HEARTBEAT_ID};
-use crate::request::ReplyTo;
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Reason, Time};
 use raddle_net::Key;
@@ -14,7 +14,7 @@ use std::time::Duration;
 const RETIRE_MOST: Duration = Duration::from_secs(600);
 /// How long a slow caller may hold up a connection on which others wait.
 const STALL_MOST: Duration = Duration::from_secs(1);
-/// The same for one that takes nothing at all.
+/// The same for one that takes nothing at all, since it last took something.
 const STALL_QUIET: Duration = Duration::from_millis(200);
 /// With this many replies overdue on one connection, it is given up in favour of a fresh one.
 const LATE_MOST: u32 = 10_000;
@@ -244,7 +244,7 @@ impl Worker {
     pub(crate) fn on_endpoint_timer(&mut self, key: Key) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let quiet_out = conn.out.is_empty();
+        let (quiet_out, unread) = (conn.out.is_empty(), conn.paused.any());
         let Role::Endpoint(e) = &mut conn.role else { return };
         if e.phase == Phase::Connecting {
             let (host, gives_up) = (e.host, e.since + e.connect_timeout);
@@ -270,8 +270,9 @@ impl Worker {
         // Heartbeats, unless requests show that it lives.
         let live = e.pending.live();
         let silent = e.phase == Phase::Retiring;
-        if e.stream_from.is_some() {
-            // A heartbeat would land in the middle of the frame; the kernel tells if its bytes are not taken.
+        if unread || e.stream_from.is_some() {
+            // A peer that is not read from is silent for no fault of its own. In the middle of a frame a
+            // heartbeat would garble it; the kernel tells if the bytes are not taken.
             e.heartbeat.heard(now, live > 0);
         }
         if live == 0 {
@@ -336,7 +337,7 @@ impl Worker {
         let Some(conn) = self.conns.get(endpoint) else { return };
         let Some(sink) = conn.stream.as_ref().and_then(|s| s.sink) else { return };
         let quiet = self.conns.get(sink).is_some_and(|c| self.now.since(c.wrote_at) >= STALL_QUIET);
-        if self.now.since(since) < if quiet { STALL_QUIET } else { STALL_MOST } {
+        if !quiet && self.now.since(since) < STALL_MOST {
             return;
         }
         tracing::info!("a caller that reads too slowly for others to wait is reset");

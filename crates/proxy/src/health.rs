@@ -1,7 +1,7 @@
 //! The thread of what is not on a request's way: the admin server, and active health checks. The checks
 //! are a thin shell around the thresholds in crate `policy`.
+use crate::loader::Loader;
 use crate::shared::Shared;
-use crate::sidecar::Loader;
 use raddle_model::{CheckKind, HealthCheck};
 use raddle_policy::{Health, HealthState, Host, Rng};
 use raddle_wire::bolt;

@@ -3,17 +3,20 @@
 //! One thread per core, each a [`worker::Worker`] with its own epoll set, connections, hosts and services;
 //! what they share is in [`shared`], and none of it is locked on a request's way. Where to read:
 //!
-//! * [`request`]: a request's life, downwards. Start here.
+//! * [`request`]: a request's life, downwards. Start here. It goes on in [`waiting`], [`reply`], [`answer`] and
+//!   ends in [`record`].
 //! * [`caller`], [`endpoint`], [`relay`]: the two sides of a Bolt connection, and TCP.
-//! * [`worker`]: the turn of the loop; [`accept`], [`closing`], [`drain`]: how connections begin and end.
+//! * [`worker`]: the turn of the loop, with [`writing`] and [`timers`]; [`listening`], [`accept`], [`closing`],
+//!   [`drain`]: how connections begin and end.
 //! * [`hosts`], [`services`], [`pending`]: what a worker remembers.
-//! * [`sidecar`]: putting it together: files, reload, threads, signals. [`admin`]: answers for people.
+//! * [`sidecar`]: putting it together: threads, signals; [`loader`]: files and reload. [`admin`]: answers for people.
 //!
 //! What is decided where: crate `policy` decides, this crate does.
 #![forbid(unsafe_code)]
 
 pub mod accept;
 pub mod admin;
+pub mod answer;
 pub mod caller;
 pub mod closing;
 pub mod conn;
@@ -21,12 +24,19 @@ pub mod drain;
 pub mod endpoint;
 pub mod health;
 pub mod hosts;
+pub mod listening;
+pub mod loader;
 pub mod pending;
+pub mod record;
 pub mod relay;
+pub mod reply;
 pub mod request;
 pub mod services;
 pub mod shared;
 pub mod sidecar;
+pub mod timers;
+pub mod waiting;
 pub mod worker;
+pub mod writing;
 
 pub use sidecar::{Options, Sidecar};

@@ -402,7 +402,7 @@ impl Worker {
             direction: r.direction,
             protocol: raddle_core::Protocol::Tcp,
             listener: binding.map_or("-", |b| &b.name),
-            caller: a.peer.unwrap_or(crate::request::NOBODY),
+            caller: a.peer.unwrap_or(crate::record::NOBODY),
             connection: a.id,
             request_id: 0,
             service: self.services.row_name(r.cells),

@@ -10,9 +10,9 @@ use crate::shared::{Config, Message, Shared};
 use ahash::AHashMap;
 use crossbeam_channel::Receiver;
 use raddle_core::{Reason, Time};
-use raddle_net::{BufPool, Event, EventBuf, Flushed, Interest, Key, Poller, Slab, Waker};
+use raddle_net::{BufPool, Event, EventBuf, Key, Poller, Slab, Waker};
 use raddle_policy::Rng;
-use raddle_telemetry::{AccessLogger, Malformed, Shard};
+use raddle_telemetry::{AccessLogger, Shard};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -23,16 +23,12 @@ use std::time::Duration;
 /// Frames up to this long are copied whole; longer ones pass through piece by piece.
 pub(crate) const STREAM_FROM: usize = 64 << 10;
 /// Most bytes read from one connection in a turn, so that a firehose leaves room for others.
-const READ_MOST: usize = 128 << 10;
-/// A connection with this much to write is flushed within the turn, while the bytes are in cache.
-const FLUSH_AT: usize = 128 << 10;
+pub(crate) const READ_MOST: usize = 128 << 10;
 /// Timers may be this late; deadlines are not looked at more often.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
-/// Out-buffers of one worker together may hold this much before slow callers lose their long rope.
-const BUFFER_BUDGET: usize = 128 << 20;
 
 /// Epoll tokens of what is not a connection.
-const TOKEN_SPECIAL: u64 = (u32::MAX as u64) << 32;
+pub(crate) const TOKEN_SPECIAL: u64 = (u32::MAX as u64) << 32;
 const TOKEN_WAKE: u64 = u64::MAX;
 
 /// A worker's whole state. Nothing in it is shared but what [`Shared`] says.
@@ -48,8 +44,8 @@ pub struct Worker {
     pub(crate) conns: Slab<Conn>,
     pub(crate) scratch: Vec<u8>,
     pub(crate) pool: BufPool,
-    dirty: Vec<Key>,
-    timers: BinaryHeap<Reverse<(Time, Key)>>,
+    pub(crate) dirty: Vec<Key>,
+    pub(crate) timers: BinaryHeap<Reverse<(Time, Key)>>,
     /// Connections whose stash may hold whole frames that can go on now.
     pub(crate) resume: Vec<Key>,
     /// Requests to dispatch again.
@@ -71,8 +67,8 @@ pub struct Worker {
     pub(crate) buffered: usize,
     pub(crate) draining: Option<Time>,
     pub(crate) stopped: bool,
-    tidied: Time,
-    turn: u32,
+    pub(crate) tidied: Time,
+    pub(crate) turn: u32,
 }
 
 /// What a worker is made from.
@@ -383,317 +379,6 @@ impl Worker {
                     self.dispatch_again(r);
                 }
             }
-        }
-    }
-
-    // ---- writing ----
-
-    /// Notes that a connection has bytes to write.
-    #[inline]
-    pub(crate) fn mark_dirty(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let long = conn.out.len() >= FLUSH_AT && !conn.interest.write;
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push(key);
-        }
-        if long && !conn.connecting() {
-            // An error shows again at the turn's end, where closing is safe.
-            let before = conn.out.written_offset();
-            let _ = conn.out.flush(&conn.fd, &mut self.pool);
-            let wrote = conn.out.written_offset() - before;
-            if wrote > 0 {
-                conn.wrote_at = self.now;
-                match conn.is_endpoint() {
-                    true => self.shard.upstream_bytes_out.add(wrote),
-                    false => self.shard.caller_bytes_out.add(wrote),
-                }
-            }
-        }
-    }
-
-    fn flush_dirty(&mut self) {
-        while let Some(key) = self.dirty.pop() {
-            if let Some(c) = self.conns.get_mut(key) {
-                c.dirty = false;
-                self.flush(key);
-            }
-        }
-    }
-
-    /// Writes what the socket takes and lets those go on that waited for room.
-    pub(crate) fn flush(&mut self, key: Key) {
-        let now = self.now;
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.connecting() {
-            return;
-        }
-        let before = conn.out.written_offset();
-        match conn.out.flush(&conn.fd, &mut self.pool) {
-            Ok(f) => {
-                let wrote = conn.out.written_offset() - before;
-                if wrote > 0 {
-                    conn.wrote_at = now;
-                    match conn.is_endpoint() {
-                        true => self.shard.upstream_bytes_out.add(wrote),
-                        false => self.shard.caller_bytes_out.add(wrote),
-                    }
-                }
-                let want = f == Flushed::Partly;
-                if want != conn.interest.write {
-                    self.set_interest(key);
-                }
-                self.made_room(key);
-                if !want {
-                    self.close_if_done(key);
-                }
-            }
-            Err(_) => match &conn.role {
-                // What it sent before it went is still to be read; the error shows again behind it.
-                Role::Relay(_) if !conn.paused.has(Paused::ENDED) => {
-                    conn.out.clear(&mut self.pool);
-                    self.set_interest(key);
-                    self.made_room(key);
-                }
-                _ => self.broken(key),
-            },
-        }
-    }
-
-    /// Lets those read again that were held back because this connection's out-buffer was full.
-    fn made_room(&mut self, key: Key) {
-        let soft = self.config.limits().buffer_soft as usize;
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.out.len() > soft / 2 {
-            return;
-        }
-        if conn.paused.has(Paused::OUT_FULL) {
-            conn.paused.clear(Paused::OUT_FULL);
-            self.resume.push(key);
-        }
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let feeders = match &mut conn.role {
-            Role::Caller(c) => std::mem::take(&mut c.feeders),
-            Role::Endpoint(e) => std::mem::take(&mut e.feeders),
-            Role::Relay(r) => vec![r.peer],
-            Role::New(_) => return,
-        };
-        for f in feeders {
-            self.unpause(f, Paused::SINK_FULL);
-        }
-    }
-
-    /// Stops reading from a connection for a reason.
-    pub(crate) fn pause(&mut self, key: Key, why: u8) {
-        if let Some(c) = self.conns.get_mut(key) {
-            c.paused.set(why);
-            self.set_interest(key);
-        }
-    }
-
-    /// Removes a reason not to read from a connection; it goes on when the turn settles.
-    pub(crate) fn unpause(&mut self, key: Key, why: u8) {
-        if let Some(c) = self.conns.get_mut(key)
-            && c.paused.has(why)
-        {
-            c.paused.clear(why);
-            if let Role::Endpoint(e) = &mut c.role {
-                e.stalled_since = None;
-            }
-            self.resume.push(key);
-        }
-    }
-
-    /// Makes epoll watch for just what is wanted now.
-    pub(crate) fn set_interest(&mut self, key: Key) {
-        let Some(c) = self.conns.get_mut(key) else { return };
-        let want =
-            Interest { read: !c.paused.any() && !c.connecting(), write: c.connecting() || !c.out.is_empty() };
-        if want != c.interest {
-            c.interest = want;
-            // It can only fail for a descriptor that is not in the set, and every connection's is.
-            let _ = self.poller.modify(&c.fd, key.to_u64(), want);
-        }
-    }
-
-    /// Bytes a caller's out-buffer may hold while others' connections feed it.
-    pub(crate) fn hard_limit(&self) -> usize {
-        let l = self.config.limits();
-        if self.buffered > BUFFER_BUDGET { l.buffer_soft as usize } else { l.buffer_hard as usize }
-    }
-
-    // ---- timers ----
-
-    /// Has [`Worker::on_timer`] called for a connection at `at` or soon after.
-    pub(crate) fn arm(&mut self, key: Key, at: Time) {
-        if let Some(c) = self.conns.get_mut(key)
-            && at < c.timer_at
-        {
-            c.timer_at = at;
-            self.timers.push(Reverse((at, key)));
-        }
-    }
-
-    fn until_next_timer(&self) -> Option<Duration> {
-        if !self.requeue.is_empty() || !self.resume.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let mut next = self.timers.peek().map(|Reverse((t, _))| *t);
-        for t in [self.accept_again, self.draining.map(|_| self.now + TICK), self.next_down_host()]
-            .into_iter()
-            .flatten()
-        {
-            next = Some(next.map_or(t, |n| n.min(t)));
-        }
-        if !self.conns.is_empty() {
-            let t = self.tidied + Duration::from_secs(5);
-            next = Some(next.map_or(t, |n| n.min(t)));
-        }
-        // One nanosecond late is never early.
-        next.map(|t| t.since(self.shared.clock.now()) + Duration::from_nanos(1))
-    }
-
-    fn fire_timers(&mut self) {
-        while let Some(&Reverse((at, key))) = self.timers.peek() {
-            if at > self.now {
-                break;
-            }
-            self.timers.pop();
-            if let Some(c) = self.conns.get_mut(key)
-                && c.timer_at == at
-            {
-                c.timer_at = Time::MAX;
-                self.on_timer(key);
-            }
-        }
-        self.try_down_hosts_if_due();
-        if self.accept_again.is_some_and(|t| t <= self.now) {
-            self.accept_again = None;
-            self.listen_anew();
-        }
-    }
-
-    fn try_down_hosts_if_due(&mut self) {
-        if self.next_down_host().is_some_and(|t| t <= self.now) {
-            self.try_down_hosts();
-        }
-    }
-
-    fn on_timer(&mut self, key: Key) {
-        let Some(conn) = self.conns.get(key) else { return };
-        let half_frame = (!conn.stash.is_empty() && !conn.paused.any()) || conn.stream.is_some();
-        let frame_timeout = self.config.limits().frame_timeout;
-        if half_frame && !conn.paused.any() {
-            // A large frame may take longer, as long as its bytes keep coming.
-            let since = if conn.stream.is_some() { conn.read_at } else { conn.frame_since };
-            if self.now.since(since) >= frame_timeout && !matches!(conn.role, Role::New(_) | Role::Relay(_)) {
-                let cells = if conn.is_endpoint() {
-                    &self.shard.upstream_malformed
-                } else {
-                    &self.shard.caller_malformed
-                };
-                cells[Malformed::SlowFrame].inc();
-                let why = if conn.is_endpoint() { Reason::EndpointProtocol } else { Reason::CallerProtocol };
-                return self.close(key, why);
-            }
-            let at = since + frame_timeout;
-            self.arm(key, at.max(self.now + TICK));
-        }
-        let Some(conn) = self.conns.get(key) else { return };
-        match conn.role {
-            Role::New(_) => self.on_detect_timer(key),
-            Role::Caller(_) => self.on_caller_timer(key),
-            Role::Endpoint(_) => self.on_endpoint_timer(key),
-            Role::Relay(_) => self.on_relay_timer(key),
-        }
-    }
-
-    /// Now and then: gives back memory, prunes what configuration no longer names.
-    fn tidy(&mut self) {
-        if self.now.since(self.tidied) < Duration::from_secs(1) {
-            return;
-        }
-        self.tidied = self.now;
-        self.pool.shrink();
-        if (self.now.as_millis() / 1000).is_multiple_of(5) {
-            self.prune_hosts();
-        }
-        let (mut buffered, mut paused) = (0, 0);
-        for (_, c) in self.conns.iter() {
-            buffered += c.out.len() + c.stash.len();
-            paused += i64::from(c.paused.any());
-        }
-        let pending: usize = self.services.iter().map(|(_, s)| s.waiting.len()).sum();
-        self.shard.paused_connections.set(paused);
-        self.shard.pending_requests.set(pending as i64);
-        self.shard.buffered_bytes.set(buffered as i64);
-        self.buffered = buffered;
-    }
-
-    // ---- listening ----
-
-    /// Watches the listeners of the configuration and no others.
-    pub(crate) fn listen_anew(&mut self) {
-        let config = self.config.clone();
-        self.listening.retain(|(id, _)| config.binding(*id).is_some());
-        if self.draining.is_some() || self.accept_again.is_some() {
-            return;
-        }
-        for b in &config.bindings {
-            let id = b.listener.id;
-            if self.listening.iter().any(|(l, on)| *l == id && *on) {
-                continue;
-            }
-            match self.poller.add_exclusive(&b.listener.fd, TOKEN_SPECIAL | u64::from(id)) {
-                Ok(()) => {
-                    self.listening.retain(|(l, _)| *l != id);
-                    self.listening.push((id, true));
-                }
-                Err(e) => {
-                    tracing::error!(listener = %b.listener.addr, error = %e, "cannot watch the listener");
-                }
-            }
-        }
-    }
-
-    /// Stops watching every listener; what has arrived already is accepted first where `take` says so.
-    pub(crate) fn listen_no_more(&mut self) {
-        let config = self.config.clone();
-        for (id, on) in &mut self.listening {
-            if let Some(b) = config.binding(*id)
-                && *on
-            {
-                let _ = self.poller.remove(&b.listener.fd);
-            }
-            *on = false;
-        }
-    }
-
-    fn reload(&mut self) {
-        let new = self.shared.config.load_full();
-        // Sockets of removed listeners leave the epoll set before the last owner closes them.
-        for (id, on) in &self.listening {
-            if *on
-                && new.binding(*id).is_none()
-                && let Some(b) = self.config.binding(*id)
-            {
-                let _ = self.poller.remove(&b.listener.fd);
-            }
-        }
-        self.config = new;
-        self.fit_scratch();
-        self.listen_anew();
-        self.services.forget_removed(&self.config);
-        self.prune_hosts();
-        self.shard.config_generation.set(self.config.generation as i64);
-    }
-
-    /// Sizes the scratch buffer for the largest head plus a full read.
-    fn fit_scratch(&mut self) {
-        let head = self.config.limits().max_header as usize + (64 << 10) + 4096;
-        let want = READ_MOST + head.max(STREAM_FROM) + READ_MOST;
-        if self.scratch.len() < want {
-            self.scratch = vec![0; want];
         }
     }
 }

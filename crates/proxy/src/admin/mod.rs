@@ -5,8 +5,8 @@
 mod pages;
 mod views;
 
+use crate::loader::Loader;
 use crate::shared::Shared;
-use crate::sidecar::Loader;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;

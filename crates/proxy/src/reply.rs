@@ -1,0 +1,164 @@
+//! What comes back for a request: its reply, too late a reply, a lost connection; and whether it is tried again.
+use crate::answer::ReplyTo;
+use crate::conn::Role;
+use crate::pending::InFlight;
+use crate::record::End;
+use crate::request::{MOVES_MOST, Origin, Requeued};
+use crate::worker::Worker;
+use raddle_core::{Reason, Time};
+use raddle_model::RetryOn;
+use raddle_net::{Key, OutBuf};
+use raddle_wire::bolt::{self, Head, Variant};
+
+impl Worker {
+    /// A reply came: account for it, and pass it on or try again. Returns the caller and the id it knows
+    /// the request by, if the reply is to be passed on.
+    pub(crate) fn on_reply(
+        &mut self,
+        host: Key,
+        variant: Variant,
+        mut r: InFlight,
+        head: &Head,
+        frame: &[u8],
+    ) -> Option<ReplyTo> {
+        let latency = self.now.since(r.start);
+        let failure = not_run(head, frame);
+        self.host_done(host, Some(latency), failure.is_some());
+        self.release_permit(&mut r);
+        self.services.cells(r.cells).in_flight.dec();
+        if failure == Some(RetryOn::ConnectFailure) {
+            // The sidecar over there lives, its app does not: as good as a failed connect.
+            self.rest_host(host, "its sidecar cannot reach the app");
+        } else if failure.is_none() {
+            self.host_answers(host);
+        }
+        if failure.is_some_and(|f| self.retry(&r, f)) {
+            return None;
+        }
+        // An exception of the app travels under status 0, marked in the header map.
+        let exception = head.header_len > 0
+            && head.status == 0
+            && head.headers(frame).get(bolt::HEADER_RESPONSE_ERROR) == Some(b"true");
+        let end = End {
+            status: if exception { bolt::STATUS_SERVER_EXCEPTION } else { head.status },
+            endpoint: self.hosts.get(host).map(|h| h.host.addr),
+            bytes_in: u64::from(r.len),
+            bytes_out: head.frame_len() as u64,
+            ..End::default()
+        };
+        self.finish(&r, &end, variant);
+        self.reply_leaves(r.caller);
+        self.conns.get(r.caller)?;
+        Some(ReplyTo { caller: r.caller, id: r.caller_id, codec: r.codec, sofa: r.sofa })
+    }
+
+    /// The time of a request is over.
+    pub(crate) fn on_timeout(&mut self, host: Key, variant: Variant, mut r: InFlight) {
+        let latency = self.now.since(r.start);
+        self.host_done(host, Some(latency), true);
+        self.release_permit(&mut r);
+        self.services.cells(r.cells).in_flight.dec();
+        if !self.retry(&r, RetryOn::Timeout) {
+            self.answer(host, variant, &r, Reason::Timeout, "no reply in time");
+        }
+    }
+
+    /// The connection of a request is gone.
+    pub(crate) fn lost(&mut self, host: Key, variant: Variant, mut r: InFlight, out: &OutBuf, why: Reason) {
+        self.host_done(host, None, true);
+        self.release_permit(&mut r);
+        self.services.cells(r.cells).in_flight.dec();
+        let whole_unsent = r.out_at + u64::from(r.len) > out.written_offset();
+        if r.len > 0
+            && whole_unsent
+            && let Some(frame) = out.kept_from(r.out_at).and_then(|b| b.get(..r.len as usize))
+            && let Some(origin) = self.origin_of(&r)
+            && origin.moves < MOVES_MOST
+        {
+            // The kernel never took all of it, so the endpoint cannot have seen it whole: sending it to
+            // another one repeats nothing.
+            let frame = frame.to_vec();
+            self.shard.requeued.inc();
+            self.requeue.push_back(Requeued { origin: Origin { moves: 1, ..origin }, frame });
+            return;
+        }
+        if !self.retry(&r, RetryOn::ConnectionLost) {
+            self.answer(host, variant, &r, why, "the endpoint closed its connection");
+        }
+    }
+
+    /// The sidecar ends before the reply came.
+    pub(crate) fn end_in_flight(&mut self, host: Key, variant: Variant, mut r: InFlight) {
+        self.host_done(host, None, false);
+        self.release_permit(&mut r);
+        self.services.cells(r.cells).in_flight.dec();
+        self.answer(host, variant, &r, Reason::Draining, "the sidecar ends");
+    }
+
+    /// Tries a request again if its policy, its budget and its time allow.
+    pub(crate) fn retry(&mut self, r: &InFlight, failure: RetryOn) -> bool {
+        let now = self.now;
+        let Some(x) = &r.extra else { return false };
+        if x.tries_left == 0 || x.frame.is_empty() {
+            return false;
+        }
+        let deadline = x.final_deadline.unwrap_or(Time::MAX);
+        let workers = self.shared.workers().len().max(1) as u32;
+        if x.retry_on & (1 << failure as u8) == 0 || deadline <= now {
+            return false;
+        }
+        let Some(s) = self.services.get_mut(r.service) else { return false };
+        if !s.budget.retry(x.budget.0, x.budget.1.div_ceil(workers), now) {
+            self.shard.retries_denied.inc();
+            return false;
+        }
+        let Some(mut origin) = self.origin_of(r) else { return false };
+        origin.avoid = Some(r.endpoint);
+        origin.tried = x.tried + 1;
+        origin.tries_left = Some(x.tries_left - 1);
+        origin.deadline = deadline;
+        self.shard.retries.inc();
+        self.requeue.push_back(Requeued { origin, frame: x.frame.clone() });
+        true
+    }
+
+    /// The origin of a request in flight, unless its caller is gone.
+    pub(crate) fn origin_of(&self, r: &InFlight) -> Option<Origin> {
+        let Role::Caller(c) = &self.conns.get(r.caller)?.role else { return None };
+        Some(Origin {
+            caller: r.caller,
+            caller_id: r.caller_id,
+            one_way: false,
+            direction: c.direction,
+            listener: c.accepted.listener,
+            start: r.start,
+            deadline: r.extra.as_ref().and_then(|x| x.final_deadline).unwrap_or(Time::MAX),
+            avoid: Some(r.endpoint),
+            tried: r.extra.as_ref().map_or(0, |x| x.tried),
+            tries_left: r.extra.as_ref().map(|x| x.tries_left),
+            moves: 0,
+        })
+    }
+
+    pub(crate) fn release_permit(&mut self, r: &mut InFlight) {
+        if let (Some(s), Some(permit)) = (self.services.get_mut(r.service), r.permit.take()) {
+            s.permits.release(permit);
+        }
+    }
+}
+
+/// Whether a reply says that the request was not run, and so may be sent to another endpoint by policy: a
+/// server too busy to take it, or a sidecar whose app is not there.
+fn not_run(head: &Head, frame: &[u8]) -> Option<RetryOn> {
+    if head.status == 0 {
+        return None;
+    }
+    let flag = head.headers(frame).get(bolt::HEADER_REASON);
+    match flag.and_then(|f| std::str::from_utf8(f).ok()).and_then(Reason::from_flag) {
+        Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => Some(RetryOn::ConnectFailure),
+        Some(r) if r.not_processed() && r.bolt_status() == 4 => Some(RetryOn::Overloaded),
+        Some(_) => None,
+        None if head.status == 4 => Some(RetryOn::Overloaded),
+        None => None,
+    }
+}

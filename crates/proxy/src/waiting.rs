@@ -1,0 +1,101 @@
+//! Requests for which there is no connection yet, or none to be had.
+use crate::answer::Refusal;
+use crate::conn::Paused;
+use crate::hosts::readiness;
+use crate::request::{MOVES_MOST, Origin, Plan, Requeued, Sent};
+use crate::worker::Worker;
+use raddle_core::Reason;
+use raddle_net::Key;
+use raddle_policy::{Policy, Readiness};
+use raddle_wire::bolt::{Head, Variant};
+
+impl Worker {
+    /// Starts a connection to an endpoint the balancer would have liked.
+    pub(crate) fn connect_ahead(&mut self, service: Key, endpoint: u32, variant: Variant, owner: Key) {
+        let Some(s) = self.services.get(service) else { return };
+        let Some(&host) = s.hosts.get(endpoint as usize) else { return };
+        let policy = s.service.policy.clone();
+        if let Some(h) = self.hosts.get(host)
+            && readiness(h, &self.conns, variant, owner, self.now) == Readiness::Idle
+        {
+            self.open(host, variant, owner, &policy);
+        }
+    }
+
+    /// The caller is not read until the connection is there: its large frame cannot be held meanwhile.
+    pub(crate) fn block(&mut self, caller: Key, host: Key) -> Sent {
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.blocked.push(caller);
+        }
+        self.pause(caller, Paused::NO_CONNECTION);
+        Sent::Blocked
+    }
+
+    /// The request waits, within bounds, for the connection that is being made.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn wait(
+        &mut self,
+        origin: Origin,
+        service: Key,
+        host: Key,
+        head: &Head,
+        frame: &[u8],
+        row: u32,
+        policy: &Policy,
+    ) -> Sent {
+        let Some(s) = self.services.get_mut(service) else { return Sent::Done };
+        if s.waiting.len() >= policy.settings.pool.max_pending as usize {
+            let r = Refusal::new(Reason::Overflow, "pool.maxPending requests wait for a connection already");
+            return self.refuse(&origin, head, frame, row, r);
+        }
+        let deadline = origin.deadline;
+        s.waiting.push_back(Requeued { origin, frame: frame.to_vec() });
+        if let Some(h) = self.hosts.get_mut(host) {
+            if !h.waiting.contains(&service) {
+                h.waiting.push(service);
+            }
+            // Its time may be over before the connect attempt is.
+            let connecting: Vec<Key> = h.conns.iter().filter(|p| !p.ready).map(|p| p.key).collect();
+            for key in connecting {
+                self.arm(key, deadline);
+            }
+        }
+        Sent::Done
+    }
+
+    /// The endpoint cannot be connected to: another one if retries are asked for, else the caller is told.
+    pub(crate) fn no_connection(
+        &mut self,
+        origin: &mut Origin,
+        service: Key,
+        plan: &Plan,
+        head: &Head,
+        frame: &[u8],
+        row: u32,
+    ) -> Sent {
+        // Not sent to anyone yet: another endpoint that is not known to be down may still be tried.
+        if !plan.ready && origin.moves < MOVES_MOST && self.any_not_down(service, head.variant) {
+            let mut again = origin.clone();
+            again.moves += 1;
+            again.avoid = Some(plan.endpoint);
+            if frame.len() >= head.frame_len() {
+                self.requeue.push_back(Requeued { origin: again, frame: frame.to_vec() });
+                return Sent::Done;
+            }
+        }
+        let r = Refusal {
+            rule: plan.rule.clone(),
+            ..Refusal::new(Reason::ConnectFailure, "every endpoint refuses connections")
+        };
+        self.refuse(origin, head, frame, row, r)
+    }
+
+    pub(crate) fn any_not_down(&self, service: Key, variant: Variant) -> bool {
+        self.services.get(service).is_some_and(|s| {
+            s.hosts
+                .iter()
+                .filter_map(|h| self.hosts.get(*h))
+                .any(|h| readiness(h, &self.conns, variant, Key::NONE, self.now) != Readiness::Down)
+        })
+    }
+}
