@@ -3,9 +3,7 @@
 use raddle_core::Time;
 use raddle_model::{LoadOptions, Source, load};
 use raddle_net::Key;
-use raddle_policy::{
-    Attributes, BalanceState, Decision, Load, Readiness, Rng, RouteState, Snapshot, pick,
-};
+use raddle_policy::{Attributes, BalanceState, Decision, Load, Readiness, Rng, RouteState, Snapshot, pick};
 use raddle_proxy::pending::{Claimed, InFlight, Pending};
 use raddle_wire::bolt::{self, Head, HeaderMap, Limits, Parsed, Variant};
 use std::hint::black_box;
@@ -80,7 +78,9 @@ impl Load for AllReady {
 fn main() {
     let n: u32 = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(1000);
     let source = Source { name: "hot.yaml".into(), text: CONFIG.into() };
-    let Ok((resources, _)) = load(&[source], LoadOptions::default()) else { return eprintln!("bad configuration") };
+    let Ok((resources, _)) = load(&[source], LoadOptions::default()) else {
+        return eprintln!("bad configuration");
+    };
     let snapshot = Snapshot::compile(resources, None);
     let (mut state, mut rng) = (RouteState::default(), Rng::new(7));
     let mut balance = BalanceState::new();
@@ -89,7 +89,17 @@ fn main() {
     let headers: [(&[u8], &[u8]); 3] =
         [(b"service", b"bench.Echo:1.0"), (b"sofa_head_method_name", b"echo"), (b"type", b"plain")];
     let mut frame = Vec::new();
-    bolt::encode::request(&mut frame, Variant::V1, 1, 1, 3000, false, bolt::CLASS_REQUEST, &headers, &[7; 1024]);
+    bolt::encode::request(
+        &mut frame,
+        Variant::V1,
+        1,
+        1,
+        3000,
+        false,
+        bolt::CLASS_REQUEST,
+        &headers,
+        &[7; 1024],
+    );
     let mut reply = Vec::new();
     bolt::encode::response(&mut reply, Variant::V1, 1, 1, 0, bolt::CLASS_RESPONSE, &[], &[7; 1024]);
     let (mut out, mut back) = (Vec::with_capacity(64 << 10), Vec::with_capacity(64 << 10));

@@ -210,7 +210,7 @@ impl Worker {
                 None
             }
             Claimed::Unknown => {
-                self.shard.unexpected_frames.inc();
+                self.shard.unexpected_replies.inc();
                 None
             }
         }

@@ -91,7 +91,7 @@ impl Loader {
         let (resources, warnings) = match raddle_model::load(&sources, LoadOptions::default()) {
             Ok(r) => r,
             Err(r) => {
-                report(&r.mistakes, &r.warnings);
+                report(&[], &r.warnings);
                 return refuse(shared, &mut state, r.mistakes.iter().map(ToString::to_string).collect());
             }
         };

@@ -15,6 +15,8 @@ pub(crate) struct End<'a> {
     pub reason: Option<Reason>,
     pub status: u16,
     pub endpoint: Option<std::net::SocketAddr>,
+    /// The service as the request names it, where it has no row of its own.
+    pub service: Option<&'a str>,
     pub rule: Option<&'a str>,
     pub method: Option<&'a [u8]>,
     pub trace: Option<&'a [u8]>,
@@ -93,7 +95,7 @@ impl Worker {
             caller: caller.unwrap_or(NOBODY),
             connection,
             request_id: u64::from(origin.caller_id),
-            service: self.services.row_name(row),
+            service: end.service.unwrap_or_else(|| self.services.row_name(row)),
             method: end.method.and_then(|m| std::str::from_utf8(m).ok()),
             endpoint: end.endpoint,
             ok: end.reason.is_none() && end.status == 0,

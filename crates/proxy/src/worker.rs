@@ -142,6 +142,7 @@ impl Worker {
     pub fn run(mut self) {
         self.fit_scratch();
         self.listen_anew();
+        self.shard.config_generation.set(self.config.generation as i64);
         let mut events: Vec<Event> = Vec::with_capacity(256);
         let mut room = EventBuf::new(256);
         while !self.stopped {

@@ -62,7 +62,7 @@ fn callers_that_do_not_read_take_bounded_memory() {
     let listen = free_addr();
     let config = config(listen, server.addr).sidecar("limits: {bufferHard: 2MiB, bufferSoft: 128KiB}");
     let sidecar = Child::start(&config);
-    let before = sidecar.rss();
+    let (before, admin) = (sidecar.rss(), sidecar.admin);
     let ((), peak) = sidecar.peak_rss_during(move || {
         let mut slow = Vec::new();
         for _ in 0..20 {
@@ -78,7 +78,21 @@ fn callers_that_do_not_read_take_bounded_memory() {
         }
         let mut c = BoltClient::connect(listen);
         for id in 0..20 {
-            assert_eq!(c.call(&Ask::to(SERVICE).id(id).timeout(20_000)).head.status, 0);
+            c.ask(&Ask::to(SERVICE).id(id).timeout(20_000));
+            let t = Instant::now();
+            let f = match c.try_next() {
+                Ok(Some(f)) => f,
+                e => {
+                    eprintln!("AT {id} {e:?}");
+                    for x in admin.json("/connections").as_array().unwrap() {
+                        eprintln!("{}", x.to_string());
+                    }
+                    panic!()
+                }
+            };
+            eprintln!("{id} took {:?}", t.elapsed());
+            let _ = |c: &mut BoltClient| c.call(&Ask::to(SERVICE).id(id).timeout(20_000));
+            assert_eq!(f.head.status, 0, "{:?} {}", f.flag(), admin.get("/events").replace("\n", " "));
         }
     });
     // 20 callers, 2 MiB each and what vectors grow by; 400 MB of replies were asked for.

@@ -195,7 +195,7 @@ fn a_wrong_reply_to_a_one_way_request_is_dropped() {
         assert_eq!(c.call(&Ask::to(SERVICE).id(1000 + n)).head.id, 1000 + n);
     }
     until(PATIENCE, "all arrive", || received.lock().unwrap().len() == 50);
-    sidecar.admin.until_metric("raddle_unexpected_frames_total", &[], |n| n >= 50.0);
+    sidecar.admin.until_metric("raddle_unexpected_replies_total", &[], |n| n >= 50.0);
 }
 
 fn recording_one_ways(answer: bool) -> (BoltServer, Arc<Mutex<Vec<raddle_testkit::Frame>>>) {
