@@ -1,7 +1,7 @@
 //! An endpoint's side: connections that are made, used, kept alive, retired and lost.
 use crate::answer::ReplyTo;
 use crate::caller::CAPABILITIES;
-use crate::conn::{Deferred, Phase, Role, Stream};
+use crate::conn::{Conn, Deferred, Phase, Role, Stream};
 use crate::pending::{Claimed, HEARTBEAT_ID};
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Reason, Time};
@@ -334,8 +334,9 @@ impl Worker {
 
     /// Ends the slow caller that holds up a connection on which others wait.
     fn reset_staller(&mut self, endpoint: Key, since: Time) {
-        let Some(conn) = self.conns.get(endpoint) else { return };
-        let Some(sink) = conn.stream.as_ref().and_then(|s| s.sink) else { return };
+        // Not `stream.sink`: the piece that was too much may have been a frame's last.
+        let holds = |c: &Conn| matches!(&c.role, Role::Caller(c) if c.feeders.contains(&endpoint));
+        let Some(sink) = self.conns.iter().find(|(_, c)| holds(c)).map(|(k, _)| k) else { return };
         let quiet = self.conns.get(sink).is_some_and(|c| self.now.since(c.wrote_at) >= STALL_QUIET);
         if !quiet && self.now.since(since) < STALL_MOST {
             return;
