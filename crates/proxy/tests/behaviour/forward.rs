@@ -244,7 +244,7 @@ fn head_of(bytes: &[u8]) -> Head {
 
 #[test]
 fn late_replies_are_dropped_and_never_given_to_another_request() {
-    // Requests say 1..=9 ms; the server answers each after a while, some in time and most not.
+    // Requests say 1 to 20 ms, and the sidecar waits 50 more; the server answers some in time and most not.
     let held = Arc::new(Mutex::new(Vec::new()));
     let h = held.clone();
     let server = BoltServer::start(move |c| h.lock().unwrap().push((std::time::Instant::now(), c)));
@@ -256,7 +256,7 @@ fn late_replies_are_dropped_and_never_given_to_another_request() {
         while !s.load(Ordering::Acquire) {
             let due: Vec<_> = {
                 let mut h = h.lock().unwrap();
-                let split = h.iter().position(|(t, _)| t.elapsed().as_millis() < 12).unwrap_or(h.len());
+                let split = h.iter().position(|(t, _)| t.elapsed().as_millis() < 64).unwrap_or(h.len());
                 h.drain(..split).collect()
             };
             for (_, c) in due {
@@ -274,7 +274,7 @@ fn late_replies_are_dropped_and_never_given_to_another_request() {
             std::thread::spawn(move || {
                 let mut c = BoltClient::connect(listen);
                 let (mut ok, mut late) = (0, 0);
-                for round in 0..40u32 {
+                for round in 0..20u32 {
                     for i in 0..20u32 {
                         let id = round * 20 + i;
                         let ask = Ask::to(SERVICE).id(id).timeout(1 + (i % 30) as i32);
@@ -307,7 +307,7 @@ fn late_replies_are_dropped_and_never_given_to_another_request() {
     }
     stop.store(true, Ordering::Release);
     answering.join().unwrap();
-    assert_eq!(ok + late, 6 * 800);
-    assert!(late > 500, "the test must be late often: {late} late, {ok} in time");
+    assert_eq!(ok + late, 6 * 400);
+    assert!(late > 400, "the test must be late often: {late} late, {ok} in time");
     sidecar.admin.until_metric("raddle_late_replies_total", &[], |n| n > 100.0);
 }
