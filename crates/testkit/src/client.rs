@@ -78,7 +78,7 @@ impl BoltClient {
 
     /// The next frame.
     #[track_caller]
-    pub fn next(&mut self) -> Frame {
+    pub fn frame(&mut self) -> Frame {
         match self.frames.next_frame() {
             Ok(Some(f)) => f,
             Ok(None) => panic!("the connection ended; a frame was expected"),
@@ -98,7 +98,7 @@ impl BoltClient {
     #[track_caller]
     pub fn call(&mut self, ask: &Ask) -> Frame {
         self.ask(ask);
-        let f = self.next();
+        let f = self.frame();
         assert_eq!(f.head.id, ask.id, "the reply is for another request: {f:?}");
         assert_eq!(f.head.variant, ask.variant, "the reply is in another framing");
         f

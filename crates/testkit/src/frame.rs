@@ -124,7 +124,12 @@ impl<R: Read> FrameReader<R> {
             self.buf.truncate(end + *got.as_ref().unwrap_or(&0));
             match got {
                 Ok(0) if end == 0 => return Ok(None),
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the stream ended inside a frame")),
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the stream ended inside a frame",
+                    ));
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
                 Ok(_) => {}

@@ -101,7 +101,14 @@ impl Load {
     }
 }
 
-fn run(addr: SocketAddr, c: usize, depth: u32, make: &Make, stop: &AtomicBool, done: &AtomicU64) -> LoadReport {
+fn run(
+    addr: SocketAddr,
+    c: usize,
+    depth: u32,
+    make: &Make,
+    stop: &AtomicBool,
+    done: &AtomicU64,
+) -> LoadReport {
     let mut r = LoadReport::default();
     let mut client = match BoltClient::try_connect(addr) {
         Ok(c) => c,

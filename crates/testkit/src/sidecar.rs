@@ -17,7 +17,8 @@ impl Admin {
     fn ask(self, method: &str, path: &str) -> Option<(u16, String)> {
         let mut s = TcpStream::connect(self.0).ok()?;
         s.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(s, "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").ok()?;
+        write!(s, "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .ok()?;
         let mut all = String::new();
         s.read_to_string(&mut all).ok()?;
         let (head, body) = all.split_once("\r\n\r\n")?;
@@ -53,22 +54,23 @@ impl Admin {
         self.ask("POST", "/reload")
     }
 
-    /// The sum of a metric's series whose labels contain all of `labels`.
+    /// The sum of a counter's or gauge's series whose labels contain all of `labels`.
     #[track_caller]
-    pub fn metric(self, name: &str, labels: &[&str]) -> f64 {
+    pub fn metric(self, name: &str, labels: &[&str]) -> i64 {
         let text = self.get("/metrics");
         text.lines()
             .filter_map(|l| {
                 let (series, value) = l.rsplit_once(' ')?;
                 let (n, rest) = series.split_once('{').unwrap_or((series, ""));
-                (n == name && labels.iter().all(|x| rest.contains(x))).then(|| value.parse::<f64>().ok())?
+                (n == name && labels.iter().all(|x| rest.contains(x)))
+                    .then(|| value.parse::<f64>().ok().map(|v| v as i64))?
             })
             .sum()
     }
 
     /// Waits until a metric satisfies `f`.
     #[track_caller]
-    pub fn until_metric(self, name: &str, labels: &[&str], f: impl Fn(f64) -> bool) {
+    pub fn until_metric(self, name: &str, labels: &[&str], f: impl Fn(i64) -> bool) {
         let what = format!("{name}{labels:?}");
         until(PATIENCE, &what, || f(self.metric(name, labels)));
     }
@@ -154,7 +156,7 @@ impl Running {
         self.sidecar().reload();
         let now = self.sidecar().shared().config.load().generation;
         assert!(now > before, "refused: {}", self.admin.json("/stats")["config"]["mistakes"]);
-        self.admin.until_metric("raddle_config_generation", &[], |g| g >= now as f64);
+        self.admin.until_metric("raddle_config_generation", &[], |g| g >= now as i64);
     }
 }
 

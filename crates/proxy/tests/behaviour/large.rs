@@ -86,7 +86,7 @@ fn a_frame_over_the_cap_ends_its_connection_and_no_other() {
         c.expect_end();
         assert_eq!(neighbour.call(&Ask::to(SERVICE)).head.status, 0);
     }
-    assert_eq!(out.admin.metric("raddle_malformed_frames_total", &["caller", "too_large"]), 4.0);
+    assert_eq!(out.admin.metric("raddle_malformed_frames_total", &["caller", "too_large"]), 4);
     assert_eq!(server.requests(), 8);
 }
 
@@ -156,14 +156,14 @@ fn large_replies_to_one_caller_from_several_endpoints_do_not_mix() {
     let mut c = BoltClient::connect(listen);
     let blob = noise(3, 2_000_000);
     for round in 0..5 {
-        for id in 0..12 {
-            let n = if id % 3 == 0 { 10 } else { 400_000 + id };
+        for id in 0..12usize {
+            let n = if id.is_multiple_of(3) { 10 } else { 400_000 + id };
             c.ask(&Ask::to(SERVICE).id(id as u32).content(format!("give {n}")).timeout(20_000));
         }
         for _ in 0..12 {
-            let f = c.next();
+            let f = c.frame();
             let id = f.head.id as usize;
-            let n = if id % 3 == 0 { 10 } else { 400_000 + id };
+            let n = if id.is_multiple_of(3) { 10 } else { 400_000 + id };
             assert!(
                 f.head.status == 0 && f.content() == &blob[..n],
                 "round {round}, request {id}: {:?}",
@@ -202,17 +202,17 @@ fn an_endpoint_that_dies_in_the_middle_of_a_large_request_has_it_answered_uc() {
     server.read_nothing(true);
     let listen = free_addr();
     let config = Config::new().outbound(listen).service(SERVICE, &[server.addr]);
-    let _sidecar = Running::start(&config);
+    let sidecar = Running::start(&config);
     let mut c = BoltClient::connect(listen);
     let bytes = Ask::to(SERVICE).id(77).content(vec![1; 8 << 20]).timeout(20_000).bytes();
     c.send(&bytes[..200_000]);
-    raddle_testkit::until(raddle_testkit::PATIENCE, "it is connected", || server.open() > 0);
+    sidecar.admin.until_metric("raddle_requests_in_flight", &[], |n| n == 1);
     for p in server.peers() {
         p.end(true);
     }
     // The rest of the frame is taken and dropped, so that the connection can be used on.
     c.send(&bytes[200_000..]);
-    let f = c.next();
+    let f = c.frame();
     assert_eq!((f.head.id, f.head.status, f.flag().as_deref()), (77, 0x10, Some("UC")));
     server.read_nothing(false);
     assert_eq!(c.call(&Ask::to(SERVICE).id(78)).head.status, 0);

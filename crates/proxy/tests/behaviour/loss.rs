@@ -37,7 +37,7 @@ fn all_in_flight_are_answered(reset: bool) {
     for c in &mut callers {
         let mut ids: Vec<u32> = (0..50)
             .map(|_| {
-                let f = c.next();
+                let f = c.frame();
                 assert_eq!((f.head.status, f.flag().as_deref()), (0x10, Some("UC")));
                 f.head.id
             })
@@ -46,7 +46,7 @@ fn all_in_flight_are_answered(reset: bool) {
         assert_eq!(ids, (0..50).collect::<Vec<_>>());
     }
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
-    assert_eq!(sidecar.admin.metric("raddle_requests_in_flight", &[]), 0.0);
+    assert_eq!(sidecar.admin.metric("raddle_requests_in_flight", &[]), 0);
     // The callers' own connections are as they were.
     for c in &mut callers {
         assert_eq!(c.call(&Ask::to(SERVICE).id(7)).flag().as_deref(), Some("UF"));
@@ -87,7 +87,7 @@ fn a_server_that_was_restarted_is_used_again_within_a_second() {
     c.ask(&Ask::to(SERVICE).id(1));
     until(PATIENCE, "it arrives", || server.requests() == 1);
     server.kill(true);
-    assert_eq!(c.next().flag().as_deref(), Some("UC"));
+    assert_eq!(c.frame().flag().as_deref(), Some("UC"));
     assert_eq!(c.call(&Ask::to(SERVICE).id(2)).flag().as_deref(), Some("UF"));
     let _server = BoltServer::at(addr, |c| {
         c.echo();
@@ -108,7 +108,7 @@ fn requests_that_wait_for_a_connection_go_to_another_endpoint_when_it_fails() {
         c.ask(&Ask::to(SERVICE).id(id));
     }
     for _ in 0..200 {
-        assert_eq!(c.next().head.status, 0);
+        assert_eq!(c.frame().head.status, 0);
     }
 }
 
@@ -161,7 +161,7 @@ fn goaway_from_an_endpoint_retires_its_connection_and_loses_nothing() {
     load.goes_on(5_000);
     load.stop().expect_all_ok();
     assert!(server.accepted() > 10, "{} connections", server.accepted());
-    sidecar.admin.until_metric("raddle_goaways_total", &["received"], |n| n >= 30.0);
+    sidecar.admin.until_metric("raddle_goaways_total", &["received"], |n| n >= 30);
     // Retired ones are closed by the sidecar.
     until(PATIENCE, "retired connections end", || server.open() <= 4);
 }
@@ -181,12 +181,12 @@ fn a_request_under_way_when_goaway_comes_is_still_answered_on_the_old_connection
         let new = held.lock().unwrap().pop().unwrap();
         let moved = new.peer.number != old.peer.number;
         new.echo();
-        assert_eq!(c.next().content(), b"new");
+        assert_eq!(c.frame().content(), b"new");
         moved
     });
     assert_eq!(server.open(), 2);
     old.echo();
-    assert_eq!(c.next().content(), b"old");
+    assert_eq!(c.frame().content(), b"old");
     until(PATIENCE, "the old connection ends", || server.open() == 1);
 }
 
@@ -205,5 +205,5 @@ fn an_endpoint_that_sends_garbage_has_its_requests_answered_and_others_do_not_no
     }
     load.goes_on(100);
     load.stop().expect_all_ok();
-    assert!(sidecar.admin.metric("raddle_malformed_frames_total", &["upstream"]) >= 50.0);
+    assert!(sidecar.admin.metric("raddle_malformed_frames_total", &["upstream"]) >= 50);
 }

@@ -78,7 +78,7 @@ fn requests_in_flight_to_an_endpoint_that_is_removed_are_answered_by_it() {
         c.echo();
     });
     for _ in 0..20 {
-        assert_eq!(c.next().content(), b"old");
+        assert_eq!(c.frame().content(), b"old");
     }
     until(PATIENCE, "the connections to it end", || old.open() == 0);
 }
