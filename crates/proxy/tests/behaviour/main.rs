@@ -3,6 +3,7 @@
 //! Each file is one subject, each test one promise. Sidecars run in this process; where memory, descriptors
 //! or signals matter, the tests are in `process`.
 mod answers;
+mod drain;
 mod forward;
 
 mod large;
