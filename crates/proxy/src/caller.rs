@@ -333,6 +333,10 @@ impl Worker {
         let idle = self.config.limits().idle_timeout;
         let Some(conn) = self.conns.get(key) else { return };
         let Role::Caller(c) = &conn.role else { return };
+        if conn.interest.write && self.now.since(conn.wrote_at) >= idle {
+            // It has taken nothing of what is ready for it for as long as an idle one may stay.
+            return self.reset_later(key);
+        }
         let due = c.active_at.max(conn.read_at) + idle;
         if c.in_flight == 0 && due <= self.now && conn.out.is_empty() {
             self.shard.idle_closed.inc();

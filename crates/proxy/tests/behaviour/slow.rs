@@ -65,6 +65,20 @@ fn a_caller_that_does_not_read_large_replies_harms_no_neighbour() {
 }
 
 #[test]
+fn a_caller_that_never_reads_on_is_reset_after_the_idle_time_and_its_connections_end() {
+    let server = giving(30 << 20);
+    let (sidecar, listen) = started(|c| c.service(BIG, &[server.addr]).sidecar("limits: {idleTimeout: 1s}"));
+    let mut slow = BoltClient::connect(listen);
+    slow.ask(&Ask::to(BIG).content("big").timeout(60_000));
+    sidecar.admin.until_metric("raddle_slow_callers_closed_total", &[], |n| n == 1);
+    until(PATIENCE, "nothing is left of it", || {
+        !sidecar.admin.get("/connections").contains("receiver full")
+            && sidecar.admin.metric("raddle_connections_active", &["caller"]) == 0
+    });
+    assert_eq!(BoltClient::connect(listen).call(&Ask::to(BIG)).head.status, 0);
+}
+
+#[test]
 fn a_caller_that_reads_slowly_but_reads_gets_every_reply() {
     let server = giving(100_000);
     let (sidecar, listen) = started(|c| c.service(BIG, &[server.addr]));
