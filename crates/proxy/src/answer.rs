@@ -88,7 +88,11 @@ impl Worker {
             bolt::Method::Found(m) => Some(m),
             _ => None,
         };
-        let asked = if why.reason == Reason::NoCluster { head.headers(frame).get(bolt::HEADER_SERVICE) } else { None };
+        let asked = if why.reason == Reason::NoCluster {
+            head.headers(frame).get(bolt::HEADER_SERVICE)
+        } else {
+            None
+        };
         let end = End {
             reason: Some(why.reason),
             status: why.reason.bolt_status(),

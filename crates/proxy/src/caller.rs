@@ -7,6 +7,10 @@ use raddle_net::{BufPool, Key};
 use raddle_telemetry::Malformed;
 use raddle_wire::bolt::{self, Command, Head, Kind, PEEK_MAX, Parsed, Variant};
 use raddle_wire::sniff::{Sniff, sniff};
+use std::time::Duration;
+
+/// A caller whose kernel took bytes this recently is reading.
+const READS_IF_WITHIN: Duration = Duration::from_millis(200);
 
 /// Header of heartbeats by which sidecars tell each other that they understand GOAWAY.
 pub(crate) const CAPABILITIES: (&str, &str) = ("raddle-caps", "goaway");
@@ -309,7 +313,11 @@ impl Worker {
         if waiting <= soft {
             return;
         }
-        if waiting > self.hard_limit() {
+        // One that takes its replies, if slower than a burst of them comes, gets a longer rope: what can still
+        // come is bounded by what it has asked for, and it asks for no more while it is held.
+        let hard = self.hard_limit();
+        let reads = self.now.since(conn.wrote_at) < READS_IF_WITHIN;
+        if waiting > if reads { hard * 4 } else { hard } {
             tracing::info!(caller = ?c.accepted.peer, bytes = waiting, "a caller that does not read its replies is reset");
             let who = c.accepted.peer.map_or_else(String::new, |a| a.to_string());
             self.shared.warn("slow_caller", who, "it does not read its replies");

@@ -145,6 +145,7 @@ impl Worker {
         self.shard.config_generation.set(self.config.generation as i64);
         let mut events: Vec<Event> = Vec::with_capacity(256);
         let mut room = EventBuf::new(256);
+        let more: u32 = std::env::var("RADDLE_MORE").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
         while !self.stopped {
             let timeout = self.until_next_timer();
             if let Err(e) = self.poller.wait(&mut room, &mut events, timeout) {
@@ -156,6 +157,15 @@ impl Worker {
             self.shard.turn_events.record(events.len() as u64);
             for e in &events {
                 self.guarded(Key::from_u64(e.token), |w| w.on_event(*e));
+            }
+            for _ in 0..more {
+                if events.len() < 2 || self.poller.wait(&mut room, &mut events, Some(Duration::ZERO)).is_err()
+                {
+                    break;
+                }
+                for e in &events {
+                    self.guarded(Key::from_u64(e.token), |w| w.on_event(*e));
+                }
             }
             self.guarded(Key::NONE, |w| {
                 w.settle();

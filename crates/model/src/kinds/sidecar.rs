@@ -6,7 +6,8 @@ use crate::decode::{
     TextMap,
 };
 use crate::resources::{
-    AccessLog, Drain, InboundListener, Labels, Limits, LogFormat, Metadata, OutboundListener, Replies, Sidecar,
+    AccessLog, Drain, InboundListener, Labels, Limits, LogFormat, Metadata, OutboundListener, Replies,
+    Sidecar,
 };
 use crate::yaml::Spot;
 use raddle_core::Protocol;
@@ -134,7 +135,8 @@ fn limits(fields: &mut Fields<'_>) -> Option<Limits> {
             "bufferHard",
             SizeIn::new(4 << 10, GIB),
             d.buffer_hard,
-            "Bytes waiting for one slow caller before its connection is reset.",
+            "Bytes waiting for one caller that does not read before its connection is reset (four times as \
+             many for one that reads slowly), and for one endpoint before requests to it are refused.",
         ),
         max_connections: fields.or(
             "maxConnections",
