@@ -15,30 +15,37 @@ use std::time::Duration;
 const BATCH: usize = 64;
 
 impl Worker {
-    /// A listener has connections.
-    pub(crate) fn accept(&mut self, listener: u16) {
-        let Some(l) = self.config.binding(listener).map(|b| b.listener.clone()) else { return };
+    /// A listener has connections. True if there may be more after those that a turn takes.
+    pub(crate) fn accept(&mut self, listener: u16) -> bool {
+        let Some(l) = self.config.binding(listener).map(|b| b.listener.clone()) else { return false };
         for _ in 0..BATCH {
             match socket::accept(&l.fd) {
                 Ok((fd, peer)) => self.place(fd, peer, listener),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(e) => match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                     // The caller gave up while it queued.
                     Some(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                    // Another worker began to drain before this one and has closed the queue.
+                    Some(rustix::io::Errno::INVAL) if self.shared.draining.load(Ordering::Acquire) => {
+                        self.listen_no_more();
+                        return false;
+                    }
                     Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
                         self.shard.accept_errors[AcceptError::of(&e)].inc();
                         if !self.turn_away(&l.fd) {
-                            return;
+                            return false;
                         }
                     }
                     _ => {
                         self.shard.accept_errors[AcceptError::of(&e)].inc();
                         tracing::warn!(listener = %l.addr, error = %e, "accept failed; trying again in 100 ms");
-                        return self.rest_accepting();
+                        self.rest_accepting();
+                        return false;
                     }
                 },
             }
         }
+        true
     }
 
     /// Without descriptors a caller would hang in the queue and epoll would spin. The spare one is given up

@@ -26,7 +26,9 @@ impl Worker {
         let config = self.config.clone();
         for b in &config.bindings {
             for _ in 0..ACCEPT_MOST {
-                self.accept(b.listener.id);
+                if !self.accept(b.listener.id) {
+                    break;
+                }
             }
             // Nobody will take more: connecting must fail from here on, or callers would come and be lost.
             let _ = rustix::net::shutdown(&b.listener.fd, rustix::net::Shutdown::Read);

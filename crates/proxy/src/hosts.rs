@@ -139,8 +139,12 @@ pub(crate) fn readiness(
 ) -> Readiness {
     let mut connecting = false;
     let resting = host.down_until.is_some_and(|t| t > now);
-    if resting || (host.on_trial && host.trying) {
+    if resting {
         return Readiness::Down;
+    }
+    if host.on_trial && host.trying {
+        // Not before one that is ready, but before one that is down: it may turn out to be back.
+        return Readiness::Connecting;
     }
     for p in &host.conns {
         if p.variant != variant || p.owner != owner {
