@@ -97,8 +97,9 @@ impl Hosts {
 /// A local app that cannot be reached is tried again after this long at most: it is mostly restarting, and
 /// trying costs nothing on the same machine.
 const LOCAL_APP_REST: Duration = Duration::from_millis(250);
-/// A host whose sidecar says that its app is not there is tried again after this long at most.
-const LONGEST_REST: Duration = Duration::from_secs(2);
+/// A host whose sidecar says that its app is not there is tried again after this long at most: with one
+/// request, which is sent elsewhere should it fail, so that waiting longer would only cost capacity.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// What asking for a connection to a host came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
