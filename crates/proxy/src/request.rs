@@ -14,6 +14,7 @@ use raddle_core::{Reason, Time};
 use raddle_model::RetryOn;
 use raddle_net::Key;
 use raddle_policy::permits::Permit;
+use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
 use raddle_wire::bolt::{self, Head, HeaderMap, Variant};
 use std::net::IpAddr;
@@ -105,7 +106,7 @@ impl Attributes for BoltAttributes<'_> {
     }
 
     fn caller_app(&self) -> Option<&[u8]> {
-        self.headers.get(b"rpc_trace_context.sofaCallerApp").or_else(|| self.headers.get(b"app"))
+        CALLER_APP.iter().find_map(|name| self.headers.get(name.as_bytes()))
     }
 
     fn caller_ip(&self) -> Option<IpAddr> {
@@ -113,7 +114,7 @@ impl Attributes for BoltAttributes<'_> {
     }
 
     fn load_test(&self) -> bool {
-        self.headers.get(b"shadowTest").is_some_and(|v| v == b"T")
+        self.headers.get(LOAD_TEST.0.as_bytes()) == Some(LOAD_TEST.1.as_bytes())
     }
 }
 

@@ -4,6 +4,7 @@
 //! destination has usable endpoints decides. Without one, the default destination takes it: endpoints of
 //! group `default`, the own unit preferred by policy.
 
+pub mod asked;
 mod dispatch;
 pub mod explain;
 pub(crate) mod matcher;
@@ -15,6 +16,7 @@ use crate::rng::Rng;
 use crate::snapshot::policy::CompiledRetry;
 use crate::snapshot::service::{Service, hash_of};
 use crate::snapshot::subset::Subset;
+pub use asked::{Asked, CALLER_APP, LOAD_TEST};
 use plan::{Slot, Target};
 pub use program::RuleRef;
 use raddle_core::Reason;

@@ -5,10 +5,10 @@ use crate::conn::{Phase, Role};
 use crate::shared::{Message, Shared};
 use crate::worker::Worker;
 use hyper::StatusCode;
-use raddle_policy::Attributes;
+use raddle_policy::Asked;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -257,37 +257,9 @@ fn worker_connections(w: &mut Worker) -> Vec<Value> {
     list.collect()
 }
 
-/// A request that somebody asks about.
-struct Asked {
-    service: String,
-    method: Option<String>,
-    headers: Vec<(String, String)>,
-}
-
-impl Attributes for Asked {
-    fn service(&self) -> &[u8] {
-        self.service.as_bytes()
-    }
-    fn method(&self) -> Option<&[u8]> {
-        self.method.as_deref().map(str::as_bytes)
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_bytes())
-    }
-    fn caller_app(&self) -> Option<&[u8]> {
-        self.header("app")
-    }
-    fn caller_ip(&self) -> Option<IpAddr> {
-        None
-    }
-    fn load_test(&self) -> bool {
-        self.header("shadowTest") == Some(b"T")
-    }
-}
-
 /// Where a request would go, and why.
 pub(crate) fn explain(c: &Context, query: &str) -> Page {
-    let mut asked = Asked { service: String::new(), method: None, headers: Vec::new() };
+    let mut asked = Asked::default();
     for (k, v) in parameters(query) {
         match k.as_str() {
             "service" => asked.service = v,

@@ -10,8 +10,9 @@ use crate::output::{OutputArgs, Paint, print, print_json};
 use crate::{parse, sources};
 use clap::{Args, Subcommand};
 use raddle_model::LoadOptions;
-use raddle_policy::{Attributes, Snapshot};
-use std::net::{IpAddr, SocketAddr};
+use raddle_policy::Snapshot;
+use raddle_policy::route::{Asked, CALLER_APP, LOAD_TEST};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Explain where a request would go and why, or what a reject flag means
@@ -69,11 +70,6 @@ struct RequestArgs {
     load_test: bool,
 }
 
-/// The header that carries the load-test mark, and its value.
-const LOAD_TEST: (&str, &str) = ("shadowTest", "T");
-/// The headers in which clients name their app, the first that is there.
-const CALLER_APP: [&str; 2] = ["rpc_trace_context.sofaCallerApp", "app"];
-
 impl RequestArgs {
     fn service(&self) -> &str {
         self.service.as_deref().unwrap_or_default()
@@ -100,39 +96,6 @@ impl RequestArgs {
             path.push_str(&format!("&header.{}={}", escape(&name), escape(&value)));
         }
         path
-    }
-}
-
-/// The imagined request as rules see it.
-struct Imagined {
-    service: String,
-    method: Option<String>,
-    headers: Vec<(String, String)>,
-}
-
-impl Attributes for Imagined {
-    fn service(&self) -> &[u8] {
-        self.service.as_bytes()
-    }
-
-    fn method(&self) -> Option<&[u8]> {
-        self.method.as_deref().map(str::as_bytes)
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_bytes())
-    }
-
-    fn caller_app(&self) -> Option<&[u8]> {
-        CALLER_APP.iter().find_map(|name| self.header(name))
-    }
-
-    fn caller_ip(&self) -> Option<IpAddr> {
-        None
-    }
-
-    fn load_test(&self) -> bool {
-        self.header(LOAD_TEST.0) == Some(LOAD_TEST.1.as_bytes())
     }
 }
 
@@ -191,7 +154,7 @@ fn offline(paths: &[PathBuf], request: &RequestArgs) -> Result<serde_json::Value
         let known: Vec<_> = snapshot.services().map(|s| s.name.to_string()).collect();
         return Err(unknown(request.service(), &known));
     };
-    let imagined = Imagined {
+    let imagined = Asked {
         service: request.service().to_owned(),
         method: request.method.clone(),
         headers: request.all_headers(),
