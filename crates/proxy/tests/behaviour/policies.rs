@@ -1,5 +1,7 @@
 //! Balancing and retries over real traffic.
-use raddle_testkit::{Ask, BoltClient, BoltServer, Call, Config, Running, free_addr, refused_addr};
+use raddle_testkit::{
+    Ask, BoltClient, BoltServer, Call, Config, PATIENCE, Running, free_addr, refused_addr, until,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,7 +39,10 @@ fn round_robin_shares_are_exact_by_weight_and_weight_zero_gets_nothing() {
         started(|c| c.workers(1).weighted(SERVICE, &endpoints).policy("p", "balancer: roundRobin"));
     let mut c = BoltClient::connect(listen);
     // Until every connection is there, who is connected gets more.
-    send(&mut c, 100, |_| Ask::to(SERVICE));
+    until(PATIENCE, "every endpoint with a weight has had a request", || {
+        send(&mut c, 10, |_| Ask::to(SERVICE));
+        servers[..3].iter().all(|s| s.requests() > 0)
+    });
     let before: Vec<u64> = servers.iter().map(BoltServer::requests).collect();
     send(&mut c, 10_000, |_| Ask::to(SERVICE));
     for i in 0..4 {
