@@ -61,7 +61,7 @@ impl Worker {
             bytes_in: u64::from(r.len),
             ..End::default()
         };
-        self.finish(r, &end, variant);
+        self.finish(r, &end);
         self.reply_leaves(r.caller);
     }
 

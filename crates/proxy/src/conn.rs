@@ -195,9 +195,7 @@ pub struct Endpoint {
     pub stream_from: Option<Key>,
     /// Longest time it may retire.
     pub retire_by: Time,
-    /// Bounds taken from the policy in force when it was made.
-    pub dead_peer: std::time::Duration,
-    /// The handshake may take this long.
+    /// The handshake may take this long, by the policy in force when it was made.
     pub connect_timeout: std::time::Duration,
     /// Close after this long without a request.
     pub idle_timeout: Option<std::time::Duration>,

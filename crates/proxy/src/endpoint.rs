@@ -194,11 +194,11 @@ impl Worker {
     fn claim(&mut self, key: Key, head: &Head, frame: &[u8]) -> Option<ReplyTo> {
         let conn = self.conns.get_mut(key)?;
         let Role::Endpoint(e) = &mut conn.role else { return None };
-        let (host, variant) = (e.host, e.variant);
+        let host = e.host;
         match e.pending.claim(head.id) {
             Claimed::Live(r) => {
                 let over = e.phase == Phase::Retiring && e.pending.live() == 0;
-                let to = self.on_reply(host, variant, r, head, frame);
+                let to = self.on_reply(host, r, head, frame);
                 if over {
                     // Closed after this turn's flush.
                     self.mark_dirty(key);

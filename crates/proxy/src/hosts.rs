@@ -192,11 +192,12 @@ impl Worker {
         key
     }
 
-    /// A connection to a host for a request in `variant`; starts one where none is.
-    pub(crate) fn lease(&mut self, host: Key, variant: Variant, owner: Key, policy: &Arc<Policy>) -> Lease {
+    /// A connection to a host for a request to `service` in `variant`; starts one where none is.
+    pub(crate) fn lease(&mut self, service: Key, host: Key, variant: Variant, owner: Key) -> Lease {
         let soft = self.config.limits().buffer_soft as usize;
         let now = self.now;
-        let pool = &policy.settings.pool;
+        let Some(s) = self.services.get(service) else { return Lease::Failed };
+        let pool = &s.service.policy.settings.pool;
         let Some(h) = self.hosts.slab.get(host) else { return Lease::Failed };
         let mut best: Option<(usize, Key)> = None;
         let mut count = 0u16;
@@ -232,13 +233,13 @@ impl Worker {
             if down || count >= most {
                 return if down { Lease::Failed } else { Lease::Full };
             }
-            return if self.open(host, variant, owner, policy) { Lease::Soon } else { Lease::Failed };
+            return if self.open_for(service, host, variant, owner) { Lease::Soon } else { Lease::Failed };
         };
         let Some(c) = self.conns.get(key) else { return Lease::Failed };
         let queued = c.out.len();
         // A queue builds, or fewer connections than wanted: one more in the background.
         if !connecting && !down && count < most && (count < want || queued > soft) {
-            self.open(host, variant, owner, policy);
+            self.open_for(service, host, variant, owner);
         }
         let Some(c) = self.conns.get(key) else { return Lease::Failed };
         // Far behind and not moving, or too far: better an answer now than a queue without an end.
@@ -247,6 +248,13 @@ impl Worker {
             return Lease::Full;
         }
         Lease::Ready(key)
+    }
+
+    /// Starts to connect to a host as the policy of `service` says. False if it failed at once.
+    pub(crate) fn open_for(&mut self, service: Key, host: Key, variant: Variant, owner: Key) -> bool {
+        let Some(s) = self.services.get(service) else { return false };
+        let policy = s.service.policy.clone();
+        self.open(host, variant, owner, &policy)
     }
 
     /// Starts to connect to a host. False if it failed at once.
@@ -274,7 +282,6 @@ impl Worker {
             feeders: Vec::new(),
             stream_from: None,
             retire_by: Time::MAX,
-            dead_peer: policy.timeouts.dead_peer,
             connect_timeout: policy.timeouts.connect,
             idle_timeout: policy.pool.idle_timeout,
             stalled_since: None,

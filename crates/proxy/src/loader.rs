@@ -97,7 +97,7 @@ impl Loader {
         };
         report(&[], &warnings);
         let old = shared.config.load_full();
-        let config = match compile(resources, Some(&old), &mut state, &self.options, shared.clock.now()) {
+        let config = match compile(resources, Some(&old), &mut state, shared.clock.now()) {
             Ok(c) => c,
             Err(e) => return refuse(shared, &mut state, vec![e.to_string()]),
         };
@@ -216,15 +216,11 @@ pub(crate) fn compile(
     resources: Resources,
     old: Option<&Config>,
     state: &mut LoadState,
-    _options: &Options,
     now: Time,
 ) -> Result<Config, StartError> {
-    let sidecar = Arc::new(resources.sidecar.clone().unwrap_or_else(|| {
-        // The loader demands one; without it there is nothing to listen on.
-        unreachable_sidecar()
-    }));
-    let local = Snapshot::compile_at(local_apps(&sidecar), state.local.as_ref(), now);
     let snapshot = Snapshot::compile_at(resources, old.map(|c| &*c.snapshot), now);
+    let sidecar = snapshot.sidecar.clone();
+    let local = Snapshot::compile_at(local_apps(&sidecar), state.local.as_ref(), now);
     let mut bindings = Vec::new();
     for l in &sidecar.inbound {
         let listener = listener(old, state, l.listen, Direction::Inbound)?;
@@ -249,24 +245,6 @@ pub(crate) fn compile(
     state.local = Some(local);
     let generation = old.map_or(1, |c| c.generation + 1);
     Ok(Config { generation, snapshot: Arc::new(snapshot), sidecar, bindings })
-}
-
-pub(crate) fn unreachable_sidecar() -> SidecarDoc {
-    SidecarDoc {
-        metadata: Metadata::default(),
-        app: String::new(),
-        unit: None,
-        group: "default".into(),
-        labels: Default::default(),
-        workers: None,
-        admin: None,
-        inbound: Vec::new(),
-        outbound: Vec::new(),
-        limits: Default::default(),
-        replies: Default::default(),
-        drain: Default::default(),
-        access_log: Default::default(),
-    }
 }
 
 pub(crate) fn local_name(listen: SocketAddr) -> String {

@@ -6,7 +6,6 @@ use crate::worker::Worker;
 use raddle_core::{Reason, Time};
 use raddle_telemetry::TraceParent;
 use raddle_telemetry::access_log::Entry;
-use raddle_wire::bolt::Variant;
 use std::net::IpAddr;
 
 /// Parts of a request's end that only some have.
@@ -31,7 +30,7 @@ pub(crate) const NOBODY: std::net::SocketAddr =
 
 impl Worker {
     /// Counts and logs the end of a request that had been sent.
-    pub(crate) fn finish(&mut self, r: &InFlight, end: &End<'_>, _variant: Variant) {
+    pub(crate) fn finish(&mut self, r: &InFlight, end: &End<'_>) {
         let cells = self.services.cells(r.cells);
         let latency = self.now.since(r.start);
         match end.reason {

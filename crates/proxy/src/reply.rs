@@ -16,7 +16,6 @@ impl Worker {
     pub(crate) fn on_reply(
         &mut self,
         host: Key,
-        variant: Variant,
         mut r: InFlight,
         head: &Head,
         frame: &[u8],
@@ -46,7 +45,7 @@ impl Worker {
             bytes_out: head.frame_len() as u64,
             ..End::default()
         };
-        self.finish(&r, &end, variant);
+        self.finish(&r, &end);
         self.reply_leaves(r.caller);
         self.conns.get(r.caller)?;
         Some(ReplyTo { caller: r.caller, id: r.caller_id, codec: r.codec, sofa: r.sofa })

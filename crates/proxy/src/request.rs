@@ -266,11 +266,11 @@ impl Worker {
         // Connection.
         let Some(s) = self.services.get(service) else { return Sent::Done };
         let Some(&host) = s.hosts.get(plan.endpoint as usize) else { return Sent::Done };
-        let policy = s.service.policy.clone();
-        let conn = match self.lease(host, head.variant, owner, &policy) {
+        let most = s.service.policy.settings.pool.max_outstanding;
+        let conn = match self.lease(service, host, head.variant, owner) {
             Lease::Ready(conn) => conn,
             Lease::Soon if private && !whole => return self.block(origin.caller, host),
-            Lease::Soon => return self.wait(origin, service, host, head, frame, row, &policy),
+            Lease::Soon => return self.wait(origin, service, host, head, frame, row),
             Lease::Full => {
                 let r = Refusal::new(Reason::Overflow, "the endpoint does not read and its queue is full");
                 return self.refuse(&origin, head, frame, row, r);
@@ -279,9 +279,10 @@ impl Worker {
         };
 
         // Bounds.
-        let cap = if origin.one_way { 0 } else { policy.settings.pool.max_outstanding };
+        let cap = if origin.one_way { 0 } else { most };
         let Some(permit) = self.services.get_mut(service).and_then(|s| s.permits.acquire(cap)) else {
-            let rule = policy.name.as_deref().map(str::to_owned);
+            let rule =
+                self.services.get(service).and_then(|s| s.service.policy.name.as_deref().map(str::to_owned));
             let r = Refusal { rule, ..Refusal::new(Reason::Overflow, "pool.maxOutstanding is reached") };
             return self.refuse(&origin, head, frame, row, r);
         };

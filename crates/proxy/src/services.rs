@@ -31,8 +31,6 @@ pub struct ServiceState {
     pub row: u32,
     /// Requests that wait for a connection.
     pub waiting: VecDeque<Requeued>,
-    /// The listener whose local app it is, if it is one.
-    pub local: Option<u16>,
 }
 
 /// The services of a worker.
@@ -112,7 +110,7 @@ impl Worker {
         }
         let service = self.config.snapshot.service(name)?.clone();
         let row = self.row(Direction::Outbound, name);
-        let key = self.make_service(service, row, None);
+        let key = self.make_service(service, row);
         self.services.by_name.insert(name.into(), key);
         Some(key)
     }
@@ -131,12 +129,12 @@ impl Worker {
             return Some(key);
         }
         let row = self.row(Direction::Inbound, local.name.clone().as_bytes());
-        let key = self.make_service(local, row, Some(listener));
+        let key = self.make_service(local, row);
         self.services.by_listener.insert(listener, key);
         Some(key)
     }
 
-    fn make_service(&mut self, service: Arc<Service>, row: u32, local: Option<u16>) -> Key {
+    fn make_service(&mut self, service: Arc<Service>, row: u32) -> Key {
         let hosts = service.endpoints.iter().map(|e| self.host_state(&e.host)).collect();
         let state = ServiceState {
             generation: self.config.generation,
@@ -147,7 +145,6 @@ impl Worker {
             permits: Permits::new(service.outstanding.clone()),
             row,
             waiting: VecDeque::new(),
-            local,
             service,
         };
         self.services.slab.insert(state)

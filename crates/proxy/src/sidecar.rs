@@ -107,7 +107,7 @@ impl Sidecar {
             access_log: None,
             status: status_of(1, &sources, &warnings),
         };
-        let config = compile(resources, None, &mut state, &options, now)?;
+        let config = compile(resources, None, &mut state, now)?;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(config),

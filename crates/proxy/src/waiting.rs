@@ -6,7 +6,7 @@ use crate::request::{MOVES_MOST, Origin, Plan, Requeued, Sent};
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::Key;
-use raddle_policy::{Policy, Readiness};
+use raddle_policy::Readiness;
 use raddle_wire::bolt::{Head, Variant};
 
 impl Worker {
@@ -14,11 +14,10 @@ impl Worker {
     pub(crate) fn connect_ahead(&mut self, service: Key, endpoint: u32, variant: Variant, owner: Key) {
         let Some(s) = self.services.get(service) else { return };
         let Some(&host) = s.hosts.get(endpoint as usize) else { return };
-        let policy = s.service.policy.clone();
         if let Some(h) = self.hosts.get(host)
             && readiness(h, &self.conns, variant, owner, self.now) == Readiness::Idle
         {
-            self.open(host, variant, owner, &policy);
+            self.open_for(service, host, variant, owner);
         }
     }
 
@@ -32,7 +31,6 @@ impl Worker {
     }
 
     /// The request waits, within bounds, for the connection that is being made.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn wait(
         &mut self,
         origin: Origin,
@@ -41,10 +39,9 @@ impl Worker {
         head: &Head,
         frame: &[u8],
         row: u32,
-        policy: &Policy,
     ) -> Sent {
         let Some(s) = self.services.get_mut(service) else { return Sent::Done };
-        if s.waiting.len() >= policy.settings.pool.max_pending as usize {
+        if s.waiting.len() >= s.service.policy.settings.pool.max_pending as usize {
             let r = Refusal::new(Reason::Overflow, "pool.maxPending requests wait for a connection already");
             return self.refuse(&origin, head, frame, row, r);
         }
