@@ -4,6 +4,8 @@ use raddle_core::Time;
 use raddle_model::{LoadOptions, Source, load};
 use raddle_net::Key;
 use raddle_policy::{Attributes, BalanceState, Decision, Load, Readiness, Rng, RouteState, Snapshot, pick};
+use raddle_proxy::conn::Direction;
+use raddle_proxy::lane::Lane;
 use raddle_proxy::pending::{Claimed, InFlight, Pending};
 use raddle_wire::bolt::{self, Head, HeaderMap, Limits, Parsed, Variant};
 use std::hint::black_box;
@@ -115,11 +117,14 @@ fn main() {
         let picked = pick(subset, s, &mut balance, &AllReady, None, now, &mut rng, None);
         let in_flight = InFlight {
             caller: Key::NONE,
-            caller_id: head.id,
+            caller_id: u64::from(head.id),
             start: now,
             service: Key::NONE,
             endpoint: picked.map_or(0, |p| p.index),
             cells: 0,
+            lane: Lane::Bolt(head.variant),
+            direction: Direction::Outbound,
+            listener: 0,
             method: 0,
             codec: head.codec,
             sofa: head.class(&frame) == bolt::CLASS_REQUEST,
@@ -136,7 +141,7 @@ fn main() {
         let Claimed::Live(r) = pending.claim(id) else { return };
         back.clear();
         back.extend_from_slice(&reply);
-        bolt::patch_id(&mut back, &head, r.caller_id);
+        bolt::patch_id(&mut back, &head, r.caller_id as u32);
         black_box((&out, &back));
     }
 }

@@ -1,5 +1,6 @@
 //! The sidecar's own answers, and how any reply gets into a caller's out-buffer.
 use crate::conn::{Deferred, Direction, Paused, Role};
+use crate::lane::Lane;
 use crate::pending::InFlight;
 use crate::record::End;
 use crate::request::{Origin, Sent};
@@ -36,17 +37,11 @@ impl Refusal {
 
 impl Worker {
     /// Answers a request in flight that will get no reply.
-    pub(crate) fn answer(
-        &mut self,
-        host: Key,
-        variant: Variant,
-        r: &InFlight,
-        reason: Reason,
-        detail: &'static str,
-    ) {
+    pub(crate) fn answer(&mut self, host: Key, r: &InFlight, reason: Reason, detail: &'static str) {
         let endpoint = self.hosts.get(host).map(|h| h.host.addr);
         let rule = r.extra.as_ref().and_then(|x| x.rule.clone());
-        let head = reply_head(variant, r.caller_id, r.codec);
+        let Lane::Bolt(variant) = r.lane else { return };
+        let head = reply_head(variant, r.caller_id as u32, r.codec);
         let detail = match endpoint {
             Some(a) => format!("{detail} ({a})"),
             None => detail.to_owned(),
@@ -79,7 +74,7 @@ impl Worker {
             let form = self.form_for(origin.caller, head.class(frame) == bolt::CLASS_REQUEST);
             let reply = bolt::Reply { rule, form, ..bolt::Reply::new(why.reason, why.detail) };
             let mut to = *head;
-            to.id = origin.caller_id;
+            to.id = origin.caller_id as u32;
             self.deliver(origin.caller, |out| bolt::encode::reply(out, &to, &reply));
             self.reply_leaves(origin.caller);
         }

@@ -1,5 +1,6 @@
 //! A caller's side: from the first bytes of a connection to whole requests, and its heartbeats.
 use crate::conn::{Caller, Conn, Direction, Paused, Role, Stream};
+use crate::lane::Lane;
 use crate::request::Sent;
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Protocol, Reason};
@@ -60,7 +61,7 @@ impl Worker {
             feeders: Vec::new(),
             takes_goaway: false,
             told: false,
-            variant: Variant::V1,
+            lane: Lane::Bolt(Variant::V1),
         }));
         self.shard.detected[Protocol::Bolt].inc();
         self.arm(key, now + idle);
@@ -175,7 +176,7 @@ impl Worker {
                 if let Some(conn) = self.conns.get_mut(key)
                     && let Role::Caller(c) = &mut conn.role
                 {
-                    c.variant = head.variant;
+                    c.lane = Lane::Bolt(head.variant);
                     c.active_at = now;
                     if head.header_len > 0
                         && head.headers(frame).get(CAPABILITIES.0.as_bytes())

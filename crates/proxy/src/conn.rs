@@ -2,11 +2,11 @@
 //!
 //! Small on purpose: an idle connection is this struct, its role's box and nothing else. Buffers come from
 //! the worker's pool and go back to it.
+use crate::lane::Lane;
 use crate::pending::Pending;
 use raddle_core::Time;
 use raddle_net::{Interest, Key, OutBuf};
 use raddle_policy::HeartbeatPlan;
-use raddle_wire::bolt::Variant;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -148,8 +148,8 @@ pub struct Caller {
     pub takes_goaway: bool,
     /// It was told to go away.
     pub told: bool,
-    /// Variant of its last frame, for GOAWAY.
-    pub variant: Variant,
+    /// Lane of its last frame, for GOAWAY.
+    pub lane: Lane,
 }
 
 /// A reply that waits behind a large one.
@@ -175,8 +175,8 @@ pub enum Phase {
 pub struct Endpoint {
     /// The worker's state of the host.
     pub host: Key,
-    /// The frames it carries: a Bolt server answers in the version a connection began with.
-    pub variant: Variant,
+    /// What it carries.
+    pub lane: Lane,
     /// The caller it belongs to; [`Key::NONE`] = shared by all.
     pub owner: Key,
     /// Where it is in its life.

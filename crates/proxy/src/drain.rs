@@ -1,5 +1,6 @@
 //! Shutting down without losing a request: accept no more, tell callers, let requests finish, then end.
 use crate::conn::{Paused, Role};
+use crate::lane::Lane;
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::Key;
@@ -46,7 +47,7 @@ impl Worker {
         c.active_at = self.now;
         if c.takes_goaway && !c.told {
             c.told = true;
-            let variant = c.variant;
+            let Lane::Bolt(variant) = c.lane else { return };
             self.shard.goaways_sent.inc();
             self.deliver(key, |out| bolt::encode::goaway(out, variant, 0));
         }
@@ -111,9 +112,9 @@ impl Worker {
         for key in self.conns.keys() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             let Role::Endpoint(e) = &mut conn.role else { continue };
-            let (host, variant) = (e.host, e.variant);
+            let host = e.host;
             for r in e.pending.drain() {
-                self.end_in_flight(host, variant, r);
+                self.end_in_flight(host, r);
             }
         }
         for key in self.conns.keys() {

@@ -2,6 +2,7 @@
 use crate::answer::ReplyTo;
 use crate::caller::CAPABILITIES;
 use crate::conn::{Conn, Deferred, Phase, Role, Stream};
+use crate::lane::Lane;
 use crate::pending::{Claimed, HEARTBEAT_ID};
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Reason, Time};
@@ -33,7 +34,7 @@ impl Worker {
         }
         e.phase = Phase::Ready;
         e.since = now;
-        let variant = e.variant;
+        let lane = e.lane;
         let next = e.heartbeat.next_wake();
         conn.wrote_at = now;
         self.shard.upstream_active.inc();
@@ -51,7 +52,7 @@ impl Worker {
         self.arm(key, next);
         // Tells a sidecar at the other end that GOAWAY is understood; a plain server just answers.
         if self.leads_out(host) {
-            self.send_heartbeat(key, variant);
+            self.send_heartbeat(key, lane);
         }
         self.release_waiting(host);
     }
@@ -69,7 +70,8 @@ impl Worker {
         self.connect_failed(e.host, error);
     }
 
-    fn send_heartbeat(&mut self, key: Key, variant: bolt::Variant) {
+    fn send_heartbeat(&mut self, key: Key, lane: Lane) {
+        let Lane::Bolt(variant) = lane else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
         let headers = [CAPABILITIES];
         let out = conn.out.tail(&mut self.pool);
@@ -258,7 +260,7 @@ impl Worker {
         let mut next = Time::MAX;
 
         // Requests whose time is over.
-        let (host, variant) = (e.host, e.variant);
+        let (host, lane) = (e.host, e.lane);
         let mut expired = Vec::new();
         if e.pending.min_deadline().is_some_and(|t| t <= now) {
             e.pending.expire(now, |r| expired.push(r));
@@ -302,14 +304,14 @@ impl Worker {
         }
 
         for r in expired {
-            self.on_timeout(host, variant, r);
+            self.on_timeout(host, r);
         }
         if let Some(since) = stalled {
             self.reset_staller(key, since);
         }
         match action {
             Action::None => {}
-            Action::Send => self.send_heartbeat(key, variant),
+            Action::Send => self.send_heartbeat(key, lane),
             Action::Dead => {
                 self.shard.heartbeats_missed.inc();
                 let addr = self.hosts.get(host).map(|h| h.host.addr.to_string()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! A worker's view of the hosts it talks to: connections, load, and back-off after failed connects.
 use crate::conn::{Conn, Phase, Role};
+use crate::lane::Lane;
 use crate::worker::Worker;
 use ahash::AHashMap;
 use raddle_core::{Reason, Time};
@@ -16,8 +17,8 @@ use std::time::Duration;
 pub struct Pooled {
     /// The connection.
     pub key: Key,
-    /// The frames it carries.
-    pub variant: Variant,
+    /// What it carries.
+    pub lane: Lane,
     /// The caller it belongs to; [`Key::NONE`] = shared.
     pub owner: Key,
     /// Its handshake is done.
@@ -44,6 +45,8 @@ pub struct HostState {
     pub trying: bool,
     /// Why the last connect failed.
     pub last_error: Option<String>,
+    /// What its last connection carried, to try it again without a request.
+    pub lane: Lane,
     /// Its metrics.
     pub cells: Arc<HostCells>,
     /// The policy its last connection was made under, to try it again without a request.
@@ -130,11 +133,11 @@ impl Conn {
     }
 }
 
-/// How ready a host is for a request in `variant` on behalf of `owner`.
+/// How ready a host is for a request in `lane` on behalf of `owner`.
 pub(crate) fn readiness(
     host: &HostState,
     conns: &Slab<Conn>,
-    variant: Variant,
+    lane: Lane,
     owner: Key,
     now: Time,
 ) -> Readiness {
@@ -148,7 +151,7 @@ pub(crate) fn readiness(
         return Readiness::Connecting;
     }
     for p in &host.conns {
-        if p.variant != variant || p.owner != owner {
+        if p.lane != lane || p.owner != owner {
             continue;
         }
         if !p.ready {
@@ -183,6 +186,7 @@ impl Worker {
             on_trial: false,
             trying: false,
             last_error: None,
+            lane: Lane::Bolt(Variant::V1),
             cells: self.shard.host(addr),
             policy: None,
             waiting: Vec::new(),
@@ -192,8 +196,8 @@ impl Worker {
         key
     }
 
-    /// A connection to a host for a request to `service` in `variant`; starts one where none is.
-    pub(crate) fn lease(&mut self, service: Key, host: Key, variant: Variant, owner: Key) -> Lease {
+    /// A connection to a host for a request to `service` in `lane`; starts one where none is.
+    pub(crate) fn lease(&mut self, service: Key, host: Key, lane: Lane, owner: Key) -> Lease {
         let soft = self.config.limits().buffer_soft as usize;
         let now = self.now;
         let Some(s) = self.services.get(service) else { return Lease::Failed };
@@ -202,7 +206,7 @@ impl Worker {
         let mut best: Option<(usize, Key)> = None;
         let mut count = 0u16;
         let mut connecting = false;
-        for p in h.conns.iter().filter(|p| p.variant == variant && p.owner == owner) {
+        for p in h.conns.iter().filter(|p| p.lane == lane && p.owner == owner) {
             let Some(c) = self.conns.get(p.key) else { continue };
             let Role::Endpoint(e) = &c.role else { continue };
             if e.stream_from.is_some() {
@@ -233,13 +237,13 @@ impl Worker {
             if down || count >= most {
                 return if down { Lease::Failed } else { Lease::Full };
             }
-            return if self.open_for(service, host, variant, owner) { Lease::Soon } else { Lease::Failed };
+            return if self.open_for(service, host, lane, owner) { Lease::Soon } else { Lease::Failed };
         };
         let Some(c) = self.conns.get(key) else { return Lease::Failed };
         let queued = c.out.len();
         // A queue builds, or fewer connections than wanted: one more in the background.
         if !connecting && !down && count < most && (count < want || queued > soft) {
-            self.open_for(service, host, variant, owner);
+            self.open_for(service, host, lane, owner);
         }
         let Some(c) = self.conns.get(key) else { return Lease::Failed };
         // Far behind and not moving, or too far: better an answer now than a queue without an end.
@@ -251,17 +255,18 @@ impl Worker {
     }
 
     /// Starts to connect to a host as the policy of `service` says. False if it failed at once.
-    pub(crate) fn open_for(&mut self, service: Key, host: Key, variant: Variant, owner: Key) -> bool {
+    pub(crate) fn open_for(&mut self, service: Key, host: Key, lane: Lane, owner: Key) -> bool {
         let Some(s) = self.services.get(service) else { return false };
         let policy = s.service.policy.clone();
-        self.open(host, variant, owner, &policy)
+        self.open(host, lane, owner, &policy)
     }
 
     /// Starts to connect to a host. False if it failed at once.
-    pub(crate) fn open(&mut self, host: Key, variant: Variant, owner: Key, policy: &Arc<Policy>) -> bool {
+    pub(crate) fn open(&mut self, host: Key, lane: Lane, owner: Key, policy: &Arc<Policy>) -> bool {
         let Some(h) = self.hosts.slab.get_mut(host) else { return false };
         let addr = h.host.addr;
         h.policy = Some(policy.clone());
+        h.lane = lane;
         let policy = &policy.settings;
         let fd = match raddle_net::socket::connect(addr, policy.timeouts.dead_peer) {
             Ok(fd) => fd,
@@ -272,7 +277,7 @@ impl Worker {
         };
         let endpoint = crate::conn::Endpoint {
             host,
-            variant,
+            lane,
             owner,
             phase: Phase::Connecting,
             since: self.now,
@@ -291,7 +296,7 @@ impl Worker {
         };
         self.arm(key, self.now + policy.timeouts.connect);
         if let Some(h) = self.hosts.slab.get_mut(host) {
-            h.conns.push(Pooled { key, variant, owner, ready: false });
+            h.conns.push(Pooled { key, lane, owner, ready: false });
         }
         self.shard.upstream_opened.inc();
         true
@@ -404,7 +409,8 @@ impl Worker {
                 && h.conns.is_empty()
                 && let Some(policy) = h.policy.clone()
             {
-                self.open(key, Variant::V1, Key::NONE, &policy);
+                let lane = h.lane;
+                self.open(key, lane, Key::NONE, &policy);
             }
         }
         // A connect under way needs no look until it ends, and then it is noted anew.
@@ -527,7 +533,7 @@ impl Worker {
     pub(crate) fn fail_in_flight(&mut self, e: crate::conn::Endpoint, out: &OutBuf, why: Reason) {
         let mut e = e;
         for r in e.pending.drain() {
-            self.lost(e.host, e.variant, r, out, why);
+            self.lost(e.host, r, out, why);
         }
     }
 }

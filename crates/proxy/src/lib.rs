@@ -24,6 +24,7 @@ pub mod drain;
 pub mod endpoint;
 pub mod health;
 pub mod hosts;
+pub mod lane;
 pub mod listening;
 pub mod loader;
 pub mod pending;

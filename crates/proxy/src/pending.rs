@@ -3,6 +3,8 @@
 //! A request's own id is replaced by a slot number and a generation (20 and 12 bits), so that its reply is
 //! found by one array load. The slot of a request that timed out is not used again while its reply may
 //! still come: a late reply is recognised and dropped, never given to a stranger.
+use crate::conn::Direction;
+use crate::lane::Lane;
 use raddle_core::Time;
 use raddle_net::Key;
 use raddle_policy::permits::Permit;
@@ -23,7 +25,7 @@ pub struct InFlight {
     /// Who gets the reply.
     pub caller: Key,
     /// The id the caller gave it.
-    pub caller_id: u32,
+    pub caller_id: u64,
     /// When it was read.
     pub start: Time,
     /// The worker's state of its service.
@@ -32,6 +34,12 @@ pub struct InFlight {
     pub endpoint: u32,
     /// Row of the metrics it counts in.
     pub cells: u32,
+    /// What it speaks.
+    pub lane: Lane,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// The listener it came by.
+    pub listener: u16,
     /// Interned method; 0 = not looked at.
     pub method: u32,
     /// Serialiser of its frame: an answer of the sidecar's own must be readable to its caller.
@@ -228,7 +236,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn request(caller_id: u32) -> InFlight {
+    fn request(caller_id: u64) -> InFlight {
         InFlight {
             caller: Key::NONE,
             caller_id,
@@ -236,9 +244,12 @@ mod tests {
             service: Key::NONE,
             endpoint: 0,
             cells: 0,
+            lane: Lane::Dubbo,
+            direction: Direction::Outbound,
+            listener: 0,
             method: 0,
             codec: 1,
-            out_at: u64::from(caller_id),
+            out_at: caller_id,
             len: 0,
             sofa: false,
             permit: None,
@@ -246,7 +257,7 @@ mod tests {
         }
     }
 
-    fn id_of(c: Claimed) -> Option<u32> {
+    fn id_of(c: Claimed) -> Option<u64> {
         if let Claimed::Live(r) = c { Some(r.caller_id) } else { None }
     }
 
@@ -309,7 +320,7 @@ mod tests {
         for n in [5, 1, 3] {
             p.insert(request(n), Time::MAX);
         }
-        let order: Vec<u32> = p.drain().iter().map(|r| r.caller_id).collect();
+        let order: Vec<u64> = p.drain().iter().map(|r| r.caller_id).collect();
         assert_eq!(order, [1, 3, 5]);
         assert_eq!(p.live(), 0);
     }

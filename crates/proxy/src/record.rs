@@ -1,5 +1,5 @@
 //! The end of every request: counted, and written to the access log.
-use crate::conn::{Direction, Role};
+use crate::conn::Role;
 use crate::pending::InFlight;
 use crate::request::Origin;
 use crate::worker::Worker;
@@ -55,8 +55,9 @@ impl Worker {
             caller: r.caller,
             caller_id: r.caller_id,
             one_way: false,
-            direction: Direction::Outbound,
-            listener: u16::MAX,
+            lane: r.lane,
+            direction: r.direction,
+            listener: r.listener,
             start: r.start,
             deadline: Time::MAX,
             avoid: None,
@@ -89,11 +90,11 @@ impl Worker {
         let entry = Entry {
             time: self.shared.wall_zero_ns + origin.start.as_nanos(),
             direction: origin.direction,
-            protocol: raddle_core::Protocol::Bolt,
+            protocol: origin.lane.protocol(),
             listener: binding.map_or("-", |b| &b.name),
             caller: caller.unwrap_or(NOBODY),
             connection,
-            request_id: u64::from(origin.caller_id),
+            request_id: origin.caller_id,
             service: end.service.unwrap_or_else(|| self.services.row_name(row)),
             method: end.method.and_then(|m| std::str::from_utf8(m).ok()),
             endpoint: end.endpoint,

@@ -8,7 +8,7 @@ use crate::worker::Worker;
 use raddle_core::{Reason, Time};
 use raddle_model::RetryOn;
 use raddle_net::{Key, OutBuf};
-use raddle_wire::bolt::{self, Head, Variant};
+use raddle_wire::bolt::{self, Head};
 
 impl Worker {
     /// A reply came: account for it, and pass it on or try again. Returns the caller and the id it knows
@@ -48,22 +48,22 @@ impl Worker {
         self.finish(&r, &end);
         self.reply_leaves(r.caller);
         self.conns.get(r.caller)?;
-        Some(ReplyTo { caller: r.caller, id: r.caller_id, codec: r.codec, sofa: r.sofa })
+        Some(ReplyTo { caller: r.caller, id: r.caller_id as u32, codec: r.codec, sofa: r.sofa })
     }
 
     /// The time of a request is over.
-    pub(crate) fn on_timeout(&mut self, host: Key, variant: Variant, mut r: InFlight) {
+    pub(crate) fn on_timeout(&mut self, host: Key, mut r: InFlight) {
         let latency = self.now.since(r.start);
         self.host_done(host, Some(latency), true);
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
         if !self.retry(&r, RetryOn::Timeout) {
-            self.answer(host, variant, &r, Reason::Timeout, "no reply in time");
+            self.answer(host, &r, Reason::Timeout, "no reply in time");
         }
     }
 
     /// The connection of a request is gone.
-    pub(crate) fn lost(&mut self, host: Key, variant: Variant, mut r: InFlight, out: &OutBuf, why: Reason) {
+    pub(crate) fn lost(&mut self, host: Key, mut r: InFlight, out: &OutBuf, why: Reason) {
         self.host_done(host, None, true);
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
@@ -82,16 +82,16 @@ impl Worker {
             return;
         }
         if !self.retry(&r, RetryOn::ConnectionLost) {
-            self.answer(host, variant, &r, why, "the endpoint closed its connection");
+            self.answer(host, &r, why, "the endpoint closed its connection");
         }
     }
 
     /// The sidecar ends before the reply came.
-    pub(crate) fn end_in_flight(&mut self, host: Key, variant: Variant, mut r: InFlight) {
+    pub(crate) fn end_in_flight(&mut self, host: Key, mut r: InFlight) {
         self.host_done(host, None, false);
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
-        self.answer(host, variant, &r, Reason::Draining, "the sidecar ends");
+        self.answer(host, &r, Reason::Draining, "the sidecar ends");
     }
 
     /// Tries a request again if its policy, its budget and its time allow.
@@ -128,6 +128,7 @@ impl Worker {
             caller: r.caller,
             caller_id: r.caller_id,
             one_way: false,
+            lane: r.lane,
             direction: c.direction,
             listener: c.accepted.listener,
             start: r.start,

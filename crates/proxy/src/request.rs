@@ -7,6 +7,7 @@
 use crate::answer::Refusal;
 use crate::conn::{Direction, Role};
 use crate::hosts::{Lease, readiness};
+use crate::lane::Lane;
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
 use crate::record::End;
 use crate::worker::{STREAM_FROM, Worker};
@@ -16,7 +17,7 @@ use raddle_net::Key;
 use raddle_policy::permits::Permit;
 use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
-use raddle_wire::bolt::{self, Head, HeaderMap, Variant};
+use raddle_wire::bolt::{self, Head, HeaderMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -36,9 +37,11 @@ pub struct Origin {
     /// Who asked.
     pub caller: Key,
     /// The id it gave the request.
-    pub caller_id: u32,
+    pub caller_id: u64,
     /// It wants no reply.
     pub one_way: bool,
+    /// What it speaks.
+    pub lane: Lane,
     /// Which way it goes.
     pub direction: Direction,
     /// The listener it came by.
@@ -123,7 +126,7 @@ struct HostView<'a> {
     worker: &'a crate::hosts::Hosts,
     conns: &'a raddle_net::Slab<crate::conn::Conn>,
     map: &'a [Key],
-    variant: Variant,
+    lane: Lane,
     owner: Key,
     now: Time,
 }
@@ -131,7 +134,7 @@ struct HostView<'a> {
 impl Load for HostView<'_> {
     fn ready(&self, i: u32) -> Readiness {
         match self.map.get(i as usize).and_then(|k| self.worker.get(*k)) {
-            Some(h) => readiness(h, self.conns, self.variant, self.owner, self.now),
+            Some(h) => readiness(h, self.conns, self.lane, self.owner, self.now),
             None => Readiness::Down,
         }
     }
@@ -165,11 +168,13 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(caller) else { return Sent::Done };
         let Role::Caller(c) = &mut conn.role else { return Sent::Done };
         c.active_at = self.now;
-        c.variant = head.variant;
+        let lane = Lane::Bolt(head.variant);
+        c.lane = lane;
         let origin = Origin {
             caller,
-            caller_id: head.id,
+            caller_id: u64::from(head.id),
             one_way: !head.wants_reply(),
+            lane,
             direction: c.direction,
             listener: c.accepted.listener,
             start: self.now,
@@ -198,7 +203,7 @@ impl Worker {
     pub(crate) fn dispatch_again(&mut self, r: Requeued) {
         let limits = self.frame_limits();
         if let Ok(bolt::Parsed::Head(mut head)) = Head::parse(&r.frame, &limits) {
-            head.id = r.origin.caller_id;
+            head.id = r.origin.caller_id as u32;
             self.dispatch(r.origin, &head, &r.frame);
         }
     }
@@ -254,7 +259,7 @@ impl Worker {
             Err(refusal) => return self.refuse(&origin, head, frame, row, refusal),
         };
         if let Some(i) = plan.connect {
-            self.connect_ahead(service, i, head.variant, owner);
+            self.connect_ahead(service, i, origin.lane, owner);
         }
         if origin.deadline == Time::MAX {
             origin.deadline = deadline(origin.start, head.timeout_ms, plan.timeout);
@@ -267,7 +272,7 @@ impl Worker {
         let Some(s) = self.services.get(service) else { return Sent::Done };
         let Some(&host) = s.hosts.get(plan.endpoint as usize) else { return Sent::Done };
         let most = s.service.policy.settings.pool.max_outstanding;
-        let conn = match self.lease(service, host, head.variant, owner) {
+        let conn = match self.lease(service, host, origin.lane, owner) {
             Lease::Ready(conn) => conn,
             Lease::Soon if private && !whole => return self.block(origin.caller, host),
             Lease::Soon => return self.wait(origin, service, host, head, frame, row),
@@ -313,14 +318,8 @@ impl Worker {
         };
         let hash = service.hash_key(a);
         let state = balance.entry(subset.id).or_default();
-        let view = HostView {
-            worker: &self.hosts,
-            conns: &self.conns,
-            map: hosts,
-            variant: a.head.variant,
-            owner,
-            now,
-        };
+        let view =
+            HostView { worker: &self.hosts, conns: &self.conns, map: hosts, lane: origin.lane, owner, now };
         let Some(picked) = pick(subset, service, state, &view, hash, now, &mut self.rng, origin.avoid) else {
             let rule = rule.map(ToString::to_string);
             return Err(Refusal { reason: Reason::NoHealthy, rule, detail: "" });
@@ -390,6 +389,9 @@ impl Worker {
                 service,
                 endpoint: plan.endpoint,
                 cells: row,
+                lane: origin.lane,
+                direction: origin.direction,
+                listener: origin.listener,
                 method,
                 codec: head.codec,
                 out_at: c.out.tail_offset(),

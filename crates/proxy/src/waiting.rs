@@ -2,22 +2,23 @@
 use crate::answer::Refusal;
 use crate::conn::Paused;
 use crate::hosts::readiness;
+use crate::lane::Lane;
 use crate::request::{MOVES_MOST, Origin, Plan, Requeued, Sent};
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::Key;
 use raddle_policy::Readiness;
-use raddle_wire::bolt::{Head, Variant};
+use raddle_wire::bolt::Head;
 
 impl Worker {
     /// Starts a connection to an endpoint the balancer would have liked.
-    pub(crate) fn connect_ahead(&mut self, service: Key, endpoint: u32, variant: Variant, owner: Key) {
+    pub(crate) fn connect_ahead(&mut self, service: Key, endpoint: u32, lane: Lane, owner: Key) {
         let Some(s) = self.services.get(service) else { return };
         let Some(&host) = s.hosts.get(endpoint as usize) else { return };
         if let Some(h) = self.hosts.get(host)
-            && readiness(h, &self.conns, variant, owner, self.now) == Readiness::Idle
+            && readiness(h, &self.conns, lane, owner, self.now) == Readiness::Idle
         {
-            self.open_for(service, host, variant, owner);
+            self.open_for(service, host, lane, owner);
         }
     }
 
@@ -71,7 +72,7 @@ impl Worker {
         row: u32,
     ) -> Sent {
         // Not sent to anyone yet: another endpoint that is not known to be down may still be tried.
-        if !plan.ready && origin.moves < MOVES_MOST && self.any_not_down(service, head.variant) {
+        if !plan.ready && origin.moves < MOVES_MOST && self.any_not_down(service, Lane::Bolt(head.variant)) {
             let mut again = origin.clone();
             again.moves += 1;
             again.avoid = Some(plan.endpoint);
@@ -87,12 +88,12 @@ impl Worker {
         self.refuse(origin, head, frame, row, r)
     }
 
-    pub(crate) fn any_not_down(&self, service: Key, variant: Variant) -> bool {
+    pub(crate) fn any_not_down(&self, service: Key, lane: Lane) -> bool {
         self.services.get(service).is_some_and(|s| {
             s.hosts
                 .iter()
                 .filter_map(|h| self.hosts.get(*h))
-                .any(|h| readiness(h, &self.conns, variant, Key::NONE, self.now) != Readiness::Down)
+                .any(|h| readiness(h, &self.conns, lane, Key::NONE, self.now) != Readiness::Down)
         })
     }
 }

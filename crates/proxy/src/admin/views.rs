@@ -210,7 +210,7 @@ fn worker_connections(w: &mut Worker) -> Vec<Value> {
             Role::New(a) => json!({ "kind": "new", "peer": a.peer, "id": a.id, "age_ms": ms(a.since) }),
             Role::Caller(c) => json!({
                 "kind": "caller",
-                "protocol": "bolt",
+                "protocol": c.lane.protocol().name(),
                 "direction": c.direction.name(),
                 "peer": c.accepted.peer,
                 "id": c.accepted.id,
@@ -223,8 +223,8 @@ fn worker_connections(w: &mut Worker) -> Vec<Value> {
             }),
             Role::Endpoint(e) => json!({
                 "kind": "endpoint",
-                "protocol": "bolt",
-                "variant": format!("{:?}", e.variant),
+                "protocol": e.lane.protocol().name(),
+                "lane": e.lane.to_string(),
                 "endpoint": w.hosts.get(e.host).map(|h| h.host.addr),
                 "state": match e.phase {
                     Phase::Connecting => "connecting",
