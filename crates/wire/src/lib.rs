@@ -4,6 +4,7 @@
 //!   and making whole frames (heartbeats, replies of the sidecar's own).
 //! * [`hessian`]: a bounded peek into Hessian bodies, in both dialects met in the wild, and the little
 //!   writer that replies need. It is no general (de)serialiser.
+//! * [`http`]: message heads, HTTP/1.1 framing, gRPC's headers.
 //! * [`sniff`]: which protocol a connection speaks, from its first bytes.
 //!
 //! Nothing here reads a clock, a socket or a file; nothing panics or allocates because of what a peer sent.
@@ -15,4 +16,5 @@
 
 pub mod bolt;
 pub mod hessian;
+pub mod http;
 pub mod sniff;
