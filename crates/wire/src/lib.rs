@@ -2,6 +2,7 @@
 //!
 //! * [`bolt`]: SOFARPC's Bolt, versions 1 and 2: the head of a frame, its header map, rewriting its id,
 //!   and making whole frames (heartbeats, replies of the sidecar's own).
+//! * [`dubbo`]: Dubbo 2: the same, and a bounded peek at a request's service, method and attachments.
 //! * [`hessian`]: a bounded peek into Hessian bodies, in both dialects met in the wild, and the little
 //!   writer that replies need. It is no general (de)serialiser.
 //! * [`http`]: message heads, HTTP/1.1 framing, gRPC's headers.
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bolt;
+pub mod dubbo;
 pub mod hessian;
 pub mod http;
 pub mod sniff;

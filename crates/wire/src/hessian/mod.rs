@@ -8,6 +8,7 @@
 //! it is given; give it a window, not a body.
 mod cursor;
 pub mod draft;
+mod text;
 pub mod v2;
 
 /// The outcome of a peek.

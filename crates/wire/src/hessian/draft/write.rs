@@ -1,18 +1,9 @@
 //! The little that replies are written with.
-
-/// The longest string written, in characters: replies stay small whatever they quote.
-const MAX_STRING: usize = 4096;
+use super::super::text;
 
 /// Appends an int.
 pub fn push_int(out: &mut Vec<u8>, n: i32) {
-    match n {
-        -0x10..=0x2F => out.push((n + 0x90) as u8),
-        -0x800..=0x7FF => out.extend_from_slice(&[((n >> 8) + 0xC8) as u8, n as u8]),
-        _ => {
-            out.push(b'I');
-            out.extend_from_slice(&n.to_be_bytes());
-        }
-    }
+    text::push_int(out, n);
 }
 
 /// Appends a null.
@@ -29,18 +20,14 @@ pub fn push_bool(out: &mut Vec<u8>, value: bool) {
 ///
 /// As Java reads it: characters outside the basic plane go as two surrogates of three bytes each.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
-    let units = text.chars().map(char::len_utf16).scan(0, |sum, n| {
-        *sum += n;
-        Some(*sum)
-    });
-    let units = units.take_while(|n| *n <= MAX_STRING).last().unwrap_or(0);
+    let units = text::units(text);
     if units < 0x20 {
         out.push(units as u8);
     } else {
         out.push(b'S');
         out.extend_from_slice(&(units as u16).to_be_bytes());
     }
-    push_units(out, text, units);
+    text::push_units(out, text, units);
 }
 
 /// Appends the definition of a class: the next object of it is [`push_object`]'s, by the order of definition.
@@ -66,20 +53,6 @@ pub fn push_empty_list(out: &mut Vec<u8>, class: &str) {
     out.extend_from_slice(&(class.len() as u16).to_be_bytes());
     out.extend_from_slice(class.as_bytes());
     out.extend_from_slice(b"n\0z");
-}
-
-fn push_units(out: &mut Vec<u8>, text: &str, units: usize) {
-    for unit in text.encode_utf16().take(units) {
-        match unit {
-            0..0x80 => out.push(unit as u8),
-            0x80..0x800 => out.extend_from_slice(&[0xC0 | (unit >> 6) as u8, 0x80 | (unit & 0x3F) as u8]),
-            _ => out.extend_from_slice(&[
-                0xE0 | (unit >> 12) as u8,
-                0x80 | ((unit >> 6) & 0x3F) as u8,
-                0x80 | (unit & 0x3F) as u8,
-            ]),
-        }
-    }
 }
 
 #[cfg(test)]

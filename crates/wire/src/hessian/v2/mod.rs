@@ -2,7 +2,10 @@
 //!
 //! A Dubbo request begins with strings (its version, path, service version, method, parameter types), and
 //! routing needs no more than those: so strings are all that is read here.
+mod write;
+
 use super::cursor::{Cursor, Stop};
+pub use write::{push_class, push_empty_list, push_int, push_null, push_object, push_string};
 
 /// What [`Strings`] found next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
