@@ -193,6 +193,30 @@ impl Reason {
         }
     }
 
+    /// The gRPC status that carries it; [`GRPC_STATUSES`](crate::protocol::GRPC_STATUSES) has the names.
+    pub const fn grpc_status(self) -> u8 {
+        match self {
+            Reason::NoRoute => 12,
+            Reason::RateLimited
+            | Reason::ClusterLimited
+            | Reason::AdaptiveLimited
+            | Reason::HotspotLimited
+            | Reason::BreakerOpen => 8,
+            Reason::Timeout => 4,
+            Reason::Denied => 7,
+            Reason::CallerGone => 1,
+            Reason::CallerProtocol | Reason::EndpointProtocol => 13,
+            Reason::Injected => 2,
+            Reason::NoCluster
+            | Reason::NoHealthy
+            | Reason::ConnectFailure
+            | Reason::ConnectionLost
+            | Reason::Overflow
+            | Reason::SlowCaller
+            | Reason::Draining => 14,
+        }
+    }
+
     /// Whether the endpoint certainly did not start on the request, so that sending it again is safe.
     pub const fn not_processed(self) -> bool {
         !matches!(
@@ -221,6 +245,22 @@ mod tests {
         for (i, r) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(r as usize, i);
             assert_eq!(Reason::from_flag(r.flag()), Some(r));
+        }
+    }
+
+    #[test]
+    fn grpc_and_http_say_the_same_of_a_reason() {
+        use crate::protocol::GRPC_STATUSES;
+        for r in Reason::ALL {
+            let name = GRPC_STATUSES[r.grpc_status() as usize];
+            match r.http_status() {
+                404 => assert_eq!(name, "UNIMPLEMENTED"),
+                429 => assert_eq!(name, "RESOURCE_EXHAUSTED"),
+                403 => assert_eq!(name, "PERMISSION_DENIED"),
+                504 => assert_eq!(name, "DEADLINE_EXCEEDED"),
+                503 => assert!(matches!(name, "UNAVAILABLE" | "CANCELLED"), "{r}"),
+                _ => assert!(matches!(name, "INTERNAL" | "UNKNOWN"), "{r}"),
+            }
         }
     }
 

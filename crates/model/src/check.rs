@@ -48,13 +48,17 @@ fn references(cx: &mut Cx) {
             }
             Referent::App => (cx.apps.contains(name), format!("no Service belongs to app {name}")),
             Referent::Group => (cx.groups.contains(name), format!("no endpoint is in group {name}")),
+            Referent::Certificate => {
+                let key = ("Certificate", name.clone());
+                (cx.declared.contains_key(&key), format!("no Certificate is named {name}"))
+            }
         };
         if known {
             continue;
         }
         let mut finding = reference.place;
         finding.problem = problem;
-        if reference.to == Referent::NeededService {
+        if matches!(reference.to, Referent::NeededService | Referent::Certificate) {
             finding.remedy = "declare it, or mend the name".into();
             cx.mistake_at(finding);
         } else {

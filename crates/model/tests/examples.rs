@@ -37,7 +37,7 @@ fn the_shop_example_runs_alone() {
     let resources = read(&["shop.yaml"], LoadOptions::default());
     let sidecar = resources.sidecar.expect("it has a Sidecar");
     assert_eq!(sidecar.app, "shop");
-    assert_eq!(sidecar.inbound[0].forward.to_string(), "127.0.0.1:12200");
+    assert_eq!(sidecar.inbound[0].forward.map(|f| f.to_string()).as_deref(), Some("127.0.0.1:12200"));
     assert_eq!(resources.services[0].endpoints.len(), 3);
     assert_eq!(resources.services[0].endpoints[2].weight, 50);
     assert_eq!(resources.services[0].endpoints[0].group, "default");

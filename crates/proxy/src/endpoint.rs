@@ -60,7 +60,7 @@ impl Worker {
     /// Whether a host is another app's, not the local app behind an inbound listener.
     pub(crate) fn leads_out(&self, host: Key) -> bool {
         let Some(h) = self.hosts.get(host) else { return false };
-        !self.config.sidecar.inbound.iter().any(|l| l.forward == h.host.addr)
+        !self.config.sidecar.inbound.iter().any(|l| l.forward == Some(h.host.addr))
     }
 
     fn drop_connecting(&mut self, key: Key, error: &std::io::Error) {

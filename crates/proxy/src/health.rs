@@ -73,7 +73,8 @@ async fn watch(shared: Arc<Shared>) {
         for (addr, c) in &mut checks {
             if !c.running && c.state.due(now) {
                 c.running = true;
-                let (addr, kind, limit, tx) = (*addr, c.settings.kind, c.settings.timeout, tx.clone());
+                let (addr, kind, limit, tx) =
+                    (*addr, c.settings.kind.clone(), c.settings.timeout, tx.clone());
                 tokio::task::spawn_local(async move {
                     let passed = matches!(tokio::time::timeout(limit, probe(addr, kind)).await, Ok(Ok(())));
                     let _ = tx.send((addr, passed)).await;
@@ -134,6 +135,8 @@ async fn probe(addr: SocketAddr, kind: CheckKind) -> io::Result<()> {
     match kind {
         CheckKind::Tcp => Ok(()),
         CheckKind::Bolt => bolt_heartbeat(&mut stream).await,
+        // Not asked further yet.
+        CheckKind::Dubbo | CheckKind::Http { .. } | CheckKind::Grpc { .. } => Ok(()),
     }
 }
 

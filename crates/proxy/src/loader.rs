@@ -253,19 +253,22 @@ pub(crate) fn local_name(listen: SocketAddr) -> String {
 
 /// The local app behind each inbound listener, as a service of one endpoint.
 pub(crate) fn local_apps(sidecar: &SidecarDoc) -> Resources {
-    let services = sidecar.inbound.iter().map(|l| ServiceDoc {
-        metadata: Metadata { name: local_name(l.listen), ..Metadata::default() },
+    let service = |name: String, address| ServiceDoc {
+        metadata: Metadata { name, ..Metadata::default() },
         app: sidecar.app.clone(),
         protocol: None,
+        hosts: Vec::new(),
         endpoints: vec![Endpoint {
-            address: l.forward,
+            address,
             unit: sidecar.unit.clone(),
             group: "default".into(),
             weight: 100,
             labels: Default::default(),
         }],
-    });
-    let services = services.collect();
+    };
+    // A listener without `forward` serves each connection's original destination.
+    let listeners = sidecar.inbound.iter().filter_map(|l| Some((l.listen, l.forward?)));
+    let services = listeners.map(|(listen, forward)| service(local_name(listen), forward)).collect();
     Resources { sidecar: Some(sidecar.clone()), services, ..Resources::default() }
 }
 

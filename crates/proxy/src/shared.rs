@@ -59,7 +59,7 @@ impl Config {
 
     /// Whether an endpoint or the local app is at `addr`.
     pub fn names_host(&self, addr: &SocketAddr) -> bool {
-        self.snapshot.host(*addr).is_some() || self.sidecar.inbound.iter().any(|l| l.forward == *addr)
+        self.snapshot.host(*addr).is_some() || self.sidecar.inbound.iter().any(|l| l.forward == Some(*addr))
     }
 
     /// The binding of a listener, unless it was removed.

@@ -6,12 +6,14 @@
 mod address;
 mod collections;
 mod fields;
+mod http;
 mod units;
 mod values;
 
 pub(crate) use address::{Address, Role};
 pub(crate) use collections::{List, OneOrMany, Record, Spotted, TextMap};
 pub(crate) use fields::{Fields, report_duplicates};
+pub(crate) use http::{Authority, FilePath, HeaderMap, HeaderName, Host, UriPath};
 pub(crate) use units::{DurationIn, Percent, Share, SizeIn};
 pub(crate) use values::{Bool, Choice, Int, Pattern, Text};
 
@@ -117,6 +119,8 @@ pub(crate) enum Referent {
     App,
     /// A group some endpoint should be in.
     Group,
+    /// A certificate that must be declared.
+    Certificate,
 }
 
 /// What decoding carries along: the file's name, and everything found so far.
@@ -135,6 +139,8 @@ pub(crate) struct Cx {
     pub(crate) apps: HashSet<String>,
     /// Groups that endpoints are in.
     pub(crate) groups: HashSet<String>,
+    /// Hosts that mean a service.
+    hosts: HashMap<String, Declared>,
 }
 
 /// Where a resource was declared.
@@ -193,6 +199,7 @@ impl Cx {
             sidecars: Vec::new(),
             apps: HashSet::new(),
             groups: HashSet::new(),
+            hosts: HashMap::new(),
         }
     }
 
@@ -251,6 +258,20 @@ impl Cx {
                 let problem = format!("{kind} {} is declared at {} already", quote(name), entry.get());
                 let at = At::ROOT.field("metadata");
                 self.mistake(spot, &at.field("name"), problem, "give each its own name".into());
+            }
+        }
+    }
+
+    /// Notes that a host means the service declared here; a mistake if it means one already.
+    pub(crate) fn claim_host(&mut self, host: &str, spot: Spot, at: &At<'_>) {
+        let here = Declared { file: self.file.clone(), spot };
+        match self.hosts.entry(host.to_owned()) {
+            Entry::Vacant(entry) => {
+                entry.insert(here);
+            }
+            Entry::Occupied(entry) => {
+                let problem = format!("{host} is a host of the service at {} already", entry.get());
+                self.mistake(spot, at, problem, "keep one of them".into());
             }
         }
     }

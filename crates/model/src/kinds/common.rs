@@ -90,6 +90,7 @@ pub(super) fn retry(fields: &mut Fields<'_>) -> Option<Retry> {
         ("connectFailure", RetryOn::ConnectFailure),
         ("connectionLost", RetryOn::ConnectionLost),
         ("timeout", RetryOn::Timeout),
+        ("serverError", RetryOn::ServerError),
     ]);
     let retry = Retry {
         attempts: fields.or("attempts", Int::<u8>::new(1, 10, "tries"), 1, "Tries after the first."),
@@ -98,7 +99,8 @@ pub(super) fn retry(fields: &mut Fields<'_>) -> Option<Retry> {
             List(FAILURES),
             vec![RetryOn::ConnectFailure, RetryOn::Overloaded],
             "Which failures are tried again. After `connectFailure` and `overloaded` the request has certainly \
-             not run; after `connectionLost` and `timeout` it may have, so these need `idempotentMethods`.",
+             not run; after `connectionLost`, `timeout` and `serverError` (HTTP 502, 503 or 504, gRPC \
+             `UNAVAILABLE`) it may have, so these need `idempotentMethods`.",
         ),
         per_try_timeout: fields.optional(
             "perTryTimeout",
@@ -117,19 +119,11 @@ pub(super) fn retry(fields: &mut Fields<'_>) -> Option<Retry> {
             "idempotentMethods",
             names("a method's name"),
             Vec::new(),
-            "Methods that may run twice without harm; empty = none.",
+            "Methods that may run twice without harm. HTTP's `GET`, `HEAD`, `OPTIONS` and `TRACE` always may.",
         ),
     };
     if retry.on.is_empty() && fields.has("on") {
         fields.mistake("on", "names no failure", "name at least one, or leave retry out");
-    }
-    let repeats = retry.on.iter().any(|on| matches!(on, RetryOn::ConnectionLost | RetryOn::Timeout));
-    if repeats && retry.idempotent_methods.is_empty() {
-        fields.warning(
-            "on",
-            "connectionLost and timeout have no effect without idempotentMethods",
-            "name the methods that may run twice",
-        );
     }
     Some(retry)
 }

@@ -1,4 +1,6 @@
 //! The kinds of resource: one file each, whose functions declare every field.
+mod actions;
+mod certificate;
 mod common;
 mod policy;
 mod route;
@@ -10,17 +12,19 @@ pub(crate) use sidecar::accepts;
 use crate::decode::{At, Choice, Codec, Cx, Fields, List, Record, Spotted, Text, TextMap, quote, scalar};
 use crate::fingerprint::fingerprint;
 use crate::reference::Page;
-use crate::resources::{Labels, Metadata, Origin, Resources, Route, Service, Sidecar, TrafficPolicy};
+use crate::resources::{
+    Certificate, Labels, Metadata, Origin, Resources, Route, Service, Sidecar, TrafficPolicy,
+};
 use crate::suggest;
 use crate::yaml::{Node, Spot, Value};
 use raddle_core::Protocol;
 use serde::Serialize;
 
 /// Protocols that this version carries; the others are refused where they are declared.
-pub const CARRIED: &[Protocol] = &[Protocol::Bolt, Protocol::Tcp];
+pub const CARRIED: &[Protocol] = &Protocol::ALL;
 
 /// Kinds of the full system that a static file cannot hold yet.
-pub(crate) const LATER: [&str; 9] = [
+pub(crate) const LATER: [&str; 8] = [
     "LinkEncryption",
     "Authorization",
     "AdaptiveLimit",
@@ -29,7 +33,6 @@ pub(crate) const LATER: [&str; 9] = [
     "UnitTransfer",
     "DrainTest",
     "HealingPolicy",
-    "Certificate",
 ];
 
 /// A kind in the reference.
@@ -40,7 +43,7 @@ pub(crate) struct Documented {
 }
 
 /// Every kind that is read, in the reference's order.
-pub(crate) const DOCUMENTED: [Documented; 4] = [
+pub(crate) const DOCUMENTED: [Documented; 5] = [
     Documented {
         name: Sidecar::KIND,
         intro: "The process itself: the app it stands beside, where it listens, and its bounds. Exactly one.",
@@ -49,7 +52,8 @@ pub(crate) const DOCUMENTED: [Documented; 4] = [
     Documented {
         name: Service::KIND,
         intro: "Something an app publishes, with its instances. `metadata.name` is the name requests carry: \
-                `interface:version[:group]` for Bolt.",
+                `interface:version[:group]` for Bolt and Dubbo, the service's full name for gRPC, the host for \
+                HTTP.",
         fields: |page| Fields::write(page, resource::<Service>),
     },
     Documented {
@@ -65,6 +69,12 @@ pub(crate) const DOCUMENTED: [Documented; 4] = [
         intro: "Which requests go where. Rules are tried in order; the first whose conditions all hold takes \
                 the request.",
         fields: |page| Fields::write(page, resource::<Route>),
+    },
+    Documented {
+        name: Certificate::KIND,
+        intro: "A certificate and its key in files, for listeners that end TLS. The files are watched: a new \
+                certificate is used for new connections as soon as both are in place.",
+        fields: |page| Fields::write(page, resource::<Certificate>),
     },
 ];
 
@@ -96,6 +106,7 @@ pub(crate) fn document(node: &Node<'_>, cx: &mut Cx, out: &mut Resources) {
         Some(Service::KIND) => out.services.extend(sound::<Service>(node, cx)),
         Some(TrafficPolicy::KIND) => out.policies.extend(sound::<TrafficPolicy>(node, cx)),
         Some(Route::KIND) => out.routes.extend(sound::<Route>(node, cx)),
+        Some(Certificate::KIND) => out.certificates.extend(sound::<Certificate>(node, cx)),
         Some(Sidecar::KIND) => {
             cx.sidecars.push(cx.place(node.spot, &At::ROOT));
             out.sidecar = out.sidecar.take().or(sound::<Sidecar>(node, cx));

@@ -1,7 +1,9 @@
 //! `kind: TrafficPolicy`.
 use super::Resource;
 use super::common::{Attribute, policy_target, reach, retry};
-use crate::decode::{At, Choice, Codec, Cx, DurationIn, Fields, Int, Record, Share, quote, scalar};
+use crate::decode::{
+    At, Choice, Codec, Cx, DurationIn, Fields, Int, Record, Share, Text, UriPath, quote, scalar,
+};
 use crate::reference::Page;
 use crate::resources::{
     Balancer, CheckKind, HealthCheck, Metadata, PolicySettings, Pool, SlowStart, Target, Timeouts,
@@ -111,6 +113,19 @@ fn pool(fields: &mut Fields<'_>) -> Option<Pool> {
             "never",
             "A connection with nothing in flight is closed after this long without a request.",
         ),
+        max_streams: fields.or(
+            "maxStreams",
+            Int::<u32>::new(1, 1_000_000, "streams"),
+            d.max_streams,
+            "Most HTTP/2 streams open at once on a connection to an endpoint; the endpoint's own bound holds too.",
+        ),
+        http1_connections: fields.or(
+            "http1Connections",
+            Int::<u16>::new(1, 65_535, "connections"),
+            d.http1_connections,
+            "Most HTTP/1.1 connections to an endpoint, per worker: each carries one request at a time, so that \
+             `connections` and `maxConnections` are not for them.",
+        ),
     };
     if pool.max_connections < pool.connections {
         let name = if fields.has("maxConnections") { "maxConnections" } else { "connections" };
@@ -128,8 +143,16 @@ fn timeouts(fields: &mut Fields<'_>) -> Option<Timeouts> {
         request: fields.optional(
             "request",
             DurationIn::usual(),
-            "the frame's own, else 60s",
-            "For a request. If its frame carries a timeout too, the shorter holds.",
+            "its own; else 60s, none for HTTP and gRPC",
+            "For a whole request. If it carries a timeout of its own (a Bolt or Dubbo frame's, gRPC's \
+             `grpc-timeout`), the shorter holds. HTTP and gRPC exchanges may be streams: without this and without \
+             one of their own, only `streamIdle` bounds them.",
+        ),
+        stream_idle: fields.or(
+            "streamIdle",
+            DurationIn::millis(1, 7 * 86_400_000),
+            d.stream_idle,
+            "An HTTP or gRPC exchange in which no byte moved either way for this long is ended with `UT`.",
         ),
         dead_peer: fields.or(
             "deadPeer",
@@ -141,14 +164,8 @@ fn timeouts(fields: &mut Fields<'_>) -> Option<Timeouts> {
 }
 
 fn health_check(fields: &mut Fields<'_>) -> Option<HealthCheck> {
-    const KINDS: Choice<CheckKind> = Choice(&[("tcp", CheckKind::Tcp), ("bolt", CheckKind::Bolt)]);
     let check = HealthCheck {
-        kind: fields.or(
-            "kind",
-            KINDS,
-            CheckKind::Tcp,
-            "`tcp` = a connection can be made; `bolt` = a Bolt heartbeat is answered.",
-        ),
+        kind: check_kind(fields),
         interval: fields.or(
             "interval",
             DurationIn::millis(100, 3_600_000),
@@ -179,6 +196,62 @@ fn health_check(fields: &mut Fields<'_>) -> Option<HealthCheck> {
         fields.mistake(name, "timeout is over interval", "give a timeout no longer than the interval");
     }
     Some(check)
+}
+
+/// How endpoints are asked, and what about.
+fn check_kind(fields: &mut Fields<'_>) -> CheckKind {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Word {
+        Tcp,
+        Bolt,
+        Dubbo,
+        Http,
+        Grpc,
+    }
+    const KINDS: Choice<Word> = Choice(&[
+        ("tcp", Word::Tcp),
+        ("bolt", Word::Bolt),
+        ("dubbo", Word::Dubbo),
+        ("http", Word::Http),
+        ("grpc", Word::Grpc),
+    ]);
+    let word = fields.or(
+        "kind",
+        KINDS,
+        Word::Tcp,
+        "`tcp` = a connection can be made; `bolt`, `dubbo` = a heartbeat is answered; `http` = a GET over \
+         HTTP/1.1 is answered with a status of 200 to 399; `grpc` = `grpc.health.v1.Health/Check` answers \
+         `SERVING`.",
+    );
+    let path = fields.optional(
+        "path",
+        UriPath { query: true },
+        "`/`",
+        "What `kind: http` asks for; a query may follow.",
+    );
+    let service = fields.optional(
+        "service",
+        Text::name("a gRPC service's full name"),
+        "the server as a whole",
+        "The service `kind: grpc` asks about.",
+    );
+    for (name, kind, fits) in [("path", "http", word == Word::Http), ("service", "grpc", word == Word::Grpc)]
+    {
+        if fields.has(name) && !fits {
+            fields.mistake(
+                name,
+                format!("belongs to kind: {kind}"),
+                format!("leave it out, or write kind: {kind}"),
+            );
+        }
+    }
+    match word {
+        Word::Tcp => CheckKind::Tcp,
+        Word::Bolt => CheckKind::Bolt,
+        Word::Dubbo => CheckKind::Dubbo,
+        Word::Http => CheckKind::Http { path: path.unwrap_or_else(|| "/".into()) },
+        Word::Grpc => CheckKind::Grpc { service: service.unwrap_or_default() },
+    }
 }
 
 fn slow_start(fields: &mut Fields<'_>) -> Option<SlowStart> {

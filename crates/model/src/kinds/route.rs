@@ -1,6 +1,6 @@
 //! `kind: Route`.
-use super::Resource;
 use super::common::{Attribute, free_names, reach, retry, route_target};
+use super::{Resource, actions};
 use crate::decode::{
     At, Bool, Choice, Codec, Cx, DurationIn, Fields, Int, List, OneOrMany, Pattern, Percent, Record,
     Referent, Spotted, Text, TextMap,
@@ -55,7 +55,6 @@ struct Rule {
 fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     const IF_EMPTY: Choice<IfEmpty> =
         Choice(&[("next", IfEmpty::Next), ("fail", IfEmpty::Fail), ("any", IfEmpty::Any)]);
-    fields.not_yet(&["mirror", "fault", "headers"]);
     let name = fields.optional(
         "name",
         Text::name("a name"),
@@ -100,8 +99,9 @@ fn rule(fields: &mut Fields<'_>) -> Option<Rule> {
     if hash_on.is_some() && percent_ppm == 1_000_000 {
         fields.warning("hashOn", "has no effect at 100 percent", "give percent, or leave hashOn out");
     }
+    let actions = actions::of(fields);
     let send = send.into_iter().map(|(destination, _)| destination).collect();
-    let rule = RouteRule { name, when, percent_ppm, hash_on, send, if_empty, timeout, retry };
+    let rule = RouteRule { name, when, percent_ppm, hash_on, send, if_empty, timeout, retry, actions };
     Some(Rule { rule, if_empty_given: fields.has("ifEmpty") })
 }
 
@@ -203,7 +203,16 @@ fn check_reach(fields: &mut Fields<'_>, rules: &[(Rule, Spot)]) {
 fn when(fields: &mut Fields<'_>) -> Option<Vec<Condition>> {
     const LOAD_TEST: Choice<Option<bool>> =
         Choice(&[("true", Some(true)), ("false", Some(false)), ("any", None)]);
-    let mut all = fields.or("header", Headers, Vec::new(), "Conditions on headers, by header name.");
+    const HEADER: Named = Named { what: "header", subject: Subject::Header };
+    const QUERY: Named = Named { what: "query parameter", subject: Subject::Query };
+    let mut all = fields.or("header", HEADER, Vec::new(), "Conditions on headers, by header name.");
+    all.extend(fields.or(
+        "query",
+        QUERY,
+        Vec::new(),
+        "Conditions on parameters of an HTTP request's query, by name, both as they were sent (not decoded); \
+         the first counts if one occurs more than once.",
+    ));
     let mut one = |subject, matcher: Option<Matcher>| {
         all.extend(matcher.map(|matcher| Condition { subject, matcher }));
     };
@@ -213,7 +222,8 @@ fn when(fields: &mut Fields<'_>) -> Option<Vec<Condition>> {
             "method",
             MatcherForm,
             "any",
-            "Condition on the method's name; operators as for a header.",
+            "Condition on the method's name; operators as for a header. HTTP: the request method, such as `GET`. \
+             gRPC and Triple: the RPC's method.",
         ),
     );
     one(
@@ -234,15 +244,38 @@ fn when(fields: &mut Fields<'_>) -> Option<Vec<Condition>> {
             "Condition on the caller's app, as the request says it; operators as for a header.",
         ),
     );
+    one(
+        Subject::Path,
+        fields.optional(
+            "path",
+            MatcherForm,
+            "any",
+            "Condition on the path of an HTTP request as it was sent, without the query; operators as for a \
+             header. `prefix: /a` is a prefix of `/ab` too: write `/a/` or a regex for whole segments.",
+        ),
+    );
+    one(
+        Subject::Authority,
+        fields.optional(
+            "authority",
+            MatcherForm,
+            "any",
+            "Condition on the host (with the port, if it has one) an HTTP request is for; operators as for a \
+             header.",
+        ),
+    );
     let load_test = fields.or("loadTest", LOAD_TEST, None, "Whether the request carries the load-test mark.");
     one(Subject::LoadTest, load_test.map(|marked| Matcher::Equals(marked.to_string())));
     Some(all)
 }
 
-/// `header: {name: matcher}`.
-struct Headers;
+/// `header: {name: matcher}`, and the same of other things that have names.
+struct Named {
+    what: &'static str,
+    subject: fn(String) -> Subject,
+}
 
-impl Codec for Headers {
+impl Codec for Named {
     type Out = Vec<Condition>;
 
     fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<Vec<Condition>> {
@@ -256,16 +289,17 @@ impl Codec for Headers {
         for (key, node) in entries {
             let at = at.field(&key.text);
             if key.text.is_empty() {
-                cx.mistake(key.spot, &at, "a header without a name".into(), "write NAME: matcher".into());
+                let problem = format!("a {} without a name", self.what);
+                cx.mistake(key.spot, &at, problem, "write NAME: matcher".into());
             }
-            let subject = Subject::Header(key.text.clone().into_owned());
+            let subject = (self.subject)(key.text.clone().into_owned());
             all.extend(MatcherForm.decode(node, &at, cx).map(|matcher| Condition { subject, matcher }));
         }
         Some(all)
     }
 
     fn wanted(&self) -> String {
-        "a mapping of header names to matchers".into()
+        format!("a mapping of {} names to matchers", self.what)
     }
 
     fn kind(&self) -> String {

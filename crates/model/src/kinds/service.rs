@@ -1,6 +1,6 @@
 //! `kind: Service`.
 use super::{Carried, Resource};
-use crate::decode::{Address, Fields, Int, List, Record, Role, Spotted, Text, TextMap};
+use crate::decode::{Address, Fields, Host, Int, List, Record, Role, Spotted, Text, TextMap};
 use crate::resources::{Endpoint, Labels, Metadata, Service};
 use crate::yaml::Spot;
 use std::collections::HashMap;
@@ -25,6 +25,15 @@ impl Resource for Service {
             "the request's",
             "Protocol its endpoints speak. Leave it out to use the protocol each request arrives in.",
         );
+        let hosts = fields.or(
+            "hosts",
+            List(Spotted(Host)),
+            Vec::new(),
+            "Further HTTP hosts that mean this service, besides its name: lower-case, without port. `*.` may \
+             lead and stands for one or more labels; a whole host goes before it, a longer suffix before a \
+             shorter one.",
+        );
+        let hosts = own_hosts(fields, hosts);
         let endpoints = fields.or(
             "endpoints",
             List(Record(endpoint)),
@@ -33,7 +42,7 @@ impl Resource for Service {
         );
         check_endpoints(fields, &endpoints);
         let endpoints = endpoints.into_iter().map(|(endpoint, _)| endpoint).collect();
-        Some(Service { metadata: Metadata::default(), app: app?, protocol, endpoints })
+        Some(Service { metadata: Metadata::default(), app: app?, protocol, hosts, endpoints })
     }
 
     fn metadata_mut(&mut self) -> &mut Metadata {
@@ -67,6 +76,17 @@ fn endpoint(fields: &mut Fields<'_>) -> Option<(Endpoint, Spot)> {
     }
     let (address, spot) = address?;
     Some((Endpoint { address, unit, group, weight, labels }, spot))
+}
+
+/// The hosts; no other service may have one of them too.
+fn own_hosts(fields: &mut Fields<'_>, hosts: Vec<(String, Spot)>) -> Vec<String> {
+    if let Some((cx, at)) = fields.context() {
+        let list = at.field("hosts");
+        for (i, (host, spot)) in hosts.iter().enumerate() {
+            cx.claim_host(host, *spot, &list.item(i));
+        }
+    }
+    hosts.into_iter().map(|(host, _)| host).collect()
 }
 
 fn check_endpoints(fields: &mut Fields<'_>, endpoints: &[(Endpoint, Spot)]) {

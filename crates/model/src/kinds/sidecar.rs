@@ -2,14 +2,14 @@
 use super::common::Named;
 use super::{Carried, Resource};
 use crate::decode::{
-    Address, Choice, DurationIn, Fields, Int, List, Record, Referent, Role, Share, SizeIn, Spotted, Text,
-    TextMap,
+    Address, At, Choice, Codec, Cx, DurationIn, Fields, Int, List, Record, Referent, Role, Share, SizeIn,
+    Spotted, Text, TextMap, quote, report_duplicates, wrong,
 };
 use crate::resources::{
-    AccessLog, Drain, InboundListener, Labels, Limits, LogFormat, Metadata, OutboundListener, Replies,
-    Sidecar,
+    AccessLog, Capture, Drain, InboundListener, Labels, Limits, ListenerTls, LogFormat, Metadata,
+    OutboundListener, PortProtocol, Replies, Sidecar, UnknownDestinations,
 };
-use crate::yaml::Spot;
+use crate::yaml::{Node, Spot, Value};
 use raddle_core::Protocol;
 use std::fmt;
 use std::net::SocketAddr;
@@ -70,7 +70,7 @@ impl Resource for Sidecar {
             labels,
             workers,
             admin: admin.map(|(address, _)| address),
-            inbound: inbound.into_iter().map(|(listener, _)| listener).collect(),
+            inbound: inbound.into_iter().map(|(listener, ..)| listener).collect(),
             outbound: outbound.into_iter().map(|(listener, _)| listener).collect(),
             limits,
             replies,
@@ -86,18 +86,47 @@ impl Resource for Sidecar {
 
 const PROTOCOL: &str = "Protocol of its connections. Leave it out to detect it from the first bytes.";
 
-/// A listener, and where its two addresses stand.
-fn inbound(fields: &mut Fields<'_>) -> Option<(InboundListener, [Spot; 2])> {
+/// A listener, where its address stands, and where the app's does.
+type Inbound = (InboundListener, Spot, Option<Spot>);
+
+fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
+    const APP: Choice<Protocol> = Choice(&[("http", Protocol::Http), ("http2", Protocol::Http2)]);
     let listen = fields.required("listen", Spotted(Address(Role::Listen)), "Where requests are accepted.");
-    let forward =
-        fields.required("forward", Spotted(Address(Role::Connect)), "Where the app itself listens.");
+    let forward = fields.optional(
+        "forward",
+        Spotted(Address(Role::Connect)),
+        "required; with `capture` the original destination",
+        "Where the app itself listens.",
+    );
     let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
-    let ((listen, listen_spot), (forward, forward_spot)) = (listen?, forward?);
-    Some((InboundListener { listen, forward, protocol }, [listen_spot, forward_spot]))
+    let app_protocol = fields.optional(
+        "appProtocol",
+        APP,
+        "the request's own",
+        "The HTTP the app speaks, if it is another than requests come in: `http` is HTTP/1.1.",
+    );
+    let (tls, capture, ports) = common(fields);
+    if forward.is_none() && capture.is_none() && !fields.has("forward") && !fields.has("capture") {
+        let remedy = "give ip:port such as 127.0.0.1:12200; only captured connections have a destination";
+        fields.mistake("forward", "is missing", remedy);
+        return None;
+    }
+    if let (Some(_), Some(Protocol::Bolt | Protocol::Dubbo | Protocol::Tcp)) = (app_protocol, protocol) {
+        fields.mistake("appProtocol", "is for HTTP, which protocol excludes", "leave one of them out");
+    }
+    let (listen, spot) = listen?;
+    let (forward, forward_spot) = forward.unzip();
+    Some((
+        InboundListener { listen, forward, protocol, app_protocol, tls, capture, ports },
+        spot,
+        forward_spot,
+    ))
 }
 
 /// A listener, and where its address stands.
 fn outbound(fields: &mut Fields<'_>) -> Option<(OutboundListener, Spot)> {
+    const UNKNOWN: Choice<UnknownDestinations> =
+        Choice(&[("allow", UnknownDestinations::Allow), ("deny", UnknownDestinations::Deny)]);
     let listen =
         fields.required("listen", Spotted(Address(Role::Listen)), "Where the app sends its requests.");
     let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
@@ -107,11 +136,100 @@ fn outbound(fields: &mut Fields<'_>) -> Option<(OutboundListener, Spot)> {
         "none",
         "Service that bytes without a known protocol go to; TCP carries no service name.",
     );
-    if protocol == Some(Protocol::Tcp) && service.is_none() && !fields.has("service") {
+    let (tls, capture, ports) = common(fields);
+    let unknown = fields.optional(
+        "unknownDestinations",
+        UNKNOWN,
+        "`allow` with `capture`, else `deny`",
+        "What becomes of requests and bytes for what no Service names: `allow` = they pass through to where they \
+         were meant to go (the original destination, the target of a CONNECT, the host of an absolute URI); \
+         `deny` = they are refused with `NC`.",
+    );
+    if protocol == Some(Protocol::Tcp) && !fields.has("service") && !fields.has("capture") {
         fields.mistake("service", "is missing", "TCP carries no service name: say which service it goes to");
     }
+    let by_default = if capture.is_some() { UnknownDestinations::Allow } else { UnknownDestinations::Deny };
+    let unknown_destinations = unknown.unwrap_or(by_default);
     let (listen, spot) = listen?;
-    Some((OutboundListener { listen, protocol, service }, spot))
+    Some((OutboundListener { listen, protocol, service, tls, capture, ports, unknown_destinations }, spot))
+}
+
+/// What both directions have.
+fn common(fields: &mut Fields<'_>) -> (Option<ListenerTls>, Option<Capture>, Vec<PortProtocol>) {
+    const CAPTURES: Choice<Capture> = Choice(&[("redirect", Capture::Redirect), ("tproxy", Capture::Tproxy)]);
+    let tls = fields.optional(
+        "tls",
+        Record(tls),
+        "plaintext only",
+        "TLS that ends at the listener. The first byte of a connection tells it: plaintext stays allowed.",
+    );
+    let capture = fields.optional(
+        "capture",
+        CAPTURES,
+        "none",
+        "How the kernel leads connections here that were made to elsewhere: `redirect` or `tproxy`, as \
+         `raddle capture install` was told.",
+    );
+    let ports = fields.or(
+        "ports",
+        Ports,
+        Vec::new(),
+        "Protocols by port of the original destination, such as `{3306: tcp}`. Needed where the server speaks \
+         first: such connections are not waited for.",
+    );
+    if !ports.is_empty() && !fields.has("capture") {
+        fields.warning("ports", "has no effect without capture", "give protocol for the whole listener");
+    }
+    (tls, capture, ports)
+}
+
+fn tls(fields: &mut Fields<'_>) -> Option<ListenerTls> {
+    let name = Named { what: "a certificate's name", to: Referent::Certificate };
+    let certificate = fields.required("certificate", name, "Name of the `Certificate` it shows.")?;
+    Some(ListenerTls { certificate })
+}
+
+/// A mapping of ports to protocols.
+struct Ports;
+
+impl Codec for Ports {
+    type Out = Vec<PortProtocol>;
+
+    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<Self::Out> {
+        let Value::Map(entries) = &node.value else {
+            let found = if matches!(node.value, Value::List(_)) { "is a list" } else { "is a single value" };
+            wrong(self, node, at, cx, found);
+            return None;
+        };
+        report_duplicates(entries, at, cx);
+        let mut out = Vec::with_capacity(entries.len());
+        for (key, node) in entries {
+            let at = at.field(&key.text);
+            let digits = !key.text.is_empty() && key.text.bytes().all(|b| b.is_ascii_digit());
+            match key.text.parse::<u16>() {
+                Ok(port) if digits && port > 0 => {
+                    out.extend(Carried.decode(node, &at, cx).map(|protocol| PortProtocol { port, protocol }));
+                }
+                _ => {
+                    let problem = format!("{} is not a port", quote(&key.text));
+                    cx.mistake(key.spot, &at, problem, "give a port 1..=65535".into());
+                }
+            }
+        }
+        Some(out)
+    }
+
+    fn wanted(&self) -> String {
+        "a mapping of ports to protocols such as {3306: tcp}".into()
+    }
+
+    fn kind(&self) -> String {
+        "map of protocol".into()
+    }
+
+    fn show(&self, _: &Self::Out) -> String {
+        "`{}`".into()
+    }
 }
 
 fn limits(fields: &mut Fields<'_>) -> Option<Limits> {
@@ -123,7 +241,7 @@ fn limits(fields: &mut Fields<'_>) -> Option<Limits> {
             "maxHeader",
             SizeIn::new(256, 16 << 20),
             d.max_header,
-            "Largest header accepted (class name and header map of a frame).",
+            "Largest header accepted (class name and header map of a frame, head of an HTTP message).",
         ),
         buffer_soft: fields.or(
             "bufferSoft",
@@ -161,6 +279,18 @@ fn limits(fields: &mut Fields<'_>) -> Option<Limits> {
             DurationIn::millis(1000, 7 * 86_400_000),
             d.idle_timeout,
             "A caller's connection with nothing in flight is closed after this long without a byte.",
+        ),
+        head_timeout: fields.or(
+            "headTimeout",
+            DurationIn::usual(),
+            d.head_timeout,
+            "How long the head of an HTTP request may take to arrive whole.",
+        ),
+        max_streams: fields.or(
+            "maxStreams",
+            Int::<u32>::new(1, 1_000_000, "streams"),
+            d.max_streams,
+            "Most HTTP/2 streams a caller may have open at once on a connection.",
         ),
     };
     if limits.buffer_hard < limits.buffer_soft {
@@ -218,13 +348,13 @@ impl fmt::Display for Listener {
 fn check_listeners(
     fields: &mut Fields<'_>,
     admin: Option<(SocketAddr, Spot)>,
-    inbound: &[(InboundListener, [Spot; 2])],
+    inbound: &[Inbound],
     outbound: &[(OutboundListener, Spot)],
 ) {
     let listener = |list, (index, (address, spot))| Listener { list, index, address, spot };
     let mut all = Vec::new();
     all.extend(
-        inbound.iter().map(|(l, [spot, _])| (l.listen, *spot)).enumerate().map(|i| listener("inbound", i)),
+        inbound.iter().map(|(l, spot, _)| (l.listen, *spot)).enumerate().map(|i| listener("inbound", i)),
     );
     all.extend(
         outbound.iter().map(|(l, spot)| (l.listen, *spot)).enumerate().map(|o| listener("outbound", o)),
@@ -233,9 +363,10 @@ fn check_listeners(
         let problem = format!("{} listeners are more than {MOST_LISTENERS}", all.len());
         return fields.mistake("inbound", problem, "give fewer");
     }
-    for (i, (from, [_, spot])) in inbound.iter().enumerate() {
-        if let Some(own) = all.iter().find(|own| accepts_local(own.address, from.forward)) {
-            let problem = format!("{} leads back to {own}: a loop", from.forward);
+    for (i, (from, _, spot)) in inbound.iter().enumerate() {
+        let (Some(forward), Some(spot)) = (from.forward, spot) else { continue };
+        if let Some(own) = all.iter().find(|own| accepts_local(own.address, forward)) {
+            let problem = format!("{forward} leads back to {own}: a loop");
             let remedy = "give the port the app itself listens on";
             note(fields, "inbound", i, "forward", *spot, problem, remedy);
         }

@@ -262,7 +262,10 @@ fn condition(cond: &Cond, req: &impl Attributes) -> ConditionStep {
     ConditionStep {
         subject: match &cond.source.subject {
             Subject::Header(name) => format!("header {name}"),
+            Subject::Query(name) => format!("query {name}"),
             Subject::Method => "method".to_owned(),
+            Subject::Path => "path".to_owned(),
+            Subject::Authority => "authority".to_owned(),
             Subject::Service => "service".to_owned(),
             Subject::CallerApp => "callerApp".to_owned(),
             Subject::LoadTest => "loadTest".to_owned(),

@@ -85,6 +85,9 @@ pub(crate) fn value<'r>(subject: &Subject, req: &'r impl Attributes) -> Option<&
     match subject {
         Subject::Header(name) => req.header(name),
         Subject::Method => req.method(),
+        Subject::Path => req.path(),
+        Subject::Authority => req.authority(),
+        Subject::Query(name) => req.query(name),
         Subject::Service => Some(req.service()),
         Subject::CallerApp => req.caller_app(),
         Subject::LoadTest => Some(if req.load_test() { b"true" } else { b"false" }),

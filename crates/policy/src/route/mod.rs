@@ -29,8 +29,20 @@ use std::time::Duration;
 pub trait Attributes {
     /// The service name.
     fn service(&self) -> &[u8];
-    /// The method, if it is known.
+    /// The method, if it is known. HTTP: the request method; gRPC and Triple: the last part of the path.
     fn method(&self) -> Option<&[u8]>;
+    /// HTTP: the path as it was sent, without the query.
+    fn path(&self) -> Option<&[u8]> {
+        None
+    }
+    /// HTTP: the host, and the port if it is given (`Host` or `:authority`).
+    fn authority(&self) -> Option<&[u8]> {
+        None
+    }
+    /// HTTP: a parameter of the query as it was sent, the first of that name; empty if it has no value.
+    fn query(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
     /// Value of a header; the first if it occurs more than once.
     fn header(&self, name: &str) -> Option<&[u8]>;
     /// The caller's app, as the request says it.

@@ -89,7 +89,7 @@ impl CompiledRetry {
         }
         match failure {
             RetryOn::Overloaded | RetryOn::ConnectFailure => true,
-            RetryOn::ConnectionLost | RetryOn::Timeout => {
+            RetryOn::ConnectionLost | RetryOn::Timeout | RetryOn::ServerError => {
                 method.is_some_and(|m| self.idempotent.iter().any(|i| **i == *m))
             }
         }

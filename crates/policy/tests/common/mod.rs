@@ -26,7 +26,7 @@ pub fn named(name: &str) -> Metadata {
 }
 
 pub fn service(name: &str, endpoints: Vec<Endpoint>) -> Service {
-    Service { metadata: named(name), app: "order".into(), protocol: None, endpoints }
+    Service { metadata: named(name), app: "order".into(), protocol: None, hosts: Vec::new(), endpoints }
 }
 
 /// Endpoints of group `default` with these weights, no unit.
@@ -62,6 +62,7 @@ pub fn rule() -> RouteRule {
         if_empty: IfEmpty::Next,
         timeout: None,
         retry: None,
+        actions: raddle_model::Actions::default(),
     }
 }
 
@@ -96,6 +97,7 @@ pub fn resources(endpoints: Vec<Endpoint>, routes: Vec<Route>, settings: PolicyS
         services: vec![service("s", endpoints)],
         policies: vec![policy("p", settings)],
         routes,
+        ..Resources::default()
     }
 }
 

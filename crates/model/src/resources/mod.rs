@@ -1,0 +1,112 @@
+//! The resource kinds a static sidecar reads, as plain typed values.
+//!
+//! Everything here has been validated: a value that exists is a value that can run. The YAML behind it is
+//! described field by field where it is decoded.
+mod actions;
+mod policy;
+mod route;
+mod service;
+mod sidecar;
+
+pub use actions::*;
+pub use policy::*;
+pub use route::*;
+pub use service::*;
+pub use sidecar::*;
+
+use raddle_core::Protocol;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Labels of an instance or resource.
+pub type Labels = BTreeMap<String, String>;
+
+/// Where a resource was read from, for messages (`shop.yaml:12:3`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Path of the file as it was named.
+    pub file: String,
+    /// 1-based line of the document's first key.
+    pub line: u32,
+    /// 1-based column.
+    pub column: u32,
+}
+
+/// All resources of one static configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// The one sidecar document, if present.
+    pub sidecar: Option<Sidecar>,
+    /// Services, in file order; names are unique.
+    pub services: Vec<Service>,
+    /// Traffic policies, in file order; names are unique.
+    pub policies: Vec<TrafficPolicy>,
+    /// Routes, in file order; names are unique.
+    pub routes: Vec<Route>,
+    /// Certificates, in file order; names are unique.
+    pub certificates: Vec<Certificate>,
+}
+
+/// `metadata` of a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Metadata {
+    /// Unique among resources of its kind.
+    pub name: String,
+    /// Free labels.
+    pub labels: Labels,
+    /// Where it was read.
+    #[serde(skip)]
+    pub origin: Origin,
+    /// Hash of the resource's decoded content: equal between two loads = unchanged, wherever it stands in its
+    /// file. Filled by [`load`](crate::load()); means nothing across versions of Raddle.
+    #[serde(skip)]
+    pub fingerprint: u64,
+}
+/// `kind: Certificate`: files with a certificate chain and its key, for listeners that end TLS.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Name that listeners give.
+    pub metadata: Metadata,
+    /// The certificate and those that vouch for it, PEM. A relative path was joined to the folder of the
+    /// YAML file.
+    pub certificate: PathBuf,
+    /// Its private key, PEM; joined in the same way.
+    pub key: PathBuf,
+}
+
+/// Which sidecars a rule reaches; every given part must hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scope {
+    /// Apps; empty = all.
+    pub apps: Vec<String>,
+    /// Units; empty = all.
+    pub units: Vec<String>,
+    /// Groups; empty = all.
+    pub groups: Vec<String>,
+    /// Labels that must all be equal.
+    pub labels: Labels,
+}
+
+/// What a rule is about on the callee side; every given part must hold, all empty = everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// The callee's app.
+    pub app: Option<String>,
+    /// Service names.
+    pub services: Vec<String>,
+    /// Methods.
+    pub methods: Vec<String>,
+}
+
+// The signature is serde's.
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
+pub(crate) fn protocol<S: serde::Serializer>(p: &Option<Protocol>, s: S) -> Result<S::Ok, S::Error> {
+    match p {
+        Some(p) => s.serialize_str(p.name()),
+        None => s.serialize_none(),
+    }
+}
