@@ -1,6 +1,7 @@
 //! The sidecar's own answers, and how any reply gets into a caller's out-buffer.
+use crate::call::Call;
 use crate::conn::{Deferred, Direction, Paused, Role};
-use crate::lane::Lane;
+use crate::frame::{self, Asker, Head, Said};
 use crate::pending::InFlight;
 use crate::record::End;
 use crate::request::{Origin, Sent};
@@ -8,18 +9,13 @@ use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_model::Replies;
 use raddle_net::Key;
-use raddle_wire::bolt::{self, Head, Variant};
 
 /// Whom a reply is for.
 pub(crate) struct ReplyTo {
     /// The caller.
     pub caller: Key,
-    /// The id it knows the request by.
-    pub id: u32,
-    /// Serialiser of the request.
-    pub codec: u8,
-    /// The request was SOFARPC's.
-    pub sofa: bool,
+    /// What it asked.
+    pub asker: Asker,
 }
 
 /// Why a request is refused.
@@ -40,18 +36,16 @@ impl Worker {
     pub(crate) fn answer(&mut self, host: Key, r: &InFlight, reason: Reason, detail: &'static str) {
         let endpoint = self.hosts.get(host).map(|h| h.host.addr);
         let rule = r.extra.as_ref().and_then(|x| x.rule.clone());
-        let Lane::Bolt(variant) = r.lane else { return };
-        let head = reply_head(variant, r.caller_id as u32, r.codec);
         let detail = match endpoint {
             Some(a) => format!("{detail} ({a})"),
             None => detail.to_owned(),
         };
-        let form = self.form_for(r.caller, r.sofa);
-        let reply = bolt::Reply { rule: rule.as_deref(), form, ..bolt::Reply::new(reason, &detail) };
-        self.deliver(r.caller, |out| bolt::encode::reply(out, &head, &reply));
+        let readable = self.readable_to(r.caller);
+        let said = Said { reason, rule: rule.as_deref(), detail: &detail, readable };
+        self.deliver(r.caller, |out| frame::reply(out, &r.asker(), &said));
         let end = End {
             reason: Some(reason),
-            status: reason.bolt_status(),
+            status: r.lane.status_of(reason),
             endpoint,
             bytes_in: u64::from(r.len),
             ..End::default()
@@ -61,81 +55,53 @@ impl Worker {
     }
 
     /// Refuses a request that was not sent to anyone.
-    pub(crate) fn refuse(
-        &mut self,
-        origin: &Origin,
-        head: &Head,
-        frame: &[u8],
-        row: u32,
-        why: Refusal,
-    ) -> Sent {
+    pub(crate) fn refuse(&mut self, origin: &Origin, call: &Call<'_>, row: u32, why: Refusal) -> Sent {
         let rule = why.rule.as_deref();
         if !origin.one_way {
-            let form = self.form_for(origin.caller, head.class(frame) == bolt::CLASS_REQUEST);
-            let reply = bolt::Reply { rule, form, ..bolt::Reply::new(why.reason, why.detail) };
-            let mut to = *head;
-            to.id = origin.caller_id as u32;
-            self.deliver(origin.caller, |out| bolt::encode::reply(out, &to, &reply));
+            let readable = self.readable_to(origin.caller);
+            let said = Said { reason: why.reason, rule, detail: why.detail, readable };
+            let asker = call.asker(origin.caller_id);
+            self.deliver(origin.caller, |out| frame::reply(out, &asker, &said));
             self.reply_leaves(origin.caller);
         }
         self.services.cells(row).rejected[why.reason].inc();
-        let method = match bolt::method(head, frame) {
-            bolt::Method::Found(m) => Some(m),
-            _ => None,
-        };
-        let asked = if why.reason == Reason::NoCluster {
-            head.headers(frame).get(bolt::HEADER_SERVICE)
-        } else {
-            None
-        };
+        let asked = call.named.filter(|_| why.reason == Reason::NoCluster);
         let end = End {
             reason: Some(why.reason),
-            status: why.reason.bolt_status(),
+            status: origin.lane.status_of(why.reason),
             service: asked.and_then(|s| std::str::from_utf8(s).ok()),
             rule,
-            method,
-            trace: head.headers(frame).get(b"traceparent"),
+            method: call.method(),
+            trace: call.trace(),
             tried: origin.tried,
-            bytes_in: head.frame_len() as u64,
+            bytes_in: call.head.frame_len() as u64,
             ..End::default()
         };
         self.log_end(origin, row, &end);
-        if frame.len() >= head.frame_len() { Sent::Done } else { Sent::Stream { sink: None, crc_mask: 0 } }
+        if call.whole() { Sent::Done } else { Sent::Stream { sink: None, crc_mask: 0 } }
     }
 
-    /// How a rejection is said to a caller: readable to people if that is asked for and it is the local app,
-    /// by status to everyone else.
-    pub(crate) fn form_for(&self, caller: Key, sofa: bool) -> bolt::Form {
+    /// Whether a rejection is said to a caller such that people can read it: if that is asked for and it is the
+    /// local app. Everyone else gets the reason's status.
+    pub(crate) fn readable_to(&self, caller: Key) -> bool {
         let outbound = matches!(
             self.conns.get(caller).map(|c| &c.role),
             Some(Role::Caller(c)) if c.direction == Direction::Outbound
         );
-        match self.config.sidecar.replies {
-            Replies::Readable if outbound && sofa => bolt::Form::SofaException,
-            Replies::Readable if outbound => bolt::Form::ServerException,
-            Replies::Readable | Replies::Status => bolt::Form::Status,
-        }
+        outbound && self.config.sidecar.replies == Replies::Readable
     }
 
     /// Another sidecar's rejection, said to the local app in the form it asked for. False if the reply is
     /// to be passed on as it is.
-    pub(crate) fn say_again(&mut self, host: Key, to: &ReplyTo, head: &Head, frame: &[u8]) -> bool {
-        if head.status == 0 || head.header_len == 0 {
+    pub(crate) fn say_again(&mut self, from: Key, to: &ReplyTo, head: &Head, frame: &[u8]) -> bool {
+        let Some((reason, rule)) = head.said_by_sidecar(frame) else { return false };
+        if !self.readable_to(to.caller) {
             return false;
         }
-        let form = self.form_for(to.caller, to.sofa);
-        if form == bolt::Form::Status {
-            return false;
-        }
-        let [reason, rule] = head.headers(frame).get_all(&[bolt::HEADER_REASON, bolt::HEADER_RULE]);
-        let text = |b: Option<&[u8]>| b.and_then(|b| std::str::from_utf8(b).ok()).map(str::to_owned);
-        let Some(reason) = text(reason).as_deref().and_then(Reason::from_flag) else { return false };
-        let rule = text(rule);
-        let addr = self.hosts.get(host).map(|h| h.host.addr.to_string()).unwrap_or_default();
+        let addr = self.hosts.get(self.host_of(from)).map(|h| h.host.addr.to_string()).unwrap_or_default();
         let detail = format!("said by the sidecar at {addr}");
-        let to_head = reply_head(head.variant, to.id, to.codec);
-        let reply = bolt::Reply { rule: rule.as_deref(), form, ..bolt::Reply::new(reason, &detail) };
-        self.deliver(to.caller, |out| bolt::encode::reply(out, &to_head, &reply));
+        let said = Said { reason, rule, detail: &detail, readable: true };
+        self.deliver(to.caller, |out| frame::reply(out, &to.asker, &said));
         true
     }
 
@@ -168,21 +134,5 @@ impl Worker {
                 self.mark_dirty(caller);
             }
         }
-    }
-}
-
-/// A request head good enough to answer a request whose frame is gone.
-fn reply_head(variant: Variant, id: u32, codec: u8) -> Head {
-    Head {
-        variant,
-        kind: bolt::Kind::Request,
-        command: bolt::Command::Request,
-        id,
-        codec,
-        timeout_ms: 0,
-        status: 0,
-        class_len: 0,
-        header_len: 0,
-        content_len: 0,
     }
 }

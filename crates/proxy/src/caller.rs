@@ -1,12 +1,12 @@
 //! A caller's side: from the first bytes of a connection to whole requests, and its heartbeats.
 use crate::conn::{Caller, Conn, Direction, Paused, Role, Stream};
+use crate::frame::{Head, Malformed, What};
 use crate::lane::Lane;
 use crate::request::Sent;
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Protocol, Reason};
 use raddle_net::{BufPool, Key};
-use raddle_telemetry::Malformed;
-use raddle_wire::bolt::{self, Command, Head, Kind, PEEK_MAX, Parsed, Variant};
+use raddle_wire::bolt::Variant;
 use raddle_wire::sniff::{Sniff, sniff};
 use std::time::Duration;
 
@@ -110,9 +110,10 @@ impl Worker {
             if rest.is_empty() {
                 return at;
             }
-            let head = match Head::parse(rest, &limits) {
-                Ok(Parsed::Head(h)) => h,
-                Ok(Parsed::Incomplete) => return at,
+            let Role::Caller(c) = &conn.role else { return bytes.len() };
+            let head = match Head::parse(c.lane, rest, &limits) {
+                Ok(Some(h)) => h,
+                Ok(None) => return at,
                 Err(e) => {
                     self.malformed(key, e, Reason::CallerProtocol);
                     return bytes.len();
@@ -129,7 +130,7 @@ impl Worker {
                 continue;
             }
             // Too large to be held: its head and enough to look into, the rest passes through.
-            let enough = (head.head_len() + PEEK_MAX).min(len - 4);
+            let enough = head.request_opening();
             if rest.len() < enough {
                 return at;
             }
@@ -137,7 +138,7 @@ impl Worker {
             if let Role::Caller(c) = &mut conn.role {
                 c.private = true;
             }
-            if head.kind == Kind::Response || head.command != Command::Request {
+            if head.what(&bytes[at..at + enough]) != What::Request {
                 let stream = Stream { remaining: (len - enough) as u64, sink: None, crc_mask: 0 };
                 conn.stream = Some(Box::new(stream));
                 at += enough;
@@ -167,32 +168,27 @@ impl Worker {
 
     /// One whole frame from a caller.
     fn on_caller_frame(&mut self, key: Key, head: &Head, frame: &[u8]) {
-        match head.command {
-            Command::Request if head.kind != Kind::Response => {
+        match head.what(frame) {
+            What::Request => {
                 self.on_request(key, head, frame);
             }
-            Command::Heartbeat if head.kind == Kind::Request => {
+            What::Ping => {
                 let now = self.now;
                 if let Some(conn) = self.conns.get_mut(key)
                     && let Role::Caller(c) = &mut conn.role
                 {
-                    c.lane = Lane::Bolt(head.variant);
+                    c.lane = head.lane();
                     c.active_at = now;
-                    if head.header_len > 0
-                        && head.headers(frame).get(CAPABILITIES.0.as_bytes())
-                            == Some(CAPABILITIES.1.as_bytes())
-                    {
-                        c.takes_goaway = true;
-                    }
+                    c.takes_goaway |= head.announces_goaway(frame);
                 }
                 self.shard.heartbeats_answered.inc();
-                self.deliver(key, |out| bolt::encode::heartbeat_ack(out, head));
+                self.deliver(key, |out| head.pong(out));
                 if self.draining.is_some() {
                     self.tell(key);
                 }
             }
             // Answers to nothing and commands nobody knows: the protocol has no way to refuse them.
-            _ => self.shard.unexpected_frames.inc(),
+            What::Reply | What::Pong | What::GoAway | What::Other => self.shard.unexpected_frames.inc(),
         }
     }
 
@@ -355,12 +351,12 @@ impl Worker {
     }
 
     /// Bytes that are not the protocol: counted, logged, and the connection closed; nobody else notices.
-    pub(crate) fn malformed(&mut self, key: Key, e: bolt::Malformed, side: Reason) {
+    pub(crate) fn malformed(&mut self, key: Key, e: Malformed, side: Reason) {
         let cells = match side {
             Reason::EndpointProtocol => &self.shard.upstream_malformed,
             _ => &self.shard.caller_malformed,
         };
-        cells[kind_of(e.reason)].inc();
+        cells[e.label()].inc();
         tracing::debug!(error = %e, "malformed frame");
         if let Some(c) = self.conns.get_mut(key) {
             // Answers to what came before it were earned.
@@ -387,15 +383,4 @@ fn put_piece(sink: &mut Conn, pool: &mut BufPool, from: Key, piece: &[u8]) {
 /// Bytes that wait for a peer.
 fn waiting(conn: &Conn) -> usize {
     conn.out.len() + if let Role::Caller(c) = &conn.role { c.deferred_bytes } else { 0 }
-}
-
-/// The metric label of a codec's complaint.
-fn kind_of(kind: bolt::MalformedKind) -> Malformed {
-    match kind {
-        bolt::MalformedKind::UnknownProtocol => Malformed::BadMagic,
-        bolt::MalformedKind::UnknownVersion => Malformed::BadVersion,
-        bolt::MalformedKind::UnknownType => Malformed::BadType,
-        bolt::MalformedKind::HeaderTooLarge => Malformed::HeaderTooLarge,
-        bolt::MalformedKind::FrameTooLarge => Malformed::TooLarge,
-    }
 }

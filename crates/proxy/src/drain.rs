@@ -1,10 +1,9 @@
 //! Shutting down without losing a request: accept no more, tell callers, let requests finish, then end.
 use crate::conn::{Paused, Role};
-use crate::lane::Lane;
+use crate::frame;
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::Key;
-use raddle_wire::bolt;
 use std::time::Duration;
 
 /// Batches of connections accepted from a queue at the end.
@@ -47,9 +46,9 @@ impl Worker {
         c.active_at = self.now;
         if c.takes_goaway && !c.told {
             c.told = true;
-            let Lane::Bolt(variant) = c.lane else { return };
+            let lane = c.lane;
             self.shard.goaways_sent.inc();
-            self.deliver(key, |out| bolt::encode::goaway(out, variant, 0));
+            self.deliver(key, |out| frame::goaway(out, lane));
         }
     }
 

@@ -1,14 +1,13 @@
 //! An endpoint's side: connections that are made, used, kept alive, retired and lost.
 use crate::answer::ReplyTo;
-use crate::caller::CAPABILITIES;
 use crate::conn::{Conn, Deferred, Phase, Role, Stream};
+use crate::frame::{self, Head, What};
 use crate::lane::Lane;
-use crate::pending::{Claimed, HEARTBEAT_ID};
+use crate::pending::Claimed;
 use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Reason, Time};
 use raddle_net::Key;
 use raddle_policy::heartbeat::Action;
-use raddle_wire::bolt::{self, Command, Head, Kind, Parsed};
 use std::time::Duration;
 
 /// A connection that was retired is closed at the latest after this long.
@@ -71,11 +70,8 @@ impl Worker {
     }
 
     fn send_heartbeat(&mut self, key: Key, lane: Lane) {
-        let Lane::Bolt(variant) = lane else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let headers = [CAPABILITIES];
-        let out = conn.out.tail(&mut self.pool);
-        bolt::encode::heartbeat(out, variant, HEARTBEAT_ID, bolt::CODEC_HESSIAN, 3000, &headers);
+        frame::ping(conn.out.tail(&mut self.pool), lane);
         self.shard.heartbeats_sent.inc();
         self.mark_dirty(key);
     }
@@ -112,9 +108,10 @@ impl Worker {
             if rest.is_empty() {
                 return at;
             }
-            let head = match Head::parse(rest, &limits) {
-                Ok(Parsed::Head(h)) => h,
-                Ok(Parsed::Incomplete) => return at,
+            let Role::Endpoint(e) = &conn.role else { return bytes.len() };
+            let head = match Head::parse(e.lane, rest, &limits) {
+                Ok(Some(h)) => h,
+                Ok(None) => return at,
                 Err(e) => {
                     self.malformed(key, e, Reason::EndpointProtocol);
                     return bytes.len();
@@ -122,7 +119,7 @@ impl Worker {
             };
             let len = head.frame_len();
             let large = len > STREAM_FROM;
-            let enough = if large { head.head_len().min(len - 4) } else { len };
+            let enough = if large { head.reply_opening() } else { len };
             if rest.len() < enough {
                 return at;
             }
@@ -135,11 +132,11 @@ impl Worker {
     fn on_endpoint_frame(&mut self, key: Key, head: &Head, frame: &mut [u8], large: bool) {
         let mut sink = None;
         let mut crc_mask = 0;
-        match (head.command, head.kind) {
-            (Command::Response, Kind::Response) => {
+        match head.what(frame) {
+            What::Reply => {
                 if let Some(to) = self.claim(key, head, frame) {
-                    let (caller, id) = (to.caller, to.id);
-                    if !large && head.status != 0 && self.say_again(self.host_of(key), &to, head, frame) {
+                    let (caller, id) = (to.caller, to.asker.id);
+                    if !large && self.say_again(key, &to, head, frame) {
                         return;
                     }
                     if large {
@@ -149,12 +146,12 @@ impl Worker {
                         self.deliver(caller, |out| {
                             let at = out.len();
                             out.extend_from_slice(frame);
-                            bolt::patch_id(&mut out[at..], head, id);
+                            head.write_id(&mut out[at..], id);
                         });
                     }
                 }
             }
-            (Command::Heartbeat, Kind::Response) => {
+            What::Pong => {
                 let now = self.now;
                 if let Some(conn) = self.conns.get_mut(key)
                     && let Role::Endpoint(e) = &mut conn.role
@@ -162,20 +159,20 @@ impl Worker {
                     e.heartbeat.heard(now, e.pending.live() > 0);
                 }
             }
-            (Command::Heartbeat, _) => {
+            What::Ping => {
                 if let Some(conn) = self.conns.get_mut(key)
                     && !matches!(&conn.role, Role::Endpoint(e) if e.stream_from.is_some())
                 {
-                    bolt::encode::heartbeat_ack(conn.out.tail(&mut self.pool), head);
+                    head.pong(conn.out.tail(&mut self.pool));
                     self.shard.heartbeats_answered.inc();
                     self.mark_dirty(key);
                 }
             }
-            (Command::GoAway, _) => {
+            What::GoAway => {
                 self.shard.goaways_received.inc();
                 self.retire(key, "the endpoint sent GOAWAY");
             }
-            _ => self.shard.unexpected_frames.inc(),
+            What::Request | What::Other => self.shard.unexpected_frames.inc(),
         }
         if large && let Some(conn) = self.conns.get_mut(key) {
             let remaining = (head.frame_len() - frame.len()) as u64;
@@ -185,7 +182,7 @@ impl Worker {
         }
     }
 
-    fn host_of(&self, key: Key) -> Key {
+    pub(crate) fn host_of(&self, key: Key) -> Key {
         match self.conns.get(key).map(|c| &c.role) {
             Some(Role::Endpoint(e)) => e.host,
             _ => Key::NONE,
@@ -197,7 +194,7 @@ impl Worker {
         let conn = self.conns.get_mut(key)?;
         let Role::Endpoint(e) = &mut conn.role else { return None };
         let host = e.host;
-        match e.pending.claim(head.id) {
+        match e.pending.claim_wide(head.id()) {
             Claimed::Live(r) => {
                 let over = e.phase == Phase::Retiring && e.pending.live() == 0;
                 let to = self.on_reply(host, r, head, frame);
@@ -219,11 +216,8 @@ impl Worker {
     }
 
     /// The head of a large reply goes out; what else is for the caller waits until it has passed.
-    fn begin_reply_stream(&mut self, from: Key, caller: Key, id: u32, head: &Head, frame: &mut [u8]) -> u32 {
-        let at = head.id_offset();
-        frame[at..at + 4].copy_from_slice(&id.to_be_bytes());
-        let mask =
-            if head.variant.crc() { bolt::crc_mask(head.id, id, head.frame_len() - 4 - at - 4) } else { 0 };
+    fn begin_reply_stream(&mut self, from: Key, caller: Key, id: u64, head: &Head, frame: &mut [u8]) -> u32 {
+        let mask = head.write_id_ahead(frame, id);
         let Some(conn) = self.conns.get_mut(caller) else { return mask };
         let Role::Caller(c) = &mut conn.role else { return mask };
         c.private = true;

@@ -17,11 +17,13 @@
 pub mod accept;
 pub mod admin;
 pub mod answer;
+pub(crate) mod call;
 pub mod caller;
 pub mod closing;
 pub mod conn;
 pub mod drain;
 pub mod endpoint;
+pub(crate) mod frame;
 pub mod health;
 pub mod hosts;
 pub mod lane;

@@ -4,6 +4,7 @@
 //! found by one array load. The slot of a request that timed out is not used again while its reply may
 //! still come: a late reply is recognised and dropped, never given to a stranger.
 use crate::conn::Direction;
+use crate::frame::Asker;
 use crate::lane::Lane;
 use raddle_core::Time;
 use raddle_net::Key;
@@ -54,6 +55,13 @@ pub struct InFlight {
     pub permit: Option<Permit>,
     /// What only some requests need: a copy for retries, the trace.
     pub extra: Option<Box<Extra>>,
+}
+
+impl InFlight {
+    /// Whom its reply is for.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker { lane: self.lane, id: self.caller_id, codec: self.codec, sofa: self.sofa }
+    }
 }
 
 /// What only some requests carry.
@@ -180,6 +188,12 @@ impl Pending {
                 Claimed::Live(r)
             }
         }
+    }
+
+    /// [`Pending::claim`] of an id as wide as a protocol has; only the lower half is ever ours.
+    #[inline]
+    pub fn claim_wide(&mut self, wire_id: u64) -> Claimed {
+        u32::try_from(wire_id).map_or(Claimed::Unknown, |id| self.claim(id))
     }
 
     /// Takes out every request whose time is over, and finds the next time to look.

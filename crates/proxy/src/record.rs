@@ -13,6 +13,8 @@ use std::net::IpAddr;
 pub(crate) struct End<'a> {
     pub reason: Option<Reason>,
     pub status: u16,
+    /// The app answered with an error.
+    pub app_error: bool,
     pub endpoint: Option<std::net::SocketAddr>,
     /// The service as the request names it, where it has no row of its own.
     pub service: Option<&'a str>,
@@ -35,11 +37,11 @@ impl Worker {
         let latency = self.now.since(r.start);
         match end.reason {
             Some(reason) => cells.rejected[reason].inc(),
-            None if end.status == 0 => cells.ok.inc(),
-            None => cells.app_error.inc(),
+            None if end.app_error => cells.app_error.inc(),
+            None => cells.ok.inc(),
         }
         cells.latency.record(latency.as_nanos() as u64);
-        let failed = end.reason.is_some() || end.status != 0;
+        let failed = end.reason.is_some() || end.app_error;
         if !self.log.as_mut().is_some_and(|l| l.wants(failed)) {
             return;
         }
@@ -71,7 +73,7 @@ impl Worker {
 
     /// Writes the line of a request that was not sent, or wants no reply.
     pub(crate) fn log_end(&mut self, origin: &Origin, row: u32, end: &End<'_>) {
-        let failed = end.reason.is_some() || end.status != 0;
+        let failed = end.reason.is_some() || end.app_error;
         if self.log.as_mut().is_some_and(|l| l.wants(failed)) {
             self.write_line(origin, row, end);
         }
@@ -98,7 +100,7 @@ impl Worker {
             service: end.service.unwrap_or_else(|| self.services.row_name(row)),
             method: end.method.and_then(|m| std::str::from_utf8(m).ok()),
             endpoint: end.endpoint,
-            ok: end.reason.is_none() && end.status == 0,
+            ok: end.reason.is_none() && !end.app_error,
             status: end.status,
             flag,
             rule: end.rule,

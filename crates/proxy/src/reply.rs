@@ -1,6 +1,7 @@
 //! What comes back for a request: its reply, too late a reply, a lost connection; and whether it is tried again.
 use crate::answer::ReplyTo;
 use crate::conn::Role;
+use crate::frame::Head;
 use crate::pending::InFlight;
 use crate::record::End;
 use crate::request::{MOVES_MOST, Origin, Requeued};
@@ -8,7 +9,6 @@ use crate::worker::Worker;
 use raddle_core::{Reason, Time};
 use raddle_model::RetryOn;
 use raddle_net::{Key, OutBuf};
-use raddle_wire::bolt::{self, Head};
 
 impl Worker {
     /// A reply came: account for it, and pass it on or try again. Returns the caller and the id it knows
@@ -21,7 +21,7 @@ impl Worker {
         frame: &[u8],
     ) -> Option<ReplyTo> {
         let latency = self.now.since(r.start);
-        let failure = not_run(head, frame);
+        let failure = head.not_run(frame);
         self.host_done(host, Some(latency), failure.is_some());
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
@@ -34,12 +34,10 @@ impl Worker {
         if failure.is_some_and(|f| self.retry(&r, f)) {
             return None;
         }
-        // An exception of the app travels under status 0, marked in the header map.
-        let exception = head.header_len > 0
-            && head.status == 0
-            && head.headers(frame).get(bolt::HEADER_RESPONSE_ERROR) == Some(b"true");
+        let (status, ok) = head.outcome(frame);
         let end = End {
-            status: if exception { bolt::STATUS_SERVER_EXCEPTION } else { head.status },
+            status,
+            app_error: !ok,
             endpoint: self.hosts.get(host).map(|h| h.host.addr),
             bytes_in: u64::from(r.len),
             bytes_out: head.frame_len() as u64,
@@ -48,7 +46,7 @@ impl Worker {
         self.finish(&r, &end);
         self.reply_leaves(r.caller);
         self.conns.get(r.caller)?;
-        Some(ReplyTo { caller: r.caller, id: r.caller_id as u32, codec: r.codec, sofa: r.sofa })
+        Some(ReplyTo { caller: r.caller, asker: r.asker() })
     }
 
     /// The time of a request is over.
@@ -144,21 +142,5 @@ impl Worker {
         if let (Some(s), Some(permit)) = (self.services.get_mut(r.service), r.permit.take()) {
             s.permits.release(permit);
         }
-    }
-}
-
-/// Whether a reply says that the request was not run, and so may be sent to another endpoint by policy: a
-/// server too busy to take it, or a sidecar whose app is not there.
-fn not_run(head: &Head, frame: &[u8]) -> Option<RetryOn> {
-    if head.status == 0 {
-        return None;
-    }
-    let flag = head.headers(frame).get(bolt::HEADER_REASON);
-    match flag.and_then(|f| std::str::from_utf8(f).ok()).and_then(Reason::from_flag) {
-        Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => Some(RetryOn::ConnectFailure),
-        Some(r) if r.not_processed() && r.bolt_status() == 4 => Some(RetryOn::Overloaded),
-        Some(_) => None,
-        None if head.status == 4 => Some(RetryOn::Overloaded),
-        None => None,
     }
 }

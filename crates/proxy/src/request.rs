@@ -5,7 +5,9 @@
 //! [`waiting`](crate::waiting); where the sidecar answers itself, in [`answer`](crate::answer). Every end of a
 //! request passes [`record`](crate::record), where it is counted and logged with its reason.
 use crate::answer::Refusal;
+use crate::call::{Call, CallAttributes};
 use crate::conn::{Direction, Role};
+use crate::frame::Head;
 use crate::hosts::{Lease, readiness};
 use crate::lane::Lane;
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
@@ -15,9 +17,8 @@ use raddle_core::{Reason, Time};
 use raddle_model::RetryOn;
 use raddle_net::Key;
 use raddle_policy::permits::Permit;
-use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
-use raddle_wire::bolt::{self, Head, HeaderMap};
+use raddle_wire::bolt::Limits;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -83,44 +84,6 @@ pub(crate) enum Sent {
     },
 }
 
-/// What routing reads of a Bolt request, borrowed from its bytes.
-struct BoltAttributes<'a> {
-    head: &'a Head,
-    frame: &'a [u8],
-    headers: HeaderMap<'a>,
-    service: &'a [u8],
-    ip: Option<IpAddr>,
-}
-
-impl Attributes for BoltAttributes<'_> {
-    fn service(&self) -> &[u8] {
-        self.service
-    }
-
-    fn method(&self) -> Option<&[u8]> {
-        match bolt::method(self.head, self.frame) {
-            bolt::Method::Found(m) => Some(m),
-            bolt::Method::NeedMore | bolt::Method::Unknown => None,
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.get(name.as_bytes())
-    }
-
-    fn caller_app(&self) -> Option<&[u8]> {
-        CALLER_APP.iter().find_map(|name| self.headers.get(name.as_bytes()))
-    }
-
-    fn caller_ip(&self) -> Option<IpAddr> {
-        self.ip
-    }
-
-    fn load_test(&self) -> bool {
-        self.headers.get(LOAD_TEST.0.as_bytes()) == Some(LOAD_TEST.1.as_bytes())
-    }
-}
-
 /// What the balancer reads of a worker's hosts.
 struct HostView<'a> {
     worker: &'a crate::hosts::Hosts,
@@ -168,11 +131,11 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(caller) else { return Sent::Done };
         let Role::Caller(c) = &mut conn.role else { return Sent::Done };
         c.active_at = self.now;
-        let lane = Lane::Bolt(head.variant);
+        let lane = head.lane();
         c.lane = lane;
         let origin = Origin {
             caller,
-            caller_id: u64::from(head.id),
+            caller_id: head.id(),
             one_way: !head.wants_reply(),
             lane,
             direction: c.direction,
@@ -202,26 +165,29 @@ impl Worker {
     /// Dispatches a request that waited, was moved or is retried.
     pub(crate) fn dispatch_again(&mut self, r: Requeued) {
         let limits = self.frame_limits();
-        if let Ok(bolt::Parsed::Head(mut head)) = Head::parse(&r.frame, &limits) {
-            head.id = r.origin.caller_id as u32;
+        if let Ok(Some(head)) = Head::parse(r.origin.lane, &r.frame, &limits) {
             self.dispatch(r.origin, &head, &r.frame);
         }
     }
 
-    fn dispatch(&mut self, mut origin: Origin, head: &Head, frame: &[u8]) -> Sent {
-        let whole = frame.len() >= head.frame_len();
+    fn dispatch(&mut self, origin: Origin, head: &Head, frame: &[u8]) -> Sent {
+        // Some protocols have a service's name in pieces: room to put it together, kept from call to call.
+        let mut name = std::mem::take(&mut self.name);
+        name.clear();
+        let sent = self.dispatch_call(origin, &Call::open(head, frame, &mut name));
+        self.name = name;
+        sent
+    }
 
+    fn dispatch_call(&mut self, mut origin: Origin, call: &Call<'_>) -> Sent {
         // Attributes.
-        let headers = head.headers(frame);
-        let [service, target] = headers.get_all(&[&b"service"[..], &b"sofa_head_target_service"[..]]);
-        let named = service.or(target);
-        let default = match named {
+        let default = match call.named {
             Some(_) => None,
             None => self.config.binding(origin.listener).and_then(|b| b.default_service.clone()),
         };
-        let name = named.or(default.as_deref().map(str::as_bytes)).unwrap_or(b"");
+        let name = call.named.or(default.as_deref().map(str::as_bytes)).unwrap_or(b"");
         let ip = self.caller_ip(origin.caller);
-        let attributes = BoltAttributes { head, frame, headers, service: name, ip };
+        let attributes = CallAttributes { call, service: name, ip };
 
         // Service.
         let found = match origin.direction {
@@ -232,7 +198,7 @@ impl Worker {
             let row = self.row(origin.direction, b"unknown");
             let detail =
                 if name.is_empty() { "the request names no service" } else { "add a Service of that name" };
-            return self.refuse(&origin, head, frame, row, Refusal::new(Reason::NoCluster, detail));
+            return self.refuse(&origin, call, row, Refusal::new(Reason::NoCluster, detail));
         };
         let row = match origin.direction {
             Direction::Outbound => self.services.get(service).map_or(0, |s| s.row),
@@ -243,8 +209,7 @@ impl Worker {
         if origin.deadline <= self.now {
             return self.refuse(
                 &origin,
-                head,
-                frame,
+                call,
                 row,
                 Refusal::new(Reason::Timeout, "it waited for a connection"),
             );
@@ -252,17 +217,17 @@ impl Worker {
 
         // Route and endpoint. A frame too large to be held, and a caller that is slow, go on a connection of
         // their own.
-        let private = !whole || self.is_private(origin.caller);
+        let private = !call.whole() || self.is_private(origin.caller);
         let owner = if private { origin.caller } else { Key::NONE };
         let plan = match self.plan(&origin, service, &attributes, owner) {
             Ok(p) => p,
-            Err(refusal) => return self.refuse(&origin, head, frame, row, refusal),
+            Err(refusal) => return self.refuse(&origin, call, row, refusal),
         };
         if let Some(i) = plan.connect {
             self.connect_ahead(service, i, origin.lane, owner);
         }
         if origin.deadline == Time::MAX {
-            origin.deadline = deadline(origin.start, head.timeout_ms, plan.timeout);
+            origin.deadline = deadline(origin.start, call.timeout_ms(), plan.timeout);
         }
         if origin.tries_left.is_none() {
             origin.tries_left = Some(plan.tries);
@@ -274,13 +239,13 @@ impl Worker {
         let most = s.service.policy.settings.pool.max_outstanding;
         let conn = match self.lease(service, host, origin.lane, owner) {
             Lease::Ready(conn) => conn,
-            Lease::Soon if private && !whole => return self.block(origin.caller, host),
-            Lease::Soon => return self.wait(origin, service, host, head, frame, row),
+            Lease::Soon if !call.whole() => return self.block(origin.caller, host),
+            Lease::Soon => return self.wait(origin, service, host, call, row),
             Lease::Full => {
                 let r = Refusal::new(Reason::Overflow, "the endpoint does not read and its queue is full");
-                return self.refuse(&origin, head, frame, row, r);
+                return self.refuse(&origin, call, row, r);
             }
-            Lease::Failed => return self.no_connection(&mut origin, service, &plan, head, frame, row),
+            Lease::Failed => return self.no_connection(&origin, service, &plan, call, row),
         };
 
         // Bounds.
@@ -289,10 +254,10 @@ impl Worker {
             let rule =
                 self.services.get(service).and_then(|s| s.service.policy.name.as_deref().map(str::to_owned));
             let r = Refusal { rule, ..Refusal::new(Reason::Overflow, "pool.maxOutstanding is reached") };
-            return self.refuse(&origin, head, frame, row, r);
+            return self.refuse(&origin, call, row, r);
         };
 
-        self.forward(&origin, service, row, &plan, permit, conn, host, head, frame)
+        self.forward(&origin, service, row, &plan, permit, conn, host, call)
     }
 
     /// Routes and picks an endpoint; everything borrowed stays inside.
@@ -300,7 +265,7 @@ impl Worker {
         &mut self,
         origin: &Origin,
         service: Key,
-        a: &BoltAttributes<'_>,
+        a: &CallAttributes<'_>,
         owner: Key,
     ) -> Result<Plan, Refusal> {
         let now = self.now;
@@ -364,14 +329,16 @@ impl Worker {
         permit: Permit,
         conn: Key,
         host: Key,
-        head: &Head,
-        frame: &[u8],
+        call: &Call<'_>,
     ) -> Sent {
-        let whole = frame.len() >= head.frame_len();
-        let logs = self.log.is_some();
-        let method = if logs { self.method_of(head, frame) } else { 0 };
+        let Call { head, frame, .. } = *call;
+        let whole = call.whole();
+        let method = match &self.log {
+            Some(_) => call.method().map_or(0, |m| self.intern_method(m)),
+            None => 0,
+        };
         let tries_left = origin.tries_left.unwrap_or(0);
-        let extra = self.extra(origin, plan, head, frame, tries_left, whole);
+        let extra = self.extra(origin, plan, call, tries_left);
         let now = self.now;
         let Some(c) = self.conns.get_mut(conn) else { return Sent::Done };
         let Role::Endpoint(e) = &mut c.role else { return Sent::Done };
@@ -393,10 +360,10 @@ impl Worker {
                 direction: origin.direction,
                 listener: origin.listener,
                 method,
-                codec: head.codec,
+                codec: head.codec(),
                 out_at: c.out.tail_offset(),
                 len: if whole { frame.len() as u32 } else { 0 },
-                sofa: head.class(frame) == bolt::CLASS_REQUEST,
+                sofa: call.sofa(),
                 permit: Some(permit),
                 extra,
             };
@@ -407,24 +374,15 @@ impl Worker {
             wake = wake.min(deadline);
             e.pending.insert(request, deadline)
         };
-        // A frame that waited carries the id of a connection that is gone.
-        let mut was = *head;
-        was.id = read_id(frame, head);
         let tail = c.out.tail(&mut self.pool);
         let at = tail.len();
         tail.extend_from_slice(frame);
         let crc_mask = if whole {
-            bolt::patch_id(&mut tail[at..], &was, wire_id);
+            head.write_id(&mut tail[at..], u64::from(wire_id));
             0
         } else {
-            let id_at = head.id_offset();
-            tail[at + id_at..at + id_at + 4].copy_from_slice(&wire_id.to_be_bytes());
             e.stream_from = Some(origin.caller);
-            if head.variant.crc() {
-                bolt::crc_mask(was.id, wire_id, head.frame_len() - 4 - id_at - 4)
-            } else {
-                0
-            }
+            head.write_id_ahead(&mut tail[at..], u64::from(wire_id))
         };
         let timer_at = c.timer_at;
         self.mark_dirty(conn);
@@ -450,17 +408,10 @@ impl Worker {
     }
 
     /// What must be kept of a request besides its accounts, if anything.
-    fn extra(
-        &mut self,
-        origin: &Origin,
-        plan: &Plan,
-        head: &Head,
-        frame: &[u8],
-        tries_left: u8,
-        whole: bool,
-    ) -> Option<Box<Extra>> {
-        let trace = if self.log.is_some() { head.headers(frame).get(b"traceparent") } else { None };
-        let keep = tries_left > 0 && whole && frame.len() <= RETRY_COPY_MOST && !origin.one_way;
+    fn extra(&mut self, origin: &Origin, plan: &Plan, call: &Call<'_>, tries_left: u8) -> Option<Box<Extra>> {
+        let frame = call.frame;
+        let trace = if self.log.is_some() { call.trace() } else { None };
+        let keep = tries_left > 0 && call.whole() && frame.len() <= RETRY_COPY_MOST && !origin.one_way;
         if !keep && trace.is_none() && plan.rule.is_none() && origin.tried == 0 {
             return None;
         }
@@ -487,17 +438,10 @@ impl Worker {
         matches!(self.conns.get(caller).map(|c| &c.role), Some(Role::Caller(c)) if c.private)
     }
 
-    fn method_of(&mut self, head: &Head, frame: &[u8]) -> u32 {
-        match bolt::method(head, frame) {
-            bolt::Method::Found(m) => self.intern_method(m),
-            _ => 0,
-        }
-    }
-
     /// The bounds frames are parsed with.
-    pub(crate) fn frame_limits(&self) -> bolt::Limits {
+    pub(crate) fn frame_limits(&self) -> Limits {
         let l = self.config.limits();
-        bolt::Limits { max_frame: l.max_frame, max_header: l.max_header }
+        Limits { max_frame: l.max_frame, max_header: l.max_header }
     }
 }
 
@@ -513,12 +457,6 @@ fn deadline(start: Time, frame_ms: i32, rule: Option<Duration>) -> Time {
         (None, None) => DEFAULT_TIMEOUT,
     };
     start + d
-}
-
-/// The id that stands in a frame's bytes.
-fn read_id(frame: &[u8], head: &Head) -> u32 {
-    let at = head.id_offset();
-    frame.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(head.id, u32::from_be_bytes)
 }
 
 #[cfg(test)]

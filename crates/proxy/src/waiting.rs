@@ -1,5 +1,6 @@
 //! Requests for which there is no connection yet, or none to be had.
 use crate::answer::Refusal;
+use crate::call::Call;
 use crate::conn::Paused;
 use crate::hosts::readiness;
 use crate::lane::Lane;
@@ -8,7 +9,6 @@ use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::Key;
 use raddle_policy::Readiness;
-use raddle_wire::bolt::Head;
 
 impl Worker {
     /// Starts a connection to an endpoint the balancer would have liked.
@@ -37,17 +37,16 @@ impl Worker {
         origin: Origin,
         service: Key,
         host: Key,
-        head: &Head,
-        frame: &[u8],
+        call: &Call<'_>,
         row: u32,
     ) -> Sent {
         let Some(s) = self.services.get_mut(service) else { return Sent::Done };
         if s.waiting.len() >= s.service.policy.settings.pool.max_pending as usize {
             let r = Refusal::new(Reason::Overflow, "pool.maxPending requests wait for a connection already");
-            return self.refuse(&origin, head, frame, row, r);
+            return self.refuse(&origin, call, row, r);
         }
         let deadline = origin.deadline;
-        s.waiting.push_back(Requeued { origin, frame: frame.to_vec() });
+        s.waiting.push_back(Requeued { origin, frame: call.frame.to_vec() });
         if let Some(h) = self.hosts.get_mut(host) {
             if !h.waiting.contains(&service) {
                 h.waiting.push(service);
@@ -64,20 +63,19 @@ impl Worker {
     /// The endpoint cannot be connected to: another one if retries are asked for, else the caller is told.
     pub(crate) fn no_connection(
         &mut self,
-        origin: &mut Origin,
+        origin: &Origin,
         service: Key,
         plan: &Plan,
-        head: &Head,
-        frame: &[u8],
+        call: &Call<'_>,
         row: u32,
     ) -> Sent {
         // Not sent to anyone yet: another endpoint that is not known to be down may still be tried.
-        if !plan.ready && origin.moves < MOVES_MOST && self.any_not_down(service, Lane::Bolt(head.variant)) {
+        if !plan.ready && origin.moves < MOVES_MOST && self.any_not_down(service, origin.lane) {
             let mut again = origin.clone();
             again.moves += 1;
             again.avoid = Some(plan.endpoint);
-            if frame.len() >= head.frame_len() {
-                self.requeue.push_back(Requeued { origin: again, frame: frame.to_vec() });
+            if call.whole() {
+                self.requeue.push_back(Requeued { origin: again, frame: call.frame.to_vec() });
                 return Sent::Done;
             }
         }
@@ -85,7 +83,7 @@ impl Worker {
             rule: plan.rule.clone(),
             ..Refusal::new(Reason::ConnectFailure, "every endpoint refuses connections")
         };
-        self.refuse(origin, head, frame, row, r)
+        self.refuse(origin, call, row, r)
     }
 
     pub(crate) fn any_not_down(&self, service: Key, lane: Lane) -> bool {

@@ -56,6 +56,8 @@ pub struct Worker {
     pub(crate) services: Services,
     pub(crate) methods: AHashMap<Box<[u8]>, u32>,
     pub(crate) method_names: Vec<Box<[u8]>>,
+    /// Room to put a service's name together in.
+    pub(crate) name: Vec<u8>,
     pub(crate) rng: Rng,
     pub(crate) shard: Arc<Shard>,
     pub(crate) log: Option<AccessLogger>,
@@ -118,6 +120,7 @@ impl Worker {
             services: Services::default(),
             methods: AHashMap::new(),
             method_names: vec![Box::from(&b""[..])],
+            name: Vec::new(),
             rng: Rng::new(parts.seed),
             shard,
             log: parts.log,

@@ -1,0 +1,119 @@
+//! What routing reads of a request, borrowed from its bytes.
+use crate::frame::{Asker, Head};
+use raddle_policy::Attributes;
+use raddle_policy::route::{CALLER_APP, LOAD_TEST};
+use raddle_wire::bolt::{self, HeaderMap};
+use std::net::IpAddr;
+
+/// A request, opened.
+pub(crate) struct Call<'a> {
+    pub head: &'a Head,
+    /// All of it, or its beginning if it is too large to be held.
+    pub frame: &'a [u8],
+    /// The service it names, most precisely.
+    pub named: Option<&'a [u8]>,
+    facts: Facts<'a>,
+}
+
+enum Facts<'a> {
+    Bolt { head: &'a bolt::Head, headers: HeaderMap<'a> },
+}
+
+impl<'a> Call<'a> {
+    /// Opens a request. `name` is room for a name that does not stand in the frame in one piece.
+    #[inline]
+    pub(crate) fn open(head: &'a Head, frame: &'a [u8], _name: &'a mut Vec<u8>) -> Call<'a> {
+        match head {
+            Head::Bolt(h) => {
+                let headers = h.headers(frame);
+                let [service, target] =
+                    headers.get_all(&[bolt::HEADER_SERVICE, &b"sofa_head_target_service"[..]]);
+                Call { head, frame, named: service.or(target), facts: Facts::Bolt { head: h, headers } }
+            }
+        }
+    }
+
+    /// Whether all of it is there.
+    #[inline]
+    pub(crate) fn whole(&self) -> bool {
+        self.frame.len() >= self.head.frame_len()
+    }
+
+    /// The method it calls.
+    #[inline]
+    pub(crate) fn method(&self) -> Option<&'a [u8]> {
+        match &self.facts {
+            Facts::Bolt { head, .. } => match bolt::method(head, self.frame) {
+                bolt::Method::Found(m) => Some(m),
+                bolt::Method::NeedMore | bolt::Method::Unknown => None,
+            },
+        }
+    }
+
+    /// A header, or what the protocol has for it.
+    #[inline]
+    pub(crate) fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
+        match &self.facts {
+            Facts::Bolt { headers, .. } => headers.get(name),
+        }
+    }
+
+    /// How long the caller says it waits, in milliseconds; nothing above zero = it does not say.
+    #[inline]
+    pub(crate) fn timeout_ms(&self) -> i32 {
+        match &self.facts {
+            Facts::Bolt { head, .. } => head.timeout_ms,
+        }
+    }
+
+    /// The trace it is part of.
+    pub(crate) fn trace(&self) -> Option<&'a [u8]> {
+        self.header(b"traceparent")
+    }
+
+    /// The request is SOFARPC's.
+    #[inline]
+    pub(crate) fn sofa(&self) -> bool {
+        match &self.facts {
+            Facts::Bolt { head, .. } => head.class(self.frame) == bolt::CLASS_REQUEST,
+        }
+    }
+
+    /// Whom an answer is for, by the id its caller gave it.
+    pub(crate) fn asker(&self, id: u64) -> Asker {
+        Asker { lane: self.head.lane(), id, codec: self.head.codec(), sofa: self.sofa() }
+    }
+}
+
+/// A call as routing asks about it.
+pub(crate) struct CallAttributes<'a> {
+    pub call: &'a Call<'a>,
+    pub service: &'a [u8],
+    pub ip: Option<IpAddr>,
+}
+
+impl Attributes for CallAttributes<'_> {
+    fn service(&self) -> &[u8] {
+        self.service
+    }
+
+    fn method(&self) -> Option<&[u8]> {
+        self.call.method()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.call.header(name.as_bytes())
+    }
+
+    fn caller_app(&self) -> Option<&[u8]> {
+        CALLER_APP.iter().find_map(|name| self.call.header(name.as_bytes()))
+    }
+
+    fn caller_ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    fn load_test(&self) -> bool {
+        self.call.header(LOAD_TEST.0.as_bytes()) == Some(LOAD_TEST.1.as_bytes())
+    }
+}
