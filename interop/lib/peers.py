@@ -2,9 +2,10 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-from harness import Failure, need
+from harness import Failure, Skip, need
 
 ROOT = Path(__file__).resolve().parent.parent
 JAVA = ROOT / "sofa-java"
@@ -51,12 +52,30 @@ def ready_java():
 
 
 def ready_node():
-    """Installs the Node peer's packages, exactly as locked."""
+    node_packages(NODE)
+
+
+def node_packages(folder):
+    """Installs a Node peer's packages, exactly as locked."""
     need("node", "npm")
-    installed = NODE / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
-        build("sofa-node", ["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"], NODE)
+    installed = folder / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
+        build(folder.name, ["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
         installed.touch()
+
+
+def virtual_environment(folder):
+    """Installs a Python peer's packages into an environment of its own; the interpreter."""
+    wanted, stamp, python = folder / "requirements.txt", folder / ".venv" / "installed", folder / ".venv/bin/python"
+    if not stamp.exists() or stamp.stat().st_mtime < wanted.stat().st_mtime:
+        if subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True, check=False).returncode:
+            raise Skip("python3 has no venv (Debian: python3-venv)")
+        shutil.rmtree(folder / ".venv", ignore_errors=True)
+        build(folder.name, [sys.executable, "-m", "venv", str(folder / ".venv")], folder)
+        build(folder.name, [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check",
+                            "-r", str(wanted)], folder)
+        stamp.touch()
+    return python
 
 
 def java(main, *arguments):

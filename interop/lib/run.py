@@ -6,12 +6,17 @@ import sys
 import traceback
 
 import disturbance
+import grpc_suites
 import pairings
 import unplug
 from harness import Failure, Report, Skip
 
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
-DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug}
+DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
+                **grpc_suites.DISTURBANCES}
+# Suites that compare too, in a way of their own: (report, name, record).
+COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}}
+SUITES = (*PAIRINGS, *COMPARISONS, *DISTURBANCES)
 LIMIT_SECONDS = 300
 
 
@@ -33,6 +38,8 @@ def run(report, suite, record):
     try:
         if suite in DISTURBANCES:
             DISTURBANCES[suite](report)
+        elif suite in COMPARISONS:
+            COMPARISONS[suite](report, suite, record)
         else:
             pairings.run(report, suite, record)
     except Skip as reason:
@@ -46,20 +53,19 @@ def run(report, suite, record):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Real SOFARPC peers, directly and through sidecars.")
+    parser = argparse.ArgumentParser(description="Real peers, directly and through sidecars.")
     parser.add_argument("suites", nargs="*", metavar="SUITE",
-                        help=f"of: {' '.join((*PAIRINGS, *DISTURBANCES))}; none = all")
+                        help=f"of: {' '.join(SUITES)}; none = all")
     parser.add_argument("--record", action="store_true", help="write the direct outcomes as the expected ones")
     args = parser.parse_args()
-    known = (*PAIRINGS, *DISTURBANCES)
-    unknown = [suite for suite in args.suites if suite not in known]
+    unknown = [suite for suite in args.suites if suite not in SUITES]
     if unknown:
-        parser.error(f"no such suite: {' '.join(unknown)}; there are {' '.join(known)}")
+        parser.error(f"no such suite: {' '.join(unknown)}; there are {' '.join(SUITES)}")
     signal.signal(signal.SIGALRM, on_alarm)
     signal.signal(signal.SIGTERM, on_end)
     report = Report()
     try:
-        for suite in args.suites or known:
+        for suite in args.suites or SUITES:
             run(report, suite, args.record)
     except KeyboardInterrupt:
         report.fail("run", "interrupted")
