@@ -2,7 +2,10 @@
 mod common;
 
 use common::{Captured, frames};
-use raddle_wire::dubbo::{Head, Kind, Limits, Parsed, SERIALIZER_HESSIAN2, STATUS_OK, encode, patch_id};
+use raddle_wire::dubbo::{
+    Head, Kind, Limits, Parsed, Peek, Request, ResponseKind, SERIALIZER_HESSIAN2, STATUS_OK, Value, encode,
+    is_readonly, patch_id, peek, reason_of, response_kind,
+};
 use raddle_wire::sniff::{Sniff, sniff};
 
 fn head(frame: &Captured) -> Head {
@@ -10,6 +13,14 @@ fn head(frame: &Captured) -> Head {
         Ok(Parsed::Head(head)) => head,
         other => panic!("{}: {other:?}", frame.name),
     }
+}
+
+fn only(name: &str) -> Captured {
+    frames(name).into_iter().find(|f| f.name == name).unwrap()
+}
+
+fn request(frame: &Captured) -> Request<'_> {
+    peek(&head(frame), &frame.bytes).found().unwrap_or_else(|| panic!("{}", frame.name))
 }
 
 #[test]
@@ -58,4 +69,66 @@ fn a_dubbo_heartbeat_is_made_and_answered_as_java_does() {
     let mut ack = Vec::new();
     encode::heartbeat_ack(&mut ack, &h, &made);
     assert_eq!(ack, b"\xDA\xBB\x22\x14\0\0\0\0\0\0\0\x07\0\0\0\x01N");
+}
+
+#[test]
+fn a_captured_requests_names_and_attachments_are_read() {
+    for frame in frames("dubbo2-req") {
+        let (name, request) = (&frame.name, request(&frame));
+        let method =
+            ["boom", "nosuch", "plus", "user"].into_iter().find(|m| name.contains(m)).unwrap_or("echo");
+        assert_eq!(request.dubbo_version, b"2.0.2", "{name}");
+        assert_eq!(request.path, b"org.apache.dubbo.demo.EchoService", "{name}");
+        assert_eq!((request.version, request.generic), (&b"0.0.0"[..], false), "{name}");
+        assert_eq!(request.method, method.as_bytes(), "{name}");
+        let arguments = match method {
+            "boom" | "nosuch" => 0,
+            "plus" => 2,
+            _ => 1,
+        };
+        assert_eq!(request.arguments(), Some(arguments), "{name}");
+        let attachments = request.attachments().found().unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(attachments.get(b"path"), Some(request.path), "{name}");
+        assert_eq!(attachments.group(), b"", "{name}");
+        assert!(!request.differs_from(&attachments), "{name}");
+        if !name.contains("python") {
+            assert_eq!(attachments.application(), Some(&b"dubbo-js"[..]), "{name}");
+            assert_eq!(attachments.value(b"timeout"), Some(Value::Number(5)), "{name}");
+            assert_eq!(attachments.timeout_ms(), Some(5), "{name}");
+            assert_eq!(attachments.iter().count(), 5, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_captured_request_cut_anywhere_is_waited_for() {
+    for frame in frames("dubbo2-req") {
+        let h = head(&frame);
+        for cut in Head::LEN..frame.bytes.len() {
+            match peek(&h, &frame.bytes[..cut]) {
+                Peek::NeedMore => assert!(cut < 100, "{} at {cut}", frame.name),
+                Peek::Found(request) => assert!(matches!(request.attachments(), Peek::NeedMore)),
+                Peek::Unknown => panic!("{} cut at {cut}", frame.name),
+            }
+        }
+    }
+}
+
+#[test]
+fn captured_responses_say_what_they_bring() {
+    for (name, kind) in [
+        ("dubbo2-res-echo", ResponseKind::Value),
+        ("dubbo2-res-plus", ResponseKind::Value),
+        ("dubbo2-res-user-object", ResponseKind::Value),
+        ("dubbo2-res-boom", ResponseKind::Exception),
+        ("dubbo2-res-nosuch", ResponseKind::Unknown),
+        ("dubbo2-heartbeat-res", ResponseKind::Unknown),
+        ("dubbo2-req-echo", ResponseKind::Unknown),
+    ] {
+        let frame = only(name);
+        assert_eq!(response_kind(&head(&frame), &frame.bytes), kind, "{name}");
+        assert_eq!(reason_of(&head(&frame), &frame.bytes), None, "{name}");
+        assert!(!is_readonly(&head(&frame), &frame.bytes), "{name}");
+        assert!(name.contains("req") || peek(&head(&frame), &frame.bytes).found().is_none(), "{name}");
+    }
 }

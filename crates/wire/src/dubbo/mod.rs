@@ -15,15 +15,23 @@
 //! assert!(head.is_heartbeat() && head.wants_reply());
 //! assert_eq!((head.kind, head.id, head.frame_len()), (Kind::Request, 7, frame.len()));
 //! ```
+mod attachments;
 pub mod encode;
 mod head;
+mod json;
 mod malformed;
 mod reply;
+mod request;
+mod response;
 
 pub use crate::bolt::Limits;
+pub use crate::hessian::v2::Value;
+pub use attachments::Attachments;
 pub use head::{Head, Kind, Parsed, patch_id};
 pub use malformed::{Malformed, MalformedKind};
-pub use reply::{Form, Reply};
+pub use reply::{Form, Reply, reason_of};
+pub use request::{ATTACHMENTS_MAX, PEEK_MAX, Peek, Request, ServiceName, peek};
+pub use response::{ResponseKind, is_readonly, response_kind};
 
 /// The two bytes every frame begins with.
 pub const MAGIC: [u8; 2] = [0xDA, 0xBB];

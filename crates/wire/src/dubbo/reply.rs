@@ -1,19 +1,49 @@
 //! The sidecar's own replies to requests it does not forward, and recognising another sidecar's.
+//!
+//! What a client shows of a reply, of Dubbo for Java 3.x:
+//!
+//! * A status other than 20 becomes an `RpcException` whose text quotes the body, a string. Its cluster layer
+//!   takes it for a failure of the network and tries again (twice, unless told otherwise), by status 31 as
+//!   much as by any other.
+//! * An exception that is the call's result is thrown to the application as it is, and not tried again.
+//! * A failed response is deserialised by its *own* serialiser bits, so that a request in whatever
+//!   serialisation can be answered in Hessian, which every Dubbo brings along. A result has to be in the
+//!   request's serialisation: from Dubbo 3.2 on clients refuse others.
+//!
+//! Hence [`Form`].
 use super::head::{Head, Kind};
-use super::{SERIALIZER_FASTJSON, SERIALIZER_HESSIAN2, STATUS_OK, encode};
-use crate::hessian::v2;
+use super::{SERIALIZER_FASTJSON, SERIALIZER_HESSIAN2, STATUS_OK, encode, json};
+use crate::hessian::v2::{self, Value, Walker};
 use raddle_core::Reason;
+
+/// What a result that is an exception of the sidecar's begins with: the kind (0: an exception, no attachments,
+/// which older callers could not read), the class, and the object up to its first field, the message.
+///
+/// Source: `DubboCodec.encodeResponseData`, and hessian-lite's way with objects. The order of the fields is
+/// ours alone, whereby the reply is known.
+const EXCEPTION: &[u8] =
+    b"\x90C\x30\x21org.apache.dubbo.rpc.RpcException\x95\x0DdetailMessage\x04code\x05cause\
+\x0AstackTrace\x14suppressedExceptions\x60";
+/// What every message begins with.
+const PREFIX: &str = "raddle ";
 
 /// How a reply says what it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
     /// The reason's own status ([`Reason::dubbo_status`]) and the message, which is what a Dubbo server sends
-    /// when a request did not reach the application.
+    /// when a request did not reach the application. In Hessian, or in fastjson to a request in it.
     #[default]
     Status,
-    /// Status 20, and an `org.apache.dubbo.rpc.RpcException` as the call's result. In Hessian only: a request
-    /// in another serialisation is answered in the form of its status.
+    /// Status 20, and an `org.apache.dubbo.rpc.RpcException` of the fitting code as the call's result. In
+    /// Hessian only: a request in another serialisation is answered in the form of its status.
     Exception,
+}
+
+impl Form {
+    /// The form whose message the caller's users will see as it is.
+    pub const fn readable(request: &Head) -> Form {
+        if request.serializer == SERIALIZER_HESSIAN2 { Form::Exception } else { Form::Status }
+    }
 }
 
 /// What a reply of the sidecar's own says.
@@ -37,7 +67,7 @@ impl<'a> Reply<'a> {
 
     /// The sentence a person reads: `raddle RL: a local limit holds the request: 10/s (rule pay-qps)`.
     pub fn message(&self) -> String {
-        let mut text = format!("raddle {}: {}", self.reason.flag(), self.reason.describe());
+        let mut text = format!("{PREFIX}{}: {}", self.reason.flag(), self.reason.describe());
         if !self.detail.is_empty() {
             text.push_str(": ");
             text.push_str(self.detail);
@@ -55,8 +85,83 @@ impl<'a> Reply<'a> {
 ///
 /// The body is at most some twelve kilobytes, however long the detail.
 pub fn reply(out: &mut Vec<u8>, request: &Head, reply: &Reply<'_>) {
-    let _ = (Kind::Response, SERIALIZER_FASTJSON, STATUS_OK);
     let mut body = Vec::with_capacity(256);
-    v2::push_string(&mut body, &reply.message());
-    encode::response(out, request.id, SERIALIZER_HESSIAN2, reply.reason.dubbo_status(), &body);
+    let message = reply.message();
+    let (status, serializer) = match (reply.form, request.serializer) {
+        (Form::Exception, SERIALIZER_HESSIAN2) => {
+            push_exception(&mut body, reply.reason, &message);
+            (STATUS_OK, SERIALIZER_HESSIAN2)
+        }
+        (_, SERIALIZER_FASTJSON) => {
+            json::push_line(&mut body, &message);
+            (reply.reason.dubbo_status(), SERIALIZER_FASTJSON)
+        }
+        _ => {
+            v2::push_string(&mut body, &message);
+            (reply.reason.dubbo_status(), SERIALIZER_HESSIAN2)
+        }
+    };
+    encode::response(out, request.id, serializer, status, &body);
+}
+
+fn push_exception(out: &mut Vec<u8>, reason: Reason, message: &str) {
+    out.extend_from_slice(EXCEPTION);
+    v2::push_string(out, message);
+    v2::push_int(out, exception_code(reason));
+    v2::push_null(out);
+    // An empty array: a null would show the frames of the client's deserialiser.
+    v2::push_empty_list(out, "[java.lang.StackTraceElement");
+    v2::push_null(out);
+}
+
+/// `RpcException`'s code for a reason.
+const fn exception_code(reason: Reason) -> i32 {
+    match reason {
+        Reason::ConnectFailure
+        | Reason::ConnectionLost
+        | Reason::CallerGone
+        | Reason::SlowCaller
+        | Reason::Draining => 1,
+        Reason::Timeout => 2,
+        Reason::Denied => 4,
+        Reason::CallerProtocol | Reason::EndpointProtocol => 5,
+        Reason::NoRoute | Reason::NoCluster | Reason::NoHealthy => 6,
+        Reason::Overflow
+        | Reason::RateLimited
+        | Reason::ClusterLimited
+        | Reason::AdaptiveLimited
+        | Reason::HotspotLimited
+        | Reason::BreakerOpen => 7,
+        Reason::Injected => 0,
+    }
+}
+
+/// Why another sidecar answered itself, and the rule it named, if this response is such an answer.
+///
+/// `frame` begins with `head`'s frame and holds the whole of it, or the answer may be missing. It takes a
+/// comparison of a few bytes to see that a response is none.
+pub fn reason_of<'a>(head: &Head, frame: &'a [u8]) -> Option<(Reason, Option<&'a str>)> {
+    if head.kind != Kind::Response || head.event {
+        return None;
+    }
+    let body = head.body(frame);
+    let message = match (head.status, head.serializer) {
+        (STATUS_OK, SERIALIZER_HESSIAN2) => hessian_string(body.strip_prefix(EXCEPTION)?)?,
+        (STATUS_OK, _) => return None,
+        (_, SERIALIZER_FASTJSON) => json::string(json::line(&mut { body }).ok()?).ok()?,
+        (_, SERIALIZER_HESSIAN2) => hessian_string(body)?,
+        _ => return None,
+    };
+    let said = message.strip_prefix(PREFIX.as_bytes())?;
+    let said = std::str::from_utf8(said).ok()?;
+    let (flag, rest) = said.split_once(": ")?;
+    let rule = rest.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (rule ")).map(|(_, rule)| rule);
+    Some((Reason::from_flag(flag)?, rule))
+}
+
+fn hessian_string(body: &[u8]) -> Option<&[u8]> {
+    match Walker::new(body).value() {
+        Ok(Value::Text(text)) => Some(text),
+        _ => None,
+    }
 }

@@ -2,7 +2,7 @@
 
 /// Why reading on is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub enum Stop {
     /// The bytes end here.
     Cut,
     /// The bytes are not Hessian, or a form of it that is not followed.
@@ -18,6 +18,10 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Cursor<'a> {
         Cursor { rest: bytes }
+    }
+
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, Stop> {

@@ -11,6 +11,8 @@ pub mod draft;
 mod text;
 pub mod v2;
 
+pub use cursor::Stop;
+
 /// The outcome of a peek.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek<'a> {

@@ -1,10 +1,13 @@
 //! Dubbo's dialect: Hessian 2.0, of hessian 4.x.
 //!
-//! A Dubbo request begins with strings (its version, path, service version, method, parameter types), and
-//! routing needs no more than those: so strings are all that is read here.
+//! A Dubbo request begins with strings (its version, path, service version, method, parameter types), which is
+//! all that most routing needs: [`Strings`] reads those. Behind them lie the arguments and then the attachments,
+//! a map: [`Walker`] steps over the ones to read the other.
+mod walk;
 mod write;
 
 use super::cursor::{Cursor, Stop};
+pub use walk::{Value, Walker};
 pub use write::{push_class, push_empty_list, push_int, push_null, push_object, push_string};
 
 /// What [`Strings`] found next.
@@ -48,6 +51,11 @@ impl<'a> Strings<'a> {
             Err(Stop::Cut) => Item::Cut,
             Err(Stop::Bad) => Item::Other,
         }
+    }
+
+    /// What has not been read yet.
+    pub const fn rest(&self) -> &'a [u8] {
+        self.at.rest()
     }
 
     fn try_read(&mut self) -> Result<Item<'a>, Stop> {

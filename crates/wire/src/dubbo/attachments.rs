@@ -1,0 +1,141 @@
+//! The attachments of a request: a map of headers behind its arguments.
+use super::json::{self, Pairs};
+use crate::hessian::Stop;
+use crate::hessian::v2::{Value, Walker};
+
+/// Keys under which callers send how long they wait: all up to Dubbo 2.7 the one, Dubbo 3 the other too.
+const TIMEOUTS: [&[u8]; 2] = [b"timeout", b"_TO"];
+/// Keys under which callers send their application's name.
+const APPLICATIONS: [&[u8]; 2] = [b"remote.application", b"application"];
+
+/// The attachments of a request, whole. Reading them copies nothing.
+#[derive(Clone, Debug)]
+pub struct Attachments<'a> {
+    pairs: Kind<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind<'a> {
+    None,
+    /// Stands before the map's first pair; the map is known to be sound.
+    Hessian(Walker<'a>),
+    Json(Pairs<'a>),
+}
+
+/// Behind `arguments` values in Hessian.
+pub(super) fn hessian(rest: &[u8], arguments: usize) -> Result<Attachments<'_>, Stop> {
+    let mut walker = Walker::new(rest);
+    for _ in 0..arguments {
+        walker.value()?;
+    }
+    if !walker.map()? {
+        return Ok(Attachments { pairs: Kind::None });
+    }
+    let pairs = Kind::Hessian(walker.clone());
+    while !walker.end()? {
+        walker.value()?;
+        walker.value()?;
+    }
+    Ok(Attachments { pairs })
+}
+
+/// Behind `arguments` lines of JSON.
+pub(super) fn json(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>, Stop> {
+    for _ in 0..arguments {
+        json::line(&mut rest)?;
+    }
+    Ok(Attachments { pairs: Kind::Json(Pairs::new(json::line(&mut rest)?)?) })
+}
+
+impl<'a> Attachments<'a> {
+    /// The last value under `key`, the one that the peers take too, if it is a string (and in Hessian one of
+    /// a single piece, as those under 32768 characters are). For others see [`Attachments::value`].
+    pub fn get(&self, key: &[u8]) -> Option<&'a [u8]> {
+        match self.value(key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The last value under `key`, whatever it is.
+    pub fn value(&self, key: &[u8]) -> Option<Value<'a>> {
+        self.get_all(&[key])[0]
+    }
+
+    /// [`Attachments::value`] of several keys in one pass.
+    pub fn get_all<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<Value<'a>>; N] {
+        let mut found = [None; N];
+        for (key, value) in self.iter() {
+            for (slot, wanted) in found.iter_mut().zip(keys) {
+                if key == *wanted {
+                    *slot = Some(value);
+                }
+            }
+        }
+        found
+    }
+
+    /// The pairs whose key is a string, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
+        let mut pairs = self.pairs.clone();
+        std::iter::from_fn(move || pairs.next()).filter_map(|(key, value)| match key {
+            Value::Text(key) => Some((key, value)),
+            _ => None,
+        })
+    }
+
+    /// How long the caller waits, in milliseconds, if it says so with a positive number.
+    pub fn timeout_ms(&self) -> Option<u32> {
+        self.get_all(&TIMEOUTS).into_iter().flatten().find_map(millis)
+    }
+
+    /// The caller's application, if it is said.
+    pub fn application(&self) -> Option<&'a [u8]> {
+        let texts = self.get_all(&APPLICATIONS).into_iter().flatten();
+        texts.filter_map(text).find(|name| !name.is_empty())
+    }
+
+    /// The service's group; empty if it has none.
+    pub fn group(&self) -> &'a [u8] {
+        self.get(b"group").unwrap_or_default()
+    }
+
+    /// The tag that chooses among the providers (`dubbo.tag`), if there is one.
+    pub fn tag(&self) -> Option<&'a [u8]> {
+        self.get(b"dubbo.tag").filter(|tag| !tag.is_empty())
+    }
+}
+
+fn text(value: Value<'_>) -> Option<&[u8]> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A number, or a string that is one.
+fn millis(value: Value<'_>) -> Option<u32> {
+    let number = match value {
+        Value::Number(number) => number,
+        Value::Text(text) => std::str::from_utf8(text).ok()?.trim().parse().ok()?,
+        _ => return None,
+    };
+    u32::try_from(number).ok().filter(|ms| *ms > 0)
+}
+
+impl<'a> Kind<'a> {
+    fn next(&mut self) -> Option<(Value<'a>, Value<'a>)> {
+        match self {
+            Kind::None => None,
+            Kind::Json(pairs) => pairs.next(),
+            Kind::Hessian(walker) => {
+                if walker.end() != Ok(false) {
+                    *self = Kind::None;
+                    return None;
+                }
+                let key = walker.value().ok()?;
+                Some((key, walker.value().ok()?))
+            }
+        }
+    }
+}

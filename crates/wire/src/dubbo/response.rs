@@ -1,0 +1,60 @@
+//! What a response or an event says in the first bytes of its body.
+use super::head::{Head, Kind};
+use super::{SERIALIZER_FASTJSON, SERIALIZER_FASTJSON2, SERIALIZER_HESSIAN2, STATUS_OK};
+
+/// What a response with status 20 brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResponseKind {
+    /// A value.
+    Value,
+    /// An exception of the application's (or of a sidecar's: [`super::reason_of`]).
+    Exception,
+    /// A null, as all methods without a result do.
+    Null,
+    /// It has another status, is no response to a call, is cut before it says, or in a serialisation that is
+    /// not read.
+    Unknown,
+}
+
+/// What a response brings. `frame` begins with `head`'s frame; a byte or two of the body suffice.
+#[inline]
+pub fn response_kind(head: &Head, frame: &[u8]) -> ResponseKind {
+    if head.kind != Kind::Response || head.event || head.status != STATUS_OK {
+        return ResponseKind::Unknown;
+    }
+    let number = match (head.serializer, head.body(frame)) {
+        (SERIALIZER_HESSIAN2, [byte, ..]) => byte.wrapping_sub(0x90),
+        (SERIALIZER_FASTJSON, [digit, b'\r' | b'\n', ..]) => digit.wrapping_sub(b'0'),
+        _ => return ResponseKind::Unknown,
+    };
+    // From 3 on: with attachments.
+    match number {
+        0 | 3 => ResponseKind::Exception,
+        1 | 4 => ResponseKind::Value,
+        2 | 5 => ResponseKind::Null,
+        _ => ResponseKind::Unknown,
+    }
+}
+
+/// Whether this is a read-only notice: its sender takes no more requests on the connection, and will answer
+/// those it has. `frame` begins with `head`'s frame and holds the whole of it.
+///
+/// It is an event, one-way, with the string `R` as its body. A Java server sends it to its connections when it
+/// begins to shut down (`HeaderExchangeServer.sendChannelReadOnlyEvent`), then waits for the requests in flight
+/// and closes. A Java client that gets it marks the connection (`HeaderExchangeHandler.handlerEvent`), takes
+/// the provider for unavailable (`DubboInvoker.isAvailable`) and sends its calls to others; it does not
+/// connect anew, and calls this one nevertheless if there is no other.
+/// [`encode::readonly`](super::encode::readonly) makes one.
+pub fn is_readonly(head: &Head, frame: &[u8]) -> bool {
+    if head.kind == Kind::Response || !head.event {
+        return false;
+    }
+    let body = head.body(frame);
+    match head.serializer {
+        SERIALIZER_HESSIAN2 => body == b"\x01R",
+        SERIALIZER_FASTJSON => body.trim_ascii_end() == b"\"R\"",
+        // A length of four bytes, then JSONB's one-character string.
+        SERIALIZER_FASTJSON2 => body == b"\0\0\0\x02\x4AR",
+        _ => false,
+    }
+}
