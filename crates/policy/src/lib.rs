@@ -31,6 +31,7 @@ pub use health::HealthState;
 pub use heartbeat::HeartbeatPlan;
 pub use permits::Permits;
 pub use rng::Rng;
+pub use route::actions::{Actions, Answer, Fault, FaultDraw, Mirror, Redirect, Rewrite};
 pub use route::{Asked, Attributes, Decision, RouteState, RuleRef};
 pub use snapshot::Snapshot;
 pub use snapshot::host::{Health, Host};

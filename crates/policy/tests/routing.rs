@@ -155,7 +155,7 @@ fn without_a_healthy_endpoint_the_panic_threshold_decides() {
 fn members(snap: &Snapshot, req: &Request) -> Vec<u32> {
     match only(snap).route(req, &mut RouteState::default(), &mut Rng::new(1)) {
         Decision::Send { subset, .. } => subset.members.to_vec(),
-        Decision::Reject { .. } => Vec::new(),
+        Decision::Answer { .. } | Decision::Reject { .. } => Vec::new(),
     }
 }
 
@@ -221,7 +221,7 @@ fn timeouts_and_retries_of_the_rule_come_before_those_of_the_policy() {
     let snap = snapshot(three_groups(), vec![route("r", vec![first])], settings);
     let timeout = |req: &Request| match only(&snap).route(req, &mut RouteState::default(), &mut Rng::new(1)) {
         Decision::Send { timeout, .. } => timeout,
-        Decision::Reject { .. } => None,
+        Decision::Answer { .. } | Decision::Reject { .. } => None,
     };
     assert_eq!(timeout(&request(&[("slow", "1")])), Some(Duration::from_secs(9)));
     assert_eq!(timeout(&request(&[])), Some(Duration::from_secs(3)));

@@ -136,6 +136,8 @@ impl Worker {
                 let state = balance.entry(subset.id).or_default();
                 pick(subset, svc, state, &view, hash, now, &mut self.rng, avoid).ok_or(Reason::NoHealthy)
             }
+            // TCP has no words for a rule's own answer.
+            Decision::Answer { .. } => Err(Reason::NoRoute),
             Decision::Reject { reason, .. } => Err(reason),
         };
         let picked = match picked {

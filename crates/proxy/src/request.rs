@@ -275,7 +275,12 @@ impl Worker {
         };
         let crate::services::ServiceState { service, hosts, route, balance, budget, .. } = s;
         let (subset, rule, timeout, retry) = match service.route(a, route, &mut self.rng) {
-            Decision::Send { subset, rule, timeout, retry } => (subset, rule, timeout, retry),
+            Decision::Send { subset, rule, timeout, retry, .. } => (subset, rule, timeout, retry),
+            // Redirects and HTTP replies cannot be said in an RPC protocol.
+            Decision::Answer { rule, .. } => {
+                let detail = "the rule's answer can only be said in HTTP";
+                return Err(Refusal { reason: Reason::NoRoute, rule: Some(rule.to_string()), detail });
+            }
             Decision::Reject { reason, rule } => {
                 let rule = rule.map(ToString::to_string);
                 return Err(Refusal { reason, rule, detail: "" });

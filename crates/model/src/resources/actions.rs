@@ -1,4 +1,6 @@
 //! What a rule of a `Route` does to the requests it takes, besides sending them somewhere.
+use raddle_core::Reason;
+use raddle_core::protocol::{grpc_status_of_http, http_status_of_grpc};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -152,6 +154,26 @@ pub enum AbortStatus {
     Http(u16),
     /// This gRPC status, 1..=16; other HTTP requests get the status that belongs to it.
     Grpc(u8),
+}
+
+impl AbortStatus {
+    /// The HTTP status of the failure.
+    pub const fn http(self) -> u16 {
+        match self {
+            AbortStatus::Reason => Reason::Injected.http_status(),
+            AbortStatus::Http(status) => status,
+            AbortStatus::Grpc(status) => http_status_of_grpc(status),
+        }
+    }
+
+    /// The gRPC status of the failure.
+    pub const fn grpc(self) -> u8 {
+        match self {
+            AbortStatus::Reason => Reason::Injected.grpc_status(),
+            AbortStatus::Http(status) => grpc_status_of_http(status),
+            AbortStatus::Grpc(status) => status,
+        }
+    }
 }
 
 /// Changes of headers, of requests on their way to the endpoint and of replies on their way to the caller.

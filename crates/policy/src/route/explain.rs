@@ -1,12 +1,13 @@
 //! Why a request goes where it goes, told for a person: nothing is counted, nothing changes.
 use crate::route::Attributes;
+use crate::route::does;
 use crate::route::matcher::{Cond, value};
 use crate::route::plan::{Slot, Target};
 use crate::snapshot::host::Health;
 use crate::snapshot::service::{Endpoint, Service, hash_of};
 use crate::snapshot::subset::Subset;
 use raddle_core::Reason;
-use raddle_model::{IfEmpty, Labels, PolicySettings, Subject};
+use raddle_model::{Actions, IfEmpty, Labels, PolicySettings, Subject};
 use serde::Serialize;
 use std::net::SocketAddr;
 
@@ -38,6 +39,9 @@ pub struct RuleStep {
     pub rule: String,
     /// Its conditions.
     pub conditions: Vec<ConditionStep>,
+    /// What it does to requests besides sending them somewhere; absent = nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actions: Option<Actions>,
     /// What came of it.
     pub verdict: Verdict,
 }
@@ -85,6 +89,10 @@ pub struct Outcome {
     pub rule: Option<String>,
     /// The flag of the reject reason, if it is rejected.
     pub reject: Option<&'static str>,
+    /// What happens to it on the way, or what the rule answers it with, in words.
+    pub does: Vec<String>,
+    /// Whether the rule answers it, so that no endpoint is asked.
+    pub answered: bool,
     /// Share of such requests, 0..=1.
     pub share: f64,
     /// Whether health is ignored, as too few are healthy.
@@ -115,11 +123,17 @@ pub struct EndpointState {
 
 impl Service {
     /// Explains what [`Service::route`] makes of a request, with the endpoints' health as it is now.
-    pub fn explain(&self, req: &impl Attributes) -> Explanation {
-        let mut walk =
-            Walk { service: self, left: 1.0, rules: Vec::new(), outcomes: Vec::new(), skipped: None };
+    pub fn explain<R: Attributes>(&self, req: &R) -> Explanation {
+        let mut walk = Walk {
+            service: self,
+            asked: req,
+            left: 1.0,
+            rules: Vec::new(),
+            outcomes: Vec::new(),
+            skipped: None,
+        };
         for slot in &self.plan.slots {
-            walk.rule(slot, req);
+            walk.rule(slot);
         }
         walk.rest();
         Explanation {
@@ -134,8 +148,9 @@ impl Service {
 }
 
 /// Follows all ways such requests can take, with the share that takes each.
-struct Walk<'s> {
+struct Walk<'s, R> {
     service: &'s Service,
+    asked: &'s R,
     /// Share of such requests that no rule has taken yet.
     left: f64,
     rules: Vec<RuleStep>,
@@ -143,8 +158,9 @@ struct Walk<'s> {
     skipped: Option<(&'s Slot, &'s Target)>,
 }
 
-impl<'s> Walk<'s> {
-    fn rule(&mut self, slot: &'s Slot, req: &impl Attributes) {
+impl<'s, R: Attributes> Walk<'s, R> {
+    fn rule(&mut self, slot: &'s Slot) {
+        let req = self.asked;
         let rule = slot.rule();
         let conditions: Vec<ConditionStep> = rule.conds.iter().map(|c| condition(c, req)).collect();
         let matches = conditions.iter().all(|c| c.holds);
@@ -153,18 +169,20 @@ impl<'s> Walk<'s> {
         } else if !matches {
             Verdict::NoMatch
         } else {
-            self.share(slot, req)
+            self.share(slot)
         };
         self.rules.push(RuleStep {
             route: rule.name.route.to_string(),
             rule: rule.name.rule.to_string(),
             conditions,
+            actions: (rule.source != Actions::default()).then(|| rule.source.clone()),
             verdict,
         });
     }
 
     /// What of the requests left a matching rule takes.
-    fn share(&mut self, slot: &'s Slot, req: &impl Attributes) -> Verdict {
+    fn share(&mut self, slot: &'s Slot) -> Verdict {
+        let req = self.asked;
         let rule = slot.rule();
         let stable = rule.hash_on.as_ref().and_then(|on| hash_of(on, req, rule.salt));
         let (ppm, counted) = match stable {
@@ -177,6 +195,12 @@ impl<'s> Walk<'s> {
             return Verdict::NotInShare;
         }
         let mine = self.left * f64::from(ppm) / 1e6;
+        if let Some(answer) = &rule.answer {
+            let does = vec![does::answer(answer, req)];
+            self.outcomes.push(Outcome { does, answered: true, ..Outcome::of(Some(slot), mine) });
+            self.left -= mine;
+            return if counted { Verdict::TakenByShare { ppm } } else { Verdict::Taken };
+        }
         let total: u32 = slot.targets.iter().map(|t| t.weight).sum();
         let mut given = 0.0;
         for target in slot.targets.iter().filter(|t| t.weight > 0) {
@@ -237,6 +261,8 @@ impl<'s> Walk<'s> {
     fn last_resort(&mut self, target: &'s Target, slot: Option<&'s Slot>, share: f64) {
         match self.service.last_resort(target, slot) {
             super::Decision::Send { subset, .. } => self.sent(slot, subset, share),
+            // Answers are given before destinations are looked at.
+            super::Decision::Answer { .. } => {}
             super::Decision::Reject { reason, .. } => self.rejected(slot, reason, share),
         }
     }
@@ -244,17 +270,28 @@ impl<'s> Walk<'s> {
     fn sent(&mut self, slot: Option<&Slot>, subset: &Subset, share: f64) {
         let endpoints = subset.members.iter().map(|&i| state(&self.service.endpoints[i as usize])).collect();
         let panic = self.service.panics(subset);
-        self.outcomes.push(Outcome { rule: name(slot), reject: None, share, panic, endpoints });
+        let actions = slot.and_then(|s| s.rule().actions.as_ref());
+        let does = actions.map_or_else(Vec::new, |actions| does::all(actions, self.asked));
+        self.outcomes.push(Outcome { panic, endpoints, does, ..Outcome::of(slot, share) });
     }
 
     fn rejected(&mut self, slot: Option<&Slot>, reason: Reason, share: f64) {
-        let reject = Some(reason.flag());
-        self.outcomes.push(Outcome { rule: name(slot), reject, share, panic: false, endpoints: Vec::new() });
+        self.outcomes.push(Outcome { reject: Some(reason.flag()), ..Outcome::of(slot, share) });
     }
 }
 
-fn name(slot: Option<&Slot>) -> Option<String> {
-    slot.map(|s| s.rule().name.to_string())
+impl Outcome {
+    fn of(slot: Option<&Slot>, share: f64) -> Outcome {
+        Outcome {
+            rule: slot.map(|s| s.rule().name.to_string()),
+            reject: None,
+            does: Vec::new(),
+            answered: false,
+            share,
+            panic: false,
+            endpoints: Vec::new(),
+        }
+    }
 }
 
 fn condition(cond: &Cond, req: &impl Attributes) -> ConditionStep {

@@ -4,8 +4,10 @@
 //! destination has usable endpoints decides. Without one, the default destination takes it: endpoints of
 //! group `default`, the own unit preferred by policy.
 
+pub mod actions;
 pub mod asked;
 mod dispatch;
+mod does;
 pub mod explain;
 pub(crate) mod matcher;
 pub(crate) mod plan;
@@ -16,6 +18,7 @@ use crate::rng::Rng;
 use crate::snapshot::policy::CompiledRetry;
 use crate::snapshot::service::{Service, hash_of};
 use crate::snapshot::subset::Subset;
+use actions::{Actions, Answer};
 pub use asked::{Asked, CALLER_APP, LOAD_TEST};
 use plan::{Slot, Target};
 pub use program::RuleRef;
@@ -66,8 +69,18 @@ pub enum Decision<'s> {
         timeout: Option<Duration>,
         /// Retries: the rule's, else the policy's.
         retry: Option<&'s CompiledRetry>,
+        /// What the rule does to it besides; absent = nothing.
+        actions: Option<&'s Actions>,
     },
-    /// The sidecar answers it.
+    /// The sidecar answers it as a rule says; in a protocol other than HTTP it is rejected with
+    /// [`Reason::NoRoute`], as such an answer cannot be said there.
+    Answer {
+        /// The rule.
+        rule: &'s RuleRef,
+        /// What it says.
+        answer: &'s Answer,
+    },
+    /// The sidecar rejects it.
     Reject {
         /// Why.
         reason: Reason,
@@ -91,6 +104,9 @@ impl Service {
                 let slot = &self.plan.slots[i as usize];
                 if !slot.rule().holds(req) || !self.takes_share(slot, req, state, rng) {
                     continue;
+                }
+                if let Some(answer) = &slot.rule().answer {
+                    return Decision::Answer { rule: &slot.rule().name, answer };
                 }
                 let target = self.next_target(slot, state, rng);
                 if let Some(subset) = target.and_then(|t| self.usable_part(t)) {
@@ -186,6 +202,7 @@ impl Service {
             rule: rule.map(|r| &r.name),
             timeout: rule.and_then(|r| r.timeout).or(self.policy.settings.timeouts.request),
             retry: rule.and_then(|r| r.retry.as_ref()).or(self.policy.retry.as_ref()),
+            actions: rule.and_then(|r| r.actions.as_ref()),
         }
     }
 }

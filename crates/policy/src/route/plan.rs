@@ -75,6 +75,16 @@ impl Identity {
         }
     }
 
+    /// Of no sidecar in particular.
+    pub(crate) fn nobody() -> Identity {
+        Identity {
+            app: String::new(),
+            unit: None,
+            group: DEFAULT_GROUP.to_owned(),
+            labels: model::Labels::new(),
+        }
+    }
+
     pub(crate) fn within(&self, scope: &model::Scope) -> bool {
         (scope.apps.is_empty() || scope.apps.contains(&self.app))
             && (scope.units.is_empty() || self.unit.as_ref().is_some_and(|u| scope.units.contains(u)))

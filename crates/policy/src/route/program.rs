@@ -1,6 +1,7 @@
 //! A route compiled once for all services it concerns.
 use crate::hash;
 use crate::route::Attributes;
+use crate::route::actions::{self, Actions, Answer};
 use crate::route::matcher::Cond;
 use crate::snapshot::policy::CompiledRetry;
 use raddle_model as model;
@@ -43,6 +44,11 @@ pub(crate) struct Rule {
     pub(crate) if_empty: model::IfEmpty,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<CompiledRetry>,
+    pub(crate) actions: Option<Actions>,
+    /// Where this is given, no destination is.
+    pub(crate) answer: Option<Answer>,
+    /// What the two were compiled from.
+    pub(crate) source: model::Actions,
     /// Makes the stable shares of different rules fall on different keys.
     pub(crate) salt: u64,
     retry_source: Option<model::Retry>,
@@ -59,6 +65,7 @@ impl Program {
             .enumerate()
             .map(|(i, rule)| {
                 let label = rule.name.unwrap_or_else(|| i.to_string());
+                let (actions, answer) = actions::compile(&rule.actions);
                 Rule {
                     salt: hash::stable(hash::stable(0, name.as_bytes()), label.as_bytes()),
                     name: RuleRef { route: name.clone(), rule: Arc::from(label) },
@@ -69,6 +76,9 @@ impl Program {
                     if_empty: rule.if_empty,
                     timeout: rule.timeout,
                     retry: rule.retry.as_ref().map(CompiledRetry::new),
+                    actions,
+                    answer,
+                    source: rule.actions,
                     retry_source: rule.retry,
                 }
             })
@@ -112,6 +122,7 @@ impl Rule {
             && self.if_empty == rule.if_empty
             && self.timeout == rule.timeout
             && self.retry_source == rule.retry
+            && self.source == rule.actions
             && self.conds.len() == rule.when.len() + extra
             && self.conds[extra..].iter().zip(&rule.when).all(|(a, b)| same_condition(&a.source, b))
     }

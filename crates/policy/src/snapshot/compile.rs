@@ -3,7 +3,7 @@ use super::host::{Changes, Host};
 use super::index::Traits;
 use super::policy::Policy;
 use super::service::{Endpoint, Service};
-use super::{Name, Snapshot};
+use super::{Authorities, Listed, Name, Snapshot};
 use crate::permits;
 use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
 use crate::route::program::Program;
@@ -39,6 +39,7 @@ impl<'p> Compiler<'p> {
             sidecar: Arc::new(sidecar),
             services: HashMap::default(),
             order: Vec::new(),
+            authorities: Authorities::default(),
             hosts: HashMap::default(),
             me,
             programs: HashMap::default(),
@@ -63,13 +64,15 @@ impl<'p> Compiler<'p> {
         self.snap.services.reserve(services.len());
         self.snap.hosts.reserve(services.iter().map(|s| s.endpoints.len()).max().unwrap_or(0));
         self.snap.hosts.reserve(self.prev.map_or(0, |p| p.hosts.len()));
-        for service in services {
+        for mut service in services {
+            let hosts = std::mem::take(&mut service.hosts);
             let policy = most_specific(&policies, policies_to.reaching(&service));
             let policy = policy.unwrap_or_else(|| self.snap.builtin.clone());
             let programs: Vec<_> =
                 programs_to.reaching(&service).into_iter().map(|i| programs[i].clone()).collect();
             let service = self.service(service, policy, programs);
             let name = Name(service.name.clone());
+            self.snap.authorities.add(&name, &hosts);
             self.snap.order.push(name.clone());
             self.snap.services.insert(name, service);
         }
@@ -173,21 +176,27 @@ impl<'p> Compiler<'p> {
     }
 
     fn keep_host(&mut self, host: &Arc<Host>) {
-        self.snap.hosts.entry(host.addr).or_insert_with(|| host.clone());
+        let service = self.snap.order.len() as u32;
+        self.snap.hosts.entry(host.addr).or_insert_with(|| Listed { host: host.clone(), service });
     }
 
     fn endpoint(&mut self, source: model::Endpoint) -> Endpoint {
         let addr = source.address;
-        let host = self.snap.hosts.entry(addr).or_insert_with(|| match self.prev {
-            None => Arc::new(Host::new(addr, Time::ZERO, self.snap.changes.clone())),
-            Some(prev) => prev
-                .hosts
-                .get(&addr)
-                .cloned()
-                .unwrap_or_else(|| Arc::new(Host::new(addr, self.now, self.snap.changes.clone()))),
+        // The service is entered in `order` when it is compiled.
+        let service = self.snap.order.len() as u32;
+        let listed = self.snap.hosts.entry(addr).or_insert_with(|| {
+            let changes = &self.snap.changes;
+            let host = match self.prev {
+                None => Arc::new(Host::new(addr, Time::ZERO, changes.clone())),
+                Some(prev) => match prev.host(addr) {
+                    Some(host) => host.clone(),
+                    None => Arc::new(Host::new(addr, self.now, changes.clone())),
+                },
+            };
+            Listed { host, service }
         });
         Endpoint {
-            host: host.clone(),
+            host: listed.host.clone(),
             weight: source.weight,
             unit: source.unit.map(|u| self.intern.text(u)),
             group: self.intern.text(source.group),

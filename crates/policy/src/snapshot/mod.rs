@@ -3,6 +3,7 @@
 //! Compiling takes the previous snapshot: services that are the same keep their `Arc`, hosts keep their
 //! health, counters keep counting.
 
+mod authority;
 mod compile;
 pub mod host;
 pub mod index;
@@ -13,6 +14,7 @@ pub mod subset;
 use crate::route::plan::Identity;
 use crate::route::program::Program;
 use ahash::RandomState;
+use authority::{Authorities, Lowered};
 use host::{Changes, Host};
 use policy::Policy;
 use raddle_core::Time;
@@ -33,7 +35,8 @@ pub struct Snapshot {
     pub sidecar: Arc<model::Sidecar>,
     services: HashMap<Name, Arc<Service>, RandomState>,
     order: Vec<Name>,
-    hosts: HashMap<SocketAddr, Arc<Host>, RandomState>,
+    authorities: Authorities,
+    hosts: HashMap<SocketAddr, Listed, RandomState>,
     me: Identity,
     programs: HashMap<Arc<str>, Arc<Program>, RandomState>,
     policies: HashMap<Arc<str>, Arc<Policy>, RandomState>,
@@ -41,6 +44,14 @@ pub struct Snapshot {
     changes: Arc<Changes>,
     /// Last id given to a service, a revision of one, or a subset.
     next_id: u64,
+}
+
+/// A host of some service.
+#[derive(Debug)]
+struct Listed {
+    host: Arc<Host>,
+    /// Index into `order` of the first service that lists it.
+    service: u32,
 }
 
 /// A name that is found by its bytes.
@@ -76,6 +87,29 @@ impl Snapshot {
         self.services.get(name)
     }
 
+    /// The service that an HTTP request for this authority (`Host` or `:authority`, port included if it has
+    /// one) is for. In this order: a service of just that name; one of the host's name; one that has the host
+    /// among its `hosts`; one with the longest wildcard that covers it. Letters' case makes no difference, nor
+    /// does a dot at the host's end. Costs two hash look-ups each, and one for each label if there are
+    /// wildcards.
+    pub fn service_for_host(&self, authority: &[u8]) -> Option<&Arc<Service>> {
+        let asked = Lowered::new(authority)?;
+        let named = |name: &[u8]| {
+            self.services.get(name).or_else(|| self.services.get(self.authorities.named(name)?))
+        };
+        named(asked.whole())
+            .or_else(|| named(asked.host()))
+            .or_else(|| self.services.get(self.authorities.of_host(asked.host())?))
+    }
+
+    /// The service that has an endpoint at this address; the first in file order if several have. A mapped
+    /// IPv4 address is that address.
+    pub fn service_at(&self, addr: SocketAddr) -> Option<&Arc<Service>> {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let listed = self.hosts.get(&addr)?;
+        self.services.get(self.order.get(listed.service as usize)?)
+    }
+
     /// All services, in file order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.order.iter().filter_map(|name| self.services.get(name))
@@ -83,11 +117,11 @@ impl Snapshot {
 
     /// All hosts of all services, each once, in no order.
     pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
-        self.hosts.values()
+        self.hosts.values().map(|listed| &listed.host)
     }
 
     /// The host of an address.
     pub fn host(&self, addr: SocketAddr) -> Option<&Arc<Host>> {
-        self.hosts.get(&addr)
+        self.hosts.get(&addr).map(|listed| &listed.host)
     }
 }

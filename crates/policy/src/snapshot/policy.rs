@@ -95,6 +95,13 @@ impl CompiledRetry {
         }
     }
 
+    /// [`CompiledRetry::allows`] for a plain HTTP request (not gRPC, whose method is another thing): methods
+    /// that RFC 9110 calls safe may be repeated without being named.
+    pub fn allows_http(&self, failure: RetryOn, method: &[u8]) -> bool {
+        let safe = matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
+        (safe && self.on & (1 << failure as u8) != 0) || self.allows(failure, Some(method))
+    }
+
     /// Whether [`CompiledRetry::allows`] looks at the method.
     pub fn needs_method(&self) -> bool {
         !self.idempotent.is_empty()
@@ -120,5 +127,25 @@ mod tests {
         assert!(!retry.allows(RetryOn::Timeout, Some(b"put")));
         assert!(!retry.allows(RetryOn::Timeout, None));
         assert!(!retry.allows(RetryOn::ConnectionLost, Some(b"get")), "not asked for");
+    }
+
+    #[test]
+    fn safe_http_methods_are_repeated_without_being_named() {
+        let retry = CompiledRetry::new(&model::Retry {
+            attempts: 2,
+            on: vec![RetryOn::ServerError, RetryOn::ConnectionLost],
+            per_try_timeout: None,
+            budget: 0.2,
+            budget_min_per_second: 3,
+            idempotent_methods: vec!["PUT".into()],
+        });
+        for safe in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT"] {
+            assert!(retry.allows_http(RetryOn::ServerError, safe.as_bytes()), "{safe}");
+        }
+        for unsafe_ in ["POST", "DELETE", "PATCH", "CONNECT", "get"] {
+            assert!(!retry.allows_http(RetryOn::ServerError, unsafe_.as_bytes()), "{unsafe_}");
+        }
+        assert!(!retry.allows_http(RetryOn::Timeout, b"GET"), "not asked for");
+        assert!(!retry.allows(RetryOn::ServerError, Some(b"GET")), "an RPC's method may be called so");
     }
 }

@@ -1,12 +1,14 @@
 //! A service as workers see it: its endpoints, the policy in force, the rules that concern it.
 use crate::hash;
 use crate::permits;
-use crate::route::{Attributes, plan::Plan};
+use crate::route::Attributes;
+use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
 use crate::snapshot::host::{Changes, Host};
 use crate::snapshot::policy::Policy;
 use crate::snapshot::subset::Subset;
-use raddle_core::Protocol;
+use raddle_core::{Protocol, Time};
 use raddle_model::{HashOn, Labels};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// One instance of a service.
@@ -48,7 +50,40 @@ pub struct Service {
     pub(crate) changes: Arc<Changes>,
 }
 
+/// Set in the ids of services that no snapshot has.
+const ON_THE_FLY: u64 = 1 << 63;
+
 impl Service {
+    /// A service of one endpoint that no snapshot has: for connections that pass through to where they were
+    /// meant to go. No rule or policy concerns it, and its host's state is its own.
+    ///
+    /// Its id is the same whenever it is made for the same address, and no service of a snapshot has it.
+    pub fn single(name: &str, app: &str, addr: SocketAddr, protocol: Option<Protocol>) -> Arc<Service> {
+        let changes = Arc::new(Changes::default());
+        let endpoints = vec![Endpoint {
+            host: Arc::new(Host::new(addr, Time::ZERO, changes.clone())),
+            weight: 1,
+            unit: None,
+            group: Arc::from(DEFAULT_GROUP),
+            labels: Arc::default(),
+        }];
+        let policy = Arc::new(Policy::builtin());
+        let id = ON_THE_FLY | id_of(addr);
+        let plan = Plan::new(Vec::new(), &endpoints, &policy, &Identity::nobody(), &mut 0);
+        Arc::new(Service {
+            name: Arc::from(name),
+            app: Arc::from(app),
+            protocol,
+            endpoints,
+            policy,
+            outstanding: Arc::default(),
+            id,
+            revision: id,
+            plan,
+            changes,
+        })
+    }
+
     /// Whether a rule or the policy looks at the method, so that it is worth looking for.
     pub fn needs_method(&self) -> bool {
         self.plan.needs_method
@@ -77,14 +112,23 @@ impl Service {
     }
 }
 
+/// A number for an address: of IPv4 exact, of IPv6 a hash of 62 bits.
+fn id_of(addr: SocketAddr) -> u64 {
+    const SIX: u64 = 1 << 62;
+    match addr {
+        SocketAddr::V4(v4) => u64::from(v4.ip().to_bits()) << 16 | u64::from(v4.port()),
+        SocketAddr::V6(v6) => SIX | hash::stable(u64::from(v6.port()), &v6.ip().octets()) & (SIX - 1),
+    }
+}
+
 /// The hash of a request attribute, the same in every sidecar.
 pub(crate) fn hash_of(on: &HashOn, req: &impl Attributes, seed: u64) -> Option<u64> {
     match on {
         HashOn::Header(name) => req.header(name).map(|v| hash::stable(seed, v)),
         HashOn::Method => req.method().map(|v| hash::stable(seed, v)),
         HashOn::CallerIp => req.caller_ip().map(|ip| match ip {
-            std::net::IpAddr::V4(ip) => hash::stable(seed, &ip.octets()),
-            std::net::IpAddr::V6(ip) => hash::stable(seed, &ip.octets()),
+            IpAddr::V4(ip) => hash::stable(seed, &ip.octets()),
+            IpAddr::V6(ip) => hash::stable(seed, &ip.octets()),
         }),
     }
 }

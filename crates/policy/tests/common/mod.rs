@@ -113,6 +113,9 @@ pub struct Request {
     pub caller_app: Option<String>,
     pub caller_ip: Option<IpAddr>,
     pub load_test: bool,
+    pub path: Option<String>,
+    pub authority: Option<String>,
+    pub query: BTreeMap<String, String>,
 }
 
 pub fn request(headers: &[(&str, &str)]) -> Request {
@@ -144,6 +147,18 @@ impl Attributes for Request {
     fn load_test(&self) -> bool {
         self.load_test
     }
+
+    fn path(&self) -> Option<&[u8]> {
+        self.path.as_deref().map(str::as_bytes)
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        self.authority.as_deref().map(str::as_bytes)
+    }
+
+    fn query(&self, name: &str) -> Option<&[u8]> {
+        self.query.get(name).map(String::as_bytes)
+    }
 }
 
 /// What was decided, comparable: the group of the members (`+` joined, or the reject flag) and the rule.
@@ -161,6 +176,7 @@ pub fn decide(
             groups.dedup();
             (groups.join("+"), rule.map_or_else(|| "-".into(), ToString::to_string))
         }
+        Decision::Answer { rule, answer } => (answer.status().to_string(), rule.to_string()),
         Decision::Reject { reason, rule } => {
             (reason.flag().to_owned(), rule.map_or_else(|| "-".into(), ToString::to_string))
         }

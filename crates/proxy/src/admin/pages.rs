@@ -15,7 +15,8 @@ GET  /config       the configuration in force
 GET  /clusters     services, endpoints and what is known of each
 GET  /connections  open connections and what they wait for
 GET  /events       recent events; ?since=SEQ
-GET  /explain      ?service=S[&method=M][&header.NAME=VALUE]: where a request would go and why
+GET  /explain      ?service=S[&method=M][&header.NAME=VALUE]: where a request would go and why;
+                   HTTP: [&path=/P][&authority=HOST][&query.NAME=VALUE], of which the host can name the service
 GET  /log-level    the log level;  POST sets it (body: info, debug, info,raddle_proxy=debug)
 POST /reload       read the configuration again
 ";

@@ -264,20 +264,25 @@ pub(crate) fn explain(c: &Context, query: &str) -> Page {
         match k.as_str() {
             "service" => asked.service = v,
             "method" => asked.method = Some(v),
-            _ => match k.strip_prefix("header.") {
-                Some(name) => asked.headers.push((name.to_owned(), v)),
-                None => {
-                    let text = format!("unknown parameter {k}; give service, method, header.NAME\n");
+            "path" => asked.path = Some(v),
+            "authority" => asked.authority = Some(v),
+            _ => match k.split_once('.') {
+                Some(("header", name)) => asked.headers.push((name.to_owned(), v)),
+                Some(("query", name)) => asked.query.push((name.to_owned(), v)),
+                _ => {
+                    let text = format!(
+                        "unknown parameter {k}; give service, method, header.NAME, path, authority, query.NAME\n"
+                    );
                     return Page::text(StatusCode::BAD_REQUEST, text);
                 }
             },
         }
     }
-    if asked.service.is_empty() {
-        return Page::text(StatusCode::BAD_REQUEST, "give ?service=NAME\n");
+    if asked.service.is_empty() && asked.authority.is_none() {
+        return Page::text(StatusCode::BAD_REQUEST, "give ?service=NAME or ?authority=HOST\n");
     }
     let config = c.shared.config.load();
-    match config.snapshot.service(asked.service.as_bytes()) {
+    match asked.resolve(&config.snapshot) {
         Some(s) => Page::json(&s.explain(&asked)),
         None => {
             let mut near: Vec<&str> = config.snapshot.services().map(|s| &*s.name).collect();

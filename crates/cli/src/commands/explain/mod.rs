@@ -28,6 +28,7 @@ Examples:
   raddle explain --service com.shop.OrderService:1.0
   raddle explain --service com.shop.TransferService:1.0 --method query --header userId=1001
   raddle explain --service com.shop.TransferService:1.0 --config examples/
+  raddle explain --authority orders.shop --method GET --path '/api/orders?debug=1' --config examples/
   raddle explain flag UH"
 )]
 pub(crate) struct ExplainArgs {
@@ -54,11 +55,20 @@ enum ExplainCommand {
 #[derive(Clone, Debug, Default, Args)]
 struct RequestArgs {
     /// Service the request asks for
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "authority")]
     service: Option<String>,
-    /// Method the request asks for
+    /// Method the request asks for; HTTP: GET, POST, ...
     #[arg(long)]
     method: Option<String>,
+    /// HTTP: path of the request; a query may follow
+    #[arg(long, value_name = "/PATH")]
+    path: Option<String>,
+    /// HTTP: host of the request, which names the service where --service does not
+    #[arg(long, value_name = "HOST[:PORT]")]
+    authority: Option<String>,
+    /// HTTP: a parameter of the query; may be given more than once
+    #[arg(long = "query", value_parser = parse::pair, value_name = "NAME=VALUE")]
+    query: Vec<(String, String)>,
     /// A header of the request; may be given more than once
     #[arg(long = "header", value_parser = parse::pair, value_name = "NAME=VALUE")]
     headers: Vec<(String, String)>,
@@ -71,8 +81,16 @@ struct RequestArgs {
 }
 
 impl RequestArgs {
-    fn service(&self) -> &str {
-        self.service.as_deref().unwrap_or_default()
+    /// The request, to be explained here.
+    fn asked(&self) -> Asked {
+        Asked {
+            service: self.service.clone().unwrap_or_default(),
+            method: self.method.clone(),
+            headers: self.all_headers(),
+            path: self.path.clone(),
+            authority: self.authority.clone(),
+            query: self.query.clone(),
+        }
     }
 
     /// The headers such a request has, those of the other flags included.
@@ -87,15 +105,22 @@ impl RequestArgs {
     }
 
     /// The admin port's path that explains it.
-    fn path(&self) -> String {
-        let mut path = format!("/explain?service={}", escape(self.service()));
-        if let Some(method) = &self.method {
-            path.push_str(&format!("&method={}", escape(method)));
-        }
-        for (name, value) in self.all_headers() {
-            path.push_str(&format!("&header.{}={}", escape(&name), escape(&value)));
-        }
-        path
+    fn question(&self) -> String {
+        let headers = self.all_headers();
+        let single = [
+            ("service", &self.service),
+            ("method", &self.method),
+            ("path", &self.path),
+            ("authority", &self.authority),
+        ];
+        let mut parts: Vec<String> = single
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", escape(value.as_deref()?))))
+            .collect();
+        let pair = |kind, name, value| format!("{kind}.{}={}", escape(name), escape(value));
+        parts.extend(headers.iter().map(|(name, value)| pair("header", name, value)));
+        parts.extend(self.query.iter().map(|(name, value)| pair("query", name, value)));
+        format!("/explain?{}", parts.join("&"))
     }
 }
 
@@ -122,18 +147,20 @@ pub(crate) fn run(args: &ExplainArgs) -> Done {
 
 /// The answer of a running sidecar.
 fn live(admin: SocketAddr, request: &RequestArgs) -> Result<serde_json::Value, Failure> {
-    let answer = reach(admin, &request.path())?;
+    let question = request.question();
+    let answer = reach(admin, &question)?;
     if answer.status == 404
-        && let Ok(Unknown { known }) = serde_json::from_str(&answer.body)
+        && let Ok(Unknown { service, known }) = serde_json::from_str(&answer.body)
     {
-        return Err(unknown(request.service(), &known));
+        return Err(unknown(&service, &known));
     }
-    understand(admin, &accepted(admin, &request.path(), answer)?)
+    understand(admin, &accepted(admin, &question, answer)?)
 }
 
 /// A sidecar's answer for a service it does not know.
 #[derive(serde::Deserialize)]
 struct Unknown {
+    service: String,
     known: Vec<String>,
 }
 
@@ -150,14 +177,10 @@ fn offline(paths: &[PathBuf], request: &RequestArgs) -> Result<serde_json::Value
     let (resources, _warnings) =
         raddle_model::load(&sources, LoadOptions::rules_only()).map_err(|report| sources::refuse(&report))?;
     let snapshot = Snapshot::compile(resources, None);
-    let Some(service) = snapshot.service(request.service().as_bytes()) else {
+    let mut imagined = request.asked();
+    let Some(service) = imagined.resolve(&snapshot) else {
         let known: Vec<_> = snapshot.services().map(|s| s.name.to_string()).collect();
-        return Err(unknown(request.service(), &known));
-    };
-    let imagined = Asked {
-        service: request.service().to_owned(),
-        method: request.method.clone(),
-        headers: request.all_headers(),
+        return Err(unknown(&imagined.service, &known));
     };
     serde_json::to_value(service.explain(&imagined)).map_err(|e| Failure::new(e.to_string()))
 }
@@ -176,8 +199,15 @@ mod tests {
             ..RequestArgs::default()
         };
         assert_eq!(
-            request.path(),
+            request.question(),
             "/explain?service=a.B%3A1.0&method=pay&header.userId=1%202&header.shadowTest=T"
         );
+        let http = RequestArgs {
+            path: Some("/a?b=c".into()),
+            authority: Some("shop:80".into()),
+            query: vec![("d".into(), "e&f".into())],
+            ..RequestArgs::default()
+        };
+        assert_eq!(http.question(), "/explain?path=%2Fa%3Fb%3Dc&authority=shop%3A80&query.d=e%26f");
     }
 }

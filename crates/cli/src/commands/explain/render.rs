@@ -46,6 +46,8 @@ struct Verdict {
 struct Outcome {
     rule: Option<String>,
     reject: Option<String>,
+    does: Vec<String>,
+    answered: bool,
     share: f64,
     panic: bool,
     endpoints: Vec<Endpoint>,
@@ -136,7 +138,14 @@ fn outcome_lines(outcome: &Outcome, paint: Paint, out: &mut String) {
         out.push_str(&format!(": {}\n", paint.bad(why)));
         return;
     }
+    if outcome.answered {
+        out.push_str(&format!(": {}\n", outcome.does.join(", ")));
+        return;
+    }
     out.push('\n');
+    for does in &outcome.does {
+        out.push_str(&format!("    {does}\n"));
+    }
     if outcome.panic {
         let panic = "so few are healthy that health is ignored (panicThreshold)";
         out.push_str(&format!("    {}\n", paint.warn(panic)));
@@ -214,5 +223,21 @@ mod tests {
             "  ✗ r/0  does not match\n      ✗ header tier in [\"gold\",\"silver\"]; the request has \"wood\"\n"
         );
         assert_eq!(matcher(&json!({"range": {"min": 0, "max": 9}})), "range 0 to 9");
+    }
+
+    #[test]
+    fn what_a_rule_does_stands_beneath_its_outcome() {
+        let lines = |outcome: Outcome| {
+            let mut out = String::new();
+            outcome_lines(&outcome, Paint::none(), &mut out);
+            out
+        };
+        let rule = || Some("r/0".to_owned());
+        let does = vec!["path /a becomes /b".to_owned()];
+        let sent = lines(Outcome { rule: rule(), does, share: 1.0, ..Outcome::default() });
+        assert!(sent.starts_with("  100 % by rule r/0\n    path /a becomes /b\n"), "{sent}");
+        let does = vec!["redirected with 302 to /b".to_owned()];
+        let answered = Outcome { rule: rule(), does, answered: true, share: 0.5, ..Outcome::default() };
+        assert_eq!(lines(answered), "  50 % by rule r/0: redirected with 302 to /b\n");
     }
 }
