@@ -1,4 +1,6 @@
 //! Rules between resources: what no document shows alone.
+mod speech;
+
 use crate::decode::{At, Cx, Referent};
 use crate::kinds;
 use crate::mistake::Mistake;
@@ -12,6 +14,8 @@ pub(crate) fn all(resources: &Resources, demand: Option<&str>, cx: &mut Cx) {
     endpoint_loops(resources, cx);
     policy_conflicts(&resources.policies, cx);
     targets(resources, cx);
+    hosts(resources, cx);
+    speech::all(resources, cx);
 }
 
 /// Exactly one sidecar to run one; at most one to check.
@@ -173,6 +177,24 @@ fn targets(resources: &Resources, cx: &mut Cx) {
             format!("service {service} belongs to app {other}, not {app}: the rule never meets it");
         finding.remedy = "leave app out, or mend the names".into();
         cx.warning_at(finding);
+    }
+}
+
+/// Hosts that are another service's name: requests for them go there.
+fn hosts(resources: &Resources, cx: &mut Cx) {
+    for service in resources.services.iter().filter(|s| !s.hosts.is_empty()) {
+        let own = &service.metadata.name;
+        let spec = At::ROOT.field("spec");
+        let list = spec.field("hosts");
+        for (i, host) in service.hosts.iter().enumerate() {
+            if host == own || !cx.declared.contains_key(&("Service", host.clone())) {
+                continue;
+            }
+            let mut finding = place(&service.metadata, &list.item(i));
+            finding.problem = format!("{host} is the name of another Service");
+            finding.remedy = "keep one of them".into();
+            cx.mistake_at(finding);
+        }
     }
 }
 

@@ -22,7 +22,6 @@ mod scope;
 mod suggest;
 mod yaml;
 
-pub use kinds::CARRIED;
 pub use load::{LoadOptions, Source, load};
 pub use mistake::{Mistake, Report};
 pub use reference::reference;

@@ -6,6 +6,7 @@
 use super::fields::report_duplicates;
 use super::{At, Codec, Cx, Text, quote, scalar, wrong};
 use crate::yaml::{Node, Value};
+use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 /// Headers that say how a message is framed or belong to one connection: the sidecar writes them.
@@ -67,6 +68,7 @@ impl Codec for HeaderMap {
         };
         report_duplicates(entries, at, cx);
         let mut out: Vec<(String, String)> = Vec::with_capacity(entries.len());
+        let mut first: HashMap<String, &str> = HashMap::with_capacity(entries.len());
         for (key, node) in entries {
             let at = at.field(&key.text);
             let name = match header_name(&key.text) {
@@ -76,7 +78,8 @@ impl Codec for HeaderMap {
                     continue;
                 }
             };
-            if *name != *key.text && out.iter().any(|(earlier, _)| *earlier == name) {
+            // The same letters twice have been reported already.
+            if first.entry(name.clone()).or_insert(&key.text) != &&*key.text {
                 let problem = format!("{name} is given twice, in other letters");
                 cx.mistake(key.spot, &at, problem, "keep one of them".into());
             }

@@ -9,7 +9,7 @@ mod sidecar;
 
 pub(crate) use sidecar::accepts;
 
-use crate::decode::{At, Choice, Codec, Cx, Fields, List, Record, Spotted, Text, TextMap, quote, scalar};
+use crate::decode::{At, Choice, Cx, Fields, List, Record, Spotted, Text, TextMap, quote};
 use crate::fingerprint::fingerprint;
 use crate::reference::Page;
 use crate::resources::{
@@ -19,9 +19,6 @@ use crate::suggest;
 use crate::yaml::{Node, Spot, Value};
 use raddle_core::Protocol;
 use serde::Serialize;
-
-/// Protocols that this version carries; the others are refused where they are declared.
-pub const CARRIED: &[Protocol] = &Protocol::ALL;
 
 /// Kinds of the full system that a static file cannot hold yet.
 pub(crate) const LATER: [&str; 8] = [
@@ -174,39 +171,15 @@ fn metadata(fields: &mut Fields<'_>) -> Option<(Metadata, Spot)> {
     Some((Metadata { name, labels, origin: origin.unwrap_or_default(), fingerprint: 0 }, spot))
 }
 
-/// A protocol this version carries.
-pub(crate) struct Carried;
-
-impl Codec for Carried {
-    type Out = Protocol;
-
-    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<Protocol> {
-        let (text, _) = scalar(self, node, at, cx)?;
-        let remedy = match text.parse::<Protocol>() {
-            Ok(protocol) if CARRIED.contains(&protocol) => return Some(protocol),
-            Ok(protocol) => {
-                let problem = format!("{protocol} is not supported yet by this version");
-                let remedy = format!("give {}, or leave it out", self.wanted());
-                cx.mistake(node.spot, at, problem, remedy);
-                return None;
-            }
-            Err(_) => match suggest::nearest(text, Protocol::ALL.map(Protocol::name)) {
-                Some(meant) => format!("did you mean {meant}?"),
-                None => format!("give {}, or leave it out", self.wanted()),
-            },
-        };
-        cx.mistake(node.spot, at, format!("unknown protocol {}", quote(text)), remedy);
-        None
-    }
-
-    fn wanted(&self) -> String {
-        CARRIED.iter().map(|p| p.name()).collect::<Vec<_>>().join(" or ")
-    }
-
-    fn kind(&self) -> String {
-        CARRIED.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(" \\| ")
-    }
-}
+/// A protocol.
+pub(crate) const PROTOCOLS: Choice<Protocol> = Choice(&[
+    ("bolt", Protocol::Bolt),
+    ("dubbo", Protocol::Dubbo),
+    ("http", Protocol::Http),
+    ("http2", Protocol::Http2),
+    ("grpc", Protocol::Grpc),
+    ("tcp", Protocol::Tcp),
+]);
 
 /// A list of names.
 pub(crate) fn names(what: &'static str) -> List<Text> {

@@ -1,8 +1,8 @@
 //! `kind: Service`.
-use super::{Carried, Resource};
-use crate::decode::{Address, Fields, Host, Int, List, Record, Role, Spotted, Text, TextMap};
+use super::{PROTOCOLS, Resource};
+use crate::decode::{Address, At, Codec, Cx, Fields, Host, Int, List, Record, Role, Spotted, Text, TextMap};
 use crate::resources::{Endpoint, Labels, Metadata, Service};
-use crate::yaml::Spot;
+use crate::yaml::{Node, Spot};
 use std::collections::HashMap;
 
 impl Resource for Service {
@@ -21,19 +21,18 @@ impl Resource for Service {
         }
         let protocol = fields.optional(
             "protocol",
-            Carried,
+            PROTOCOLS,
             "the request's",
             "Protocol its endpoints speak. Leave it out to use the protocol each request arrives in.",
         );
         let hosts = fields.or(
             "hosts",
-            List(Spotted(Host)),
+            List(OwnHost),
             Vec::new(),
             "Further HTTP hosts that mean this service, besides its name: lower-case, without port. `*.` may \
              lead and stands for one or more labels; a whole host goes before it, a longer suffix before a \
              shorter one.",
         );
-        let hosts = own_hosts(fields, hosts);
         let endpoints = fields.or(
             "endpoints",
             List(Record(endpoint)),
@@ -78,15 +77,29 @@ fn endpoint(fields: &mut Fields<'_>) -> Option<(Endpoint, Spot)> {
     Some((Endpoint { address, unit, group, weight, labels }, spot))
 }
 
-/// The hosts; no other service may have one of them too.
-fn own_hosts(fields: &mut Fields<'_>, hosts: Vec<(String, Spot)>) -> Vec<String> {
-    if let Some((cx, at)) = fields.context() {
-        let list = at.field("hosts");
-        for (i, (host, spot)) in hosts.iter().enumerate() {
-            cx.claim_host(host, *spot, &list.item(i));
-        }
+/// A host that no other service may have.
+struct OwnHost;
+
+impl Codec for OwnHost {
+    type Out = String;
+
+    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<String> {
+        let host = Host.decode(node, at, cx)?;
+        cx.claim_host(&host, node.spot, at);
+        Some(host)
     }
-    hosts.into_iter().map(|(host, _)| host).collect()
+
+    fn wanted(&self) -> String {
+        Host.wanted()
+    }
+
+    fn kind(&self) -> String {
+        Host.kind()
+    }
+
+    fn show(&self, out: &String) -> String {
+        Host.show(out)
+    }
 }
 
 fn check_endpoints(fields: &mut Fields<'_>, endpoints: &[(Endpoint, Spot)]) {

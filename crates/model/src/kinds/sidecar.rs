@@ -1,6 +1,6 @@
 //! `kind: Sidecar`.
 use super::common::Named;
-use super::{Carried, Resource};
+use super::{PROTOCOLS, Resource};
 use crate::decode::{
     Address, At, Choice, Codec, Cx, DurationIn, Fields, Int, List, Record, Referent, Role, Share, SizeIn,
     Spotted, Text, TextMap, quote, report_duplicates, wrong,
@@ -98,7 +98,7 @@ fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
         "required; with `capture` the original destination",
         "Where the app itself listens.",
     );
-    let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
+    let protocol = fields.optional("protocol", PROTOCOLS, "detected", PROTOCOL);
     let app_protocol = fields.optional(
         "appProtocol",
         APP,
@@ -129,7 +129,7 @@ fn outbound(fields: &mut Fields<'_>) -> Option<(OutboundListener, Spot)> {
         Choice(&[("allow", UnknownDestinations::Allow), ("deny", UnknownDestinations::Deny)]);
     let listen =
         fields.required("listen", Spotted(Address(Role::Listen)), "Where the app sends its requests.");
-    let protocol = fields.optional("protocol", Carried, "detected", PROTOCOL);
+    let protocol = fields.optional("protocol", PROTOCOLS, "detected", PROTOCOL);
     let service = fields.optional(
         "service",
         Named { what: "a service's name", to: Referent::NeededService },
@@ -208,7 +208,9 @@ impl Codec for Ports {
             let digits = !key.text.is_empty() && key.text.bytes().all(|b| b.is_ascii_digit());
             match key.text.parse::<u16>() {
                 Ok(port) if digits && port > 0 => {
-                    out.extend(Carried.decode(node, &at, cx).map(|protocol| PortProtocol { port, protocol }));
+                    out.extend(
+                        PROTOCOLS.decode(node, &at, cx).map(|protocol| PortProtocol { port, protocol }),
+                    );
                 }
                 _ => {
                     let problem = format!("{} is not a port", quote(&key.text));

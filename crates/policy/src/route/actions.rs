@@ -156,17 +156,14 @@ impl Redirect {
     /// leads to the host the caller asked and to no other: a path that begins with `//` would name a host.
     pub fn location(&self, authority: &[u8], path_and_query: &[u8], out: &mut Vec<u8>) {
         let asked = (self.scheme.is_some() && !authority.is_empty()).then(|| without_port(authority));
-        match (self.authority.as_deref().map(str::as_bytes).or(asked), self.scheme) {
-            (Some(host), scheme) => {
-                if let Some(scheme) = scheme {
-                    out.extend_from_slice(scheme.name().as_bytes());
-                    out.push(b':');
-                }
-                out.extend_from_slice(b"//");
-                extend_encoded(host, out);
+        // Without a host the scheme cannot be said either.
+        if let Some(host) = self.authority.as_deref().map(str::as_bytes).or(asked) {
+            if let Some(scheme) = self.scheme {
+                out.extend_from_slice(scheme.name().as_bytes());
+                out.push(b':');
             }
-            // The host is not known, so the scheme cannot be said.
-            (None, _) => {}
+            out.extend_from_slice(b"//");
+            extend_encoded(host, out);
         }
         let mut changed = Vec::new();
         let path = match &self.path {

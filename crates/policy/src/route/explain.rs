@@ -272,7 +272,7 @@ impl<'s, R: Attributes> Walk<'s, R> {
         let panic = self.service.panics(subset);
         let actions = slot.and_then(|s| s.rule().actions.as_ref());
         let does = actions.map_or_else(Vec::new, |actions| does::all(actions, self.asked));
-        self.outcomes.push(Outcome { panic, endpoints, does, ..Outcome::of(slot, share) });
+        self.outcomes.push(Outcome { does, panic, endpoints, ..Outcome::of(slot, share) });
     }
 
     fn rejected(&mut self, slot: Option<&Slot>, reason: Reason, share: f64) {
