@@ -6,7 +6,6 @@ use raddle_wire::bolt::{
     Command, HEADER_METHOD, HEADER_SERVICE, Head, Kind, Limits, Method, Parsed, Variant, encode, method,
     patch_id,
 };
-use raddle_wire::hessian::v2;
 use raddle_wire::sniff::{Sniff, sniff};
 
 fn head(frame: &Captured) -> Head {
@@ -174,16 +173,4 @@ fn javas_body_names_the_method_too_as_its_header_map_does() {
     encode::request(&mut bare, h.variant, 1, h.codec, 0, false, h.class(&frame.bytes), &[], content);
     let bare = Captured { name: "bare".into(), bytes: bare };
     assert_eq!(method(&head(&bare), &bare.bytes), Method::Found(b"dump"));
-}
-
-#[test]
-fn dubbo_requests_begin_with_the_strings_that_route_them() {
-    for frame in frames("dubbo2-req") {
-        let body = &frame.bytes[16..];
-        let [_, path, version, called, _] = v2::strings::<5>(body).unwrap();
-        assert_eq!(path, b"org.apache.dubbo.demo.EchoService", "{}", frame.name);
-        assert_eq!(version, b"0.0.0", "{}", frame.name);
-        assert!(frame.name.contains(std::str::from_utf8(called).unwrap()), "{}", frame.name);
-        assert_eq!(sniff(&frame.bytes), Sniff::Dubbo);
-    }
 }

@@ -3,8 +3,8 @@ mod common;
 
 use common::{Captured, frames};
 use raddle_wire::dubbo::{
-    Head, Kind, Limits, Parsed, Peek, Request, ResponseKind, SERIALIZER_HESSIAN2, STATUS_OK, Value, encode,
-    is_readonly, patch_id, peek, reason_of, response_kind,
+    Head, Kind, Limits, Parsed, Peek, Request, ResponseKind, SERIALIZER_FASTJSON2, SERIALIZER_HESSIAN2,
+    STATUS_OK, Value, encode, is_readonly, patch_id, peek, reason_of, response_kind,
 };
 use raddle_wire::sniff::{Sniff, sniff};
 
@@ -13,6 +13,11 @@ fn head(frame: &Captured) -> Head {
         Ok(Parsed::Head(head)) => head,
         other => panic!("{}: {other:?}", frame.name),
     }
+}
+
+/// The frames of the Node and Python peers.
+fn scripted(part: &str) -> impl Iterator<Item = Captured> {
+    frames(part).into_iter().filter(|f| f.name.starts_with("dubbo2"))
 }
 
 fn only(name: &str) -> Captured {
@@ -32,7 +37,8 @@ fn every_dubbo_frame_parses_to_its_whole_length_and_kind() {
         assert_eq!(head.kind, if response { Kind::Response } else { Kind::Request }, "{name}");
         assert_eq!(head.wants_reply(), !response, "{name}");
         assert_eq!(head.is_heartbeat(), name.contains("heartbeat"), "{name}");
-        assert_eq!(head.serializer, SERIALIZER_HESSIAN2, "{name}");
+        let serializer = if name.contains("fastjson2") { SERIALIZER_FASTJSON2 } else { SERIALIZER_HESSIAN2 };
+        assert_eq!(head.serializer, serializer, "{name}");
         if response && !head.event {
             assert_eq!(head.status, if name.contains("nosuch") { 60 } else { STATUS_OK }, "{name}");
         }
@@ -73,7 +79,7 @@ fn a_dubbo_heartbeat_is_made_and_answered_as_java_does() {
 
 #[test]
 fn a_captured_requests_names_and_attachments_are_read() {
-    for frame in frames("dubbo2-req") {
+    for frame in scripted("dubbo2-req") {
         let (name, request) = (&frame.name, request(&frame));
         let method =
             ["boom", "nosuch", "plus", "user"].into_iter().find(|m| name.contains(m)).unwrap_or("echo");
@@ -106,7 +112,7 @@ fn a_captured_request_cut_anywhere_is_waited_for() {
         let h = head(&frame);
         for cut in Head::LEN..frame.bytes.len() {
             match peek(&h, &frame.bytes[..cut]) {
-                Peek::NeedMore => assert!(cut < 100, "{} at {cut}", frame.name),
+                Peek::NeedMore => assert!(cut < 160, "{} at {cut}", frame.name),
                 Peek::Found(request) => assert!(matches!(request.attachments(), Peek::NeedMore)),
                 Peek::Unknown => panic!("{} cut at {cut}", frame.name),
             }
@@ -130,5 +136,30 @@ fn captured_responses_say_what_they_bring() {
         assert_eq!(reason_of(&head(&frame), &frame.bytes), None, "{name}");
         assert!(!is_readonly(&head(&frame), &frame.bytes), "{name}");
         assert!(name.contains("req") || peek(&head(&frame), &frame.bytes).found().is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_java_callers_names_and_attachments_are_read_in_either_serialisation() {
+    for frame in frames("java-dubbo2-req") {
+        let (name, request) = (&frame.name, request(&frame));
+        let method = if name.contains("item") { "item" } else { "echo" };
+        assert_eq!((request.path, request.version), (&b"Peer$Svc"[..], &b"1.2"[..]), "{name}");
+        assert_eq!(
+            (request.method, request.generic),
+            (method.as_bytes(), name.contains("generic")),
+            "{name}"
+        );
+        let attachments = request.attachments().found().unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(attachments.value(b"timeout"), Some(Value::Text(b"1500")), "{name}");
+        assert_eq!(attachments.timeout_ms(), Some(1500), "{name}");
+        assert_eq!(attachments.application(), Some(&b"caller-app"[..]), "{name}");
+        assert_eq!((attachments.tag(), attachments.get(b"none")), (None, None), "{name}");
+        assert!(!request.differs_from(&attachments), "{name}");
+        let mut service = Vec::new();
+        let ends = request.service_name(attachments.group(), &mut service);
+        let candidates: Vec<&[u8]> = ends.candidates(&service).collect();
+        let names: &[&[u8]] = &[b"Peer$Svc:1.2:blue", b"Peer$Svc:1.2", b"Peer$Svc"];
+        assert_eq!(candidates, if request.generic { &names[1..] } else { names }, "{name}");
     }
 }

@@ -102,17 +102,6 @@ fn a_huge_detail_makes_a_small_reply() {
 }
 
 #[test]
-fn the_readable_form_follows_the_callers_serialiser() {
-    let request = |serializer| {
-        let mut out = Vec::new();
-        encode::request(&mut out, 1, serializer, false, b"");
-        parse(&out)
-    };
-    assert_eq!(Form::readable(&request(SERIALIZER_HESSIAN2)), Form::Exception);
-    assert_eq!(Form::readable(&request(SERIALIZER_FASTJSON2)), Form::Status);
-}
-
-#[test]
 fn a_readonly_notice_is_known_again_and_asks_for_no_reply() {
     let mut out = Vec::new();
     encode::readonly(&mut out, 9);

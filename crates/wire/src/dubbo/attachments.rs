@@ -1,5 +1,5 @@
 //! The attachments of a request: a map of headers behind its arguments.
-use super::json::{self, Pairs};
+use super::{json, jsonb};
 use crate::hessian::Stop;
 use crate::hessian::v2::{Value, Walker};
 
@@ -19,7 +19,8 @@ enum Kind<'a> {
     None,
     /// Stands before the map's first pair; the map is known to be sound.
     Hessian(Walker<'a>),
-    Json(Pairs<'a>),
+    Json(json::Pairs<'a>),
+    Jsonb(jsonb::Pairs<'a>),
 }
 
 /// Behind `arguments` values in Hessian.
@@ -44,7 +45,15 @@ pub(super) fn json(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>,
     for _ in 0..arguments {
         json::line(&mut rest)?;
     }
-    Ok(Attachments { pairs: Kind::Json(Pairs::new(json::line(&mut rest)?)?) })
+    Ok(Attachments { pairs: Kind::Json(json::Pairs::new(json::line(&mut rest)?)?) })
+}
+
+/// Behind `arguments` items of JSONB.
+pub(super) fn jsonb(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>, Stop> {
+    for _ in 0..arguments {
+        jsonb::item(&mut rest)?;
+    }
+    Ok(Attachments { pairs: Kind::Jsonb(jsonb::Pairs::new(jsonb::item(&mut rest)?)?) })
 }
 
 impl<'a> Attachments<'a> {
@@ -128,6 +137,7 @@ impl<'a> Kind<'a> {
         match self {
             Kind::None => None,
             Kind::Json(pairs) => pairs.next(),
+            Kind::Jsonb(pairs) => pairs.next(),
             Kind::Hessian(walker) => {
                 if walker.end() != Ok(false) {
                     *self = Kind::None;

@@ -47,7 +47,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(b"\"\n");
 }
 
-/// The pairs of an object, in order. Ends early at what is not JSON.
+/// The pairs of an object, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Pairs<'a> {
     rest: &'a [u8],
@@ -61,7 +61,9 @@ impl<'a> Pairs<'a> {
             return Ok(Pairs { rest: b"" });
         }
         let rest = line.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).ok_or(Stop::Bad)?;
-        Ok(Pairs { rest })
+        let mut pairs = Pairs { rest };
+        while pairs.next().is_some() {}
+        if pairs.rest.trim_ascii().is_empty() { Ok(Pairs { rest }) } else { Err(Stop::Bad) }
     }
 }
 
@@ -138,7 +140,7 @@ mod tests {
         assert_eq!(Pairs::new(b"{}").unwrap().count(), 0);
         assert_eq!(Pairs::new(b"null").unwrap().count(), 0);
         assert_eq!(Pairs::new(br#"{"a""#).unwrap_err(), Stop::Bad);
-        assert_eq!(Pairs::new(br#"{"a"}"#).unwrap().count(), 0);
+        assert_eq!(Pairs::new(br#"{"a"}"#).unwrap_err(), Stop::Bad);
     }
 
     #[test]

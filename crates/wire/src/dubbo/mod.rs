@@ -19,6 +19,7 @@ mod attachments;
 pub mod encode;
 mod head;
 mod json;
+mod jsonb;
 mod malformed;
 mod reply;
 mod request;
@@ -42,7 +43,7 @@ const SERIALIZER_MASK: u8 = 0x1F;
 pub const SERIALIZER_HESSIAN2: u8 = 2;
 /// Serialiser: fastjson, one JSON value a line.
 pub const SERIALIZER_FASTJSON: u8 = 6;
-/// Serialiser: fastjson2, the default of Dubbo 3.2 and later between peers that both have it.
+/// Serialiser: fastjson2, which Dubbo for Java prefers from 3.2 on where provider and consumer both have it.
 pub const SERIALIZER_FASTJSON2: u8 = 23;
 
 /// Status of a response that is a result, be it an exception of the application's.

@@ -1,14 +1,15 @@
 //! The sidecar's own replies to requests it does not forward, and recognising another sidecar's.
 //!
-//! What a client shows of a reply, of Dubbo for Java 3.x:
+//! What a client shows of a reply was found with Dubbo 3.2.19 for Java:
 //!
-//! * A status other than 20 becomes an `RpcException` whose text quotes the body, a string. Its cluster layer
-//!   takes it for a failure of the network and tries again (twice, unless told otherwise), by status 31 as
-//!   much as by any other.
-//! * An exception that is the call's result is thrown to the application as it is, and not tried again.
+//! * A status other than 20 becomes an `RpcException` whose text and cause quote the body, a string. Its
+//!   cluster layer takes it for a failure of the network and tries again (twice, unless told otherwise).
+//! * An exception that is the call's result is thrown to the application, inside another `RpcException`, and
+//!   not tried again. A JVM from version 16 on can read no exception at all, a provider's no more than ours,
+//!   unless it was started with `--add-opens java.base/java.lang=ALL-UNNAMED`; without, the message is lost.
 //! * A failed response is deserialised by its *own* serialiser bits, so that a request in whatever
 //!   serialisation can be answered in Hessian, which every Dubbo brings along. A result has to be in the
-//!   request's serialisation: from Dubbo 3.2 on clients refuse others.
+//!   request's serialisation: others are refused ("Unexpected serialization id").
 //!
 //! Hence [`Form`].
 use super::head::{Head, Kind};
@@ -31,19 +32,14 @@ const PREFIX: &str = "raddle ";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
     /// The reason's own status ([`Reason::dubbo_status`]) and the message, which is what a Dubbo server sends
-    /// when a request did not reach the application. In Hessian, or in fastjson to a request in it.
+    /// when a request did not reach the application: every client shows it. In Hessian, or in fastjson to a
+    /// request in it.
     #[default]
     Status,
     /// Status 20, and an `org.apache.dubbo.rpc.RpcException` of the fitting code as the call's result. In
-    /// Hessian only: a request in another serialisation is answered in the form of its status.
+    /// Hessian only: a request in another serialisation is answered in the form of its status. For callers
+    /// that shall not try again and are known to read exceptions.
     Exception,
-}
-
-impl Form {
-    /// The form whose message the caller's users will see as it is.
-    pub const fn readable(request: &Head) -> Form {
-        if request.serializer == SERIALIZER_HESSIAN2 { Form::Exception } else { Form::Status }
-    }
 }
 
 /// What a reply of the sidecar's own says.

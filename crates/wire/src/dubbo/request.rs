@@ -1,7 +1,7 @@
 //! What a request asks for: service and method, read from the beginning of its body.
 use super::attachments::{self, Attachments};
 use super::head::{Head, Kind};
-use super::{SERIALIZER_FASTJSON, SERIALIZER_HESSIAN2, json};
+use super::{SERIALIZER_FASTJSON, SERIALIZER_FASTJSON2, SERIALIZER_HESSIAN2, json, jsonb};
 use crate::hessian::Stop;
 use crate::hessian::v2::{Item, Strings, Value, Walker};
 
@@ -58,21 +58,32 @@ pub struct Request<'a> {
 /// What has arrived of the body behind the five names, and how it is to be read.
 #[derive(Clone, Copy, Debug)]
 struct Body<'a> {
-    json: bool,
+    format: Format,
     /// From the first argument on.
     rest: &'a [u8],
     /// Whether no more of the body will be looked at than this.
     all: bool,
 }
 
+/// How a body is read.
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Hessian,
+    /// Fastjson: a line for each value.
+    Json,
+    /// Fastjson2: a length before each value.
+    Jsonb,
+}
+
 /// Reads the beginning of a request's body. `frame` begins with `head`'s frame and may be cut anywhere.
 ///
-/// Hessian and fastjson are read, the two that other languages write too; the others are [`Peek::Unknown`], as
-/// are responses and events.
+/// Hessian, fastjson and fastjson2 are read. The other serialisations are [`Peek::Unknown`], as are responses
+/// and events.
 pub fn peek<'a>(head: &Head, frame: &'a [u8]) -> Peek<Request<'a>> {
-    let json = match head.serializer {
-        SERIALIZER_HESSIAN2 => false,
-        SERIALIZER_FASTJSON => true,
+    let format = match head.serializer {
+        SERIALIZER_HESSIAN2 => Format::Hessian,
+        SERIALIZER_FASTJSON => Format::Json,
+        SERIALIZER_FASTJSON2 => Format::Jsonb,
         _ => return Peek::Unknown,
     };
     if head.kind == Kind::Response || head.event {
@@ -80,13 +91,17 @@ pub fn peek<'a>(head: &Head, frame: &'a [u8]) -> Peek<Request<'a>> {
     }
     let body = head.body(frame);
     let (window, all) = clip(body, head.body_len, PEEK_MAX);
-    let read = if json { json::names(window) } else { names(window) };
+    let read = match format {
+        Format::Hessian => names(window),
+        Format::Json => json::names(window),
+        Format::Jsonb => jsonb::names(window),
+    };
     let read = read.and_then(|(names, rest)| {
-        let called = called(names, json, rest)?;
+        let called = called(names, format, rest)?;
         // The attachments' window is the wider one; both begin where the body does.
         let (wide, all) = clip(body, head.body_len, ATTACHMENTS_MAX);
         let rest = &wide[window.len() - rest.len()..];
-        Ok(Request::new(names, called, Body { json, rest, all }))
+        Ok(Request::new(names, called, Body { format, rest, all }))
     });
     outcome(read, all)
 }
@@ -144,9 +159,12 @@ impl<'a> Request<'a> {
     /// The arguments are stepped over, which takes time in their length.
     pub fn attachments(&self) -> Peek<Attachments<'a>> {
         let Some(arguments) = self.arguments() else { return Peek::Unknown };
-        let Body { json, rest, all } = self.body;
-        let read =
-            if json { attachments::json(rest, arguments) } else { attachments::hessian(rest, arguments) };
+        let Body { format, rest, all } = self.body;
+        let read = match format {
+            Format::Hessian => attachments::hessian(rest, arguments),
+            Format::Json => attachments::json(rest, arguments),
+            Format::Jsonb => attachments::jsonb(rest, arguments),
+        };
         outcome(read, all)
     }
 
@@ -186,17 +204,18 @@ impl<'a> Request<'a> {
 }
 
 /// The method that a generic call is meant for: its first argument, which `rest` begins with.
-fn called<'a>(names: [&'a [u8]; 5], json: bool, mut rest: &'a [u8]) -> Result<Option<&'a [u8]>, Stop> {
+fn called<'a>(names: [&'a [u8]; 5], format: Format, mut rest: &'a [u8]) -> Result<Option<&'a [u8]>, Stop> {
     let [_, _, _, method, descriptor] = names;
     if !GENERIC.contains(&method) || !descriptor.starts_with(b"Ljava/lang/String;") {
         return Ok(None);
     }
-    if json {
-        return json::string(json::line(&mut rest)?).map(Some);
-    }
-    match Walker::new(rest).value()? {
-        Value::Text(text) => Ok(Some(text)),
-        _ => Err(Stop::Bad),
+    match format {
+        Format::Json => json::string(json::line(&mut rest)?).map(Some),
+        Format::Jsonb => jsonb::string(jsonb::item(&mut rest)?).map(Some),
+        Format::Hessian => match Walker::new(rest).value()? {
+            Value::Text(text) => Ok(Some(text)),
+            _ => Err(Stop::Bad),
+        },
     }
 }
 

@@ -16,7 +16,7 @@ pub enum ResponseKind {
     Unknown,
 }
 
-/// What a response brings. `frame` begins with `head`'s frame; a byte or two of the body suffice.
+/// What a response brings. `frame` begins with `head`'s frame; six bytes of the body suffice.
 #[inline]
 pub fn response_kind(head: &Head, frame: &[u8]) -> ResponseKind {
     if head.kind != Kind::Response || head.event || head.status != STATUS_OK {
@@ -25,6 +25,8 @@ pub fn response_kind(head: &Head, frame: &[u8]) -> ResponseKind {
     let number = match (head.serializer, head.body(frame)) {
         (SERIALIZER_HESSIAN2, [byte, ..]) => byte.wrapping_sub(0x90),
         (SERIALIZER_FASTJSON, [digit, b'\r' | b'\n', ..]) => digit.wrapping_sub(b'0'),
+        // A length of four bytes, then JSONB's mark of a byte and the byte.
+        (SERIALIZER_FASTJSON2, [0, 0, 0, 2, 0xBD, byte, ..]) => *byte,
         _ => return ResponseKind::Unknown,
     };
     // From 3 on: with attachments.

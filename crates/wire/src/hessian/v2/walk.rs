@@ -398,7 +398,7 @@ mod tests {
         let classes = [&b"C\x00\x90".repeat(MAX_CLASSES)[..], b"\x60"].concat();
         assert_eq!(Walker::new(&classes).value(), Ok(Value::Other));
         assert_eq!(Walker::new(&b"C\x00\x90".repeat(MAX_CLASSES + 1)).value(), Err(Stop::Bad));
-        let many = [b"W", &[b'N'; MAX_VALUES as usize][..], b"Z"].concat();
+        let many = [b"W", &vec![b'N'; MAX_VALUES as usize][..], b"Z"].concat();
         assert_eq!(Walker::new(&many).value(), Err(Stop::Bad));
         assert_eq!(Walker::new(&[&many[2..], b"N"].concat()).value(), Ok(Value::Null));
         // A count says nothing that the bytes do not bear out.
