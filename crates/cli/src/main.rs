@@ -14,7 +14,7 @@ mod sources;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, check, explain, proxy, status, tools};
+use commands::{bench, capture, check, explain, proxy, status, tools};
 use exit::{Exit, Failure};
 use std::process::ExitCode;
 
@@ -60,6 +60,7 @@ enum Command {
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
     Bench(bench::BenchArgs),
+    Capture(capture::CaptureArgs),
     Completions(tools::CompletionsArgs),
     Reference(tools::ReferenceArgs),
     Version(tools::VersionArgs),
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Capture(args) => capture::run(args),
         Command::Completions(args) => tools::completions(&args, <Cli as clap::CommandFactory>::command()),
         Command::Reference(args) => tools::reference(&args),
         Command::Version(args) => tools::version(&args),

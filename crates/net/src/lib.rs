@@ -4,13 +4,16 @@
 //! one [`Poller`], reads into its own scratch memory, and keeps one [`OutBuf`] for each connection that has
 //! something to write; an idle connection therefore owns no buffer at all.
 //!
-//! Start with [`poller`], then [`socket`] and [`outbuf`].
+//! Start with [`poller`], then [`socket`] and [`outbuf`]. [`original`] is about connections that the kernel
+//! captured, [`capture`] builds and applies the rules by which it does.
 //!
 //! `unsafe` is allowed here and only here, each use with its invariant; today [`memory`] alone needs it.
 #![deny(unsafe_code)]
 
+pub mod capture;
 pub mod clock;
 pub mod memory;
+pub mod original;
 pub mod outbuf;
 pub mod poller;
 pub mod slab;

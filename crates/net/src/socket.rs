@@ -11,9 +11,18 @@ use std::time::Duration;
 /// # Errors
 /// What `bind` says; see [`who_listens`] to name the holder of a taken port.
 pub fn listen(addr: SocketAddr) -> io::Result<OwnedFd> {
+    listen_with(addr, |_| Ok(()))
+}
+
+/// As [`listen`], with more set before it is bound.
+pub(crate) fn listen_with(
+    addr: SocketAddr,
+    set: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let s =
         Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     s.set_reuse_address(true)?;
+    set(&s)?;
     if addr.is_ipv6() {
         s.set_only_v6(true)?;
     }
@@ -46,9 +55,19 @@ fn keepalive(idle: Duration) -> TcpKeepalive {
 /// (see [`take_error`]). A peer that leaves bytes unacknowledged, or probes unanswered, for `dead_peer`
 /// is given up by the kernel.
 pub fn connect(addr: SocketAddr, dead_peer: Duration) -> io::Result<OwnedFd> {
+    connect_with(addr, dead_peer, |_| Ok(()))
+}
+
+/// As [`connect`], with more set before the first packet leaves.
+pub(crate) fn connect_with(
+    addr: SocketAddr,
+    dead_peer: Duration,
+    set: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let s =
         Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     s.set_tcp_nodelay(true)?;
+    set(&s)?;
     let _ = s.set_tcp_user_timeout(Some(dead_peer));
     let _ = s.set_tcp_keepalive(&keepalive(dead_peer.max(Duration::from_secs(1))));
     match s.connect(&SockAddr::from(addr)) {

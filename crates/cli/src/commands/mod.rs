@@ -1,5 +1,6 @@
 //! The subcommands, one a file: arguments, help, and what they print.
 pub(crate) mod bench;
+pub(crate) mod capture;
 pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod flags;
