@@ -3,6 +3,7 @@ use crate::frame::{Asker, Head};
 use raddle_policy::Attributes;
 use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_wire::bolt::{self, HeaderMap};
+use raddle_wire::dubbo::{self, Attachments, ServiceName};
 use std::net::IpAddr;
 
 /// A request, opened.
@@ -17,18 +18,28 @@ pub(crate) struct Call<'a> {
 
 enum Facts<'a> {
     Bolt { head: &'a bolt::Head, headers: HeaderMap<'a> },
+    Dubbo { method: Option<&'a [u8]>, attachments: Option<Attachments<'a>>, names: Option<ServiceName> },
 }
 
 impl<'a> Call<'a> {
     /// Opens a request. `name` is room for a name that does not stand in the frame in one piece.
     #[inline]
-    pub(crate) fn open(head: &'a Head, frame: &'a [u8], _name: &'a mut Vec<u8>) -> Call<'a> {
+    pub(crate) fn open(head: &'a Head, frame: &'a [u8], name: &'a mut Vec<u8>) -> Call<'a> {
         match head {
             Head::Bolt(h) => {
                 let headers = h.headers(frame);
                 let [service, target] =
                     headers.get_all(&[bolt::HEADER_SERVICE, &b"sofa_head_target_service"[..]]);
                 Call { head, frame, named: service.or(target), facts: Facts::Bolt { head: h, headers } }
+            }
+            Head::Dubbo(h) => {
+                let request = dubbo::peek(h, frame).found();
+                let attachments = request.as_ref().and_then(|r| r.attachments().found());
+                let group = attachments.as_ref().map_or(&b""[..], Attachments::group);
+                let names = request.as_ref().map(|r| r.service_name(group, name));
+                let method = request.map(|r| r.method);
+                let named = names.map(|n| &name[..n.full]);
+                Call { head, frame, named, facts: Facts::Dubbo { method, attachments, names } }
             }
         }
     }
@@ -47,6 +58,7 @@ impl<'a> Call<'a> {
                 bolt::Method::Found(m) => Some(m),
                 bolt::Method::NeedMore | bolt::Method::Unknown => None,
             },
+            Facts::Dubbo { method, .. } => *method,
         }
     }
 
@@ -55,6 +67,7 @@ impl<'a> Call<'a> {
     pub(crate) fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
         match &self.facts {
             Facts::Bolt { headers, .. } => headers.get(name),
+            Facts::Dubbo { attachments, .. } => attachments.as_ref()?.get(name),
         }
     }
 
@@ -63,7 +76,29 @@ impl<'a> Call<'a> {
     pub(crate) fn timeout_ms(&self) -> i32 {
         match &self.facts {
             Facts::Bolt { head, .. } => head.timeout_ms,
+            Facts::Dubbo { attachments, .. } => {
+                let ms = attachments.as_ref().and_then(Attachments::timeout_ms);
+                ms.map_or(0, |ms| i32::try_from(ms).unwrap_or(i32::MAX))
+            }
         }
+    }
+
+    /// The caller's app.
+    pub(crate) fn caller_app(&self) -> Option<&'a [u8]> {
+        match &self.facts {
+            Facts::Bolt { headers, .. } => CALLER_APP.iter().find_map(|name| headers.get(name.as_bytes())),
+            Facts::Dubbo { attachments, .. } => attachments.as_ref()?.application(),
+        }
+    }
+
+    /// Shorter names than `named` under which its service may be known, the more precise first.
+    pub(crate) fn shorter_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let named = self.named.unwrap_or_default();
+        let names = match &self.facts {
+            Facts::Dubbo { names, .. } => *names,
+            Facts::Bolt { .. } => None,
+        };
+        names.into_iter().flat_map(move |n| n.candidates(named).skip(1))
     }
 
     /// The trace it is part of.
@@ -76,6 +111,7 @@ impl<'a> Call<'a> {
     pub(crate) fn sofa(&self) -> bool {
         match &self.facts {
             Facts::Bolt { head, .. } => head.class(self.frame) == bolt::CLASS_REQUEST,
+            Facts::Dubbo { .. } => false,
         }
     }
 
@@ -106,7 +142,7 @@ impl Attributes for CallAttributes<'_> {
     }
 
     fn caller_app(&self) -> Option<&[u8]> {
-        CALLER_APP.iter().find_map(|name| self.call.header(name.as_bytes()))
+        self.call.caller_app()
     }
 
     fn caller_ip(&self) -> Option<IpAddr> {

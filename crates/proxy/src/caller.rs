@@ -26,13 +26,18 @@ impl Worker {
             Some(p) => p,
             None => match sniff(bytes) {
                 Sniff::Bolt => Protocol::Bolt,
+                Sniff::Dubbo => Protocol::Dubbo,
                 Sniff::NeedMore => return 0,
                 _ => Protocol::Tcp,
             },
         };
         match protocol {
             Protocol::Bolt => {
-                self.become_caller(key);
+                self.become_caller(key, Lane::Bolt(Variant::V1));
+                self.feed_caller(key, bytes)
+            }
+            Protocol::Dubbo => {
+                self.become_caller(key, Lane::Dubbo);
                 self.feed_caller(key, bytes)
             }
             _ => {
@@ -42,7 +47,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn become_caller(&mut self, key: Key) {
+    pub(crate) fn become_caller(&mut self, key: Key, lane: Lane) {
         let now = self.now;
         let idle = self.config.limits().idle_timeout;
         let Some(conn) = self.conns.get_mut(key) else { return };
@@ -59,11 +64,12 @@ impl Worker {
             deferred: Default::default(),
             deferred_bytes: 0,
             feeders: Vec::new(),
-            takes_goaway: false,
+            // Dubbo has a notice that every client knows, or passes over.
+            takes_goaway: lane == Lane::Dubbo,
             told: false,
-            lane: Lane::Bolt(Variant::V1),
+            lane,
         }));
-        self.shard.detected[Protocol::Bolt].inc();
+        self.shard.detected[lane.protocol()].inc();
         self.arm(key, now + idle);
     }
 
@@ -75,7 +81,7 @@ impl Worker {
         if due > self.now {
             return self.arm(key, due);
         }
-        // An idle Bolt client is silent too: where TCP has nowhere to go, silence decides nothing, and where
+        // An idle RPC client is silent too: where TCP has nowhere to go, silence decides nothing, and where
         // it has, the first bytes may still change it.
         if self.has_tcp_target(a.listener) {
             self.become_relay(key, conn.stash.is_empty());
@@ -111,7 +117,7 @@ impl Worker {
                 return at;
             }
             let Role::Caller(c) = &conn.role else { return bytes.len() };
-            let head = match Head::parse(c.lane, rest, &limits) {
+            let head = match Head::parse(c.lane, rest, limits) {
                 Ok(Some(h)) => h,
                 Ok(None) => return at,
                 Err(e) => {
@@ -182,7 +188,7 @@ impl Worker {
                     c.takes_goaway |= head.announces_goaway(frame);
                 }
                 self.shard.heartbeats_answered.inc();
-                self.deliver(key, |out| head.pong(out));
+                self.deliver(key, |out| head.pong(frame, out));
                 if self.draining.is_some() {
                     self.tell(key);
                 }
@@ -363,6 +369,15 @@ impl Worker {
             let _ = c.out.flush(&c.fd, &mut self.pool);
         }
         self.close(key, side);
+    }
+}
+
+/// The lane a caller begins in whose first bytes look so; Bolt's variant follows with its first frame.
+pub(crate) fn rpc_lane(first: Sniff) -> Option<Lane> {
+    match first {
+        Sniff::Bolt => Some(Lane::Bolt(Variant::V1)),
+        Sniff::Dubbo => Some(Lane::Dubbo),
+        _ => None,
     }
 }
 

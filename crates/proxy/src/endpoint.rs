@@ -109,7 +109,7 @@ impl Worker {
                 return at;
             }
             let Role::Endpoint(e) = &conn.role else { return bytes.len() };
-            let head = match Head::parse(e.lane, rest, &limits) {
+            let head = match Head::parse(e.lane, rest, limits) {
                 Ok(Some(h)) => h,
                 Ok(None) => return at,
                 Err(e) => {
@@ -163,7 +163,7 @@ impl Worker {
                 if let Some(conn) = self.conns.get_mut(key)
                     && !matches!(&conn.role, Role::Endpoint(e) if e.stream_from.is_some())
                 {
-                    head.pong(conn.out.tail(&mut self.pool));
+                    head.pong(frame, conn.out.tail(&mut self.pool));
                     self.shard.heartbeats_answered.inc();
                     self.mark_dirty(key);
                 }

@@ -7,15 +7,20 @@ use raddle_core::Reason;
 use raddle_model::RetryOn;
 use raddle_telemetry::Malformed as Label;
 use raddle_wire::bolt::{self, Limits};
+use raddle_wire::dubbo::{self, ResponseKind};
 use std::fmt;
 
 /// Milliseconds a heartbeat says it waits; nobody looks.
 const HEARTBEAT_TIMEOUT_MS: i32 = 3000;
 
+/// Dubbo's status of a service that failed, where an exception travels as a result.
+const DUBBO_SERVICE_ERROR: u16 = 70;
+
 /// The head of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Head {
     Bolt(bolt::Head),
+    Dubbo(dubbo::Head),
 }
 
 /// What a frame is for.
@@ -39,14 +44,21 @@ pub(crate) enum What {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Malformed {
     Bolt(bolt::Malformed),
+    Dubbo(dubbo::Malformed),
 }
 
 impl Head {
     /// The head of the frame that `bytes` begin with; `None` if more of it has to come.
     #[inline]
-    pub(crate) fn parse(lane: Lane, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Malformed> {
+    pub(crate) fn parse(lane: Lane, bytes: &[u8], limits: Limits) -> Result<Option<Head>, Malformed> {
         match lane {
-            _ => match bolt::Head::parse(bytes, limits) {
+            Lane::Dubbo => match dubbo::Head::parse(bytes, &limits) {
+                Ok(dubbo::Parsed::Head(h)) => Ok(Some(Head::Dubbo(h))),
+                Ok(dubbo::Parsed::Incomplete) => Ok(None),
+                Err(e) => Err(Malformed::Dubbo(e)),
+            },
+            // The other lanes are not framed, and never come here.
+            Lane::Bolt(_) | Lane::Http1 | Lane::Http2 => match bolt::Head::parse(bytes, &limits) {
                 Ok(bolt::Parsed::Head(h)) => Ok(Some(Head::Bolt(h))),
                 Ok(bolt::Parsed::Incomplete) => Ok(None),
                 Err(e) => Err(Malformed::Bolt(e)),
@@ -59,12 +71,13 @@ impl Head {
     pub(crate) const fn lane(&self) -> Lane {
         match self {
             Head::Bolt(h) => Lane::Bolt(h.variant),
+            Head::Dubbo(_) => Lane::Dubbo,
         }
     }
 
     /// What the frame is for. `frame` is all of it, or its beginning if it is large.
     #[inline]
-    pub(crate) fn what(&self, _frame: &[u8]) -> What {
+    pub(crate) fn what(&self, frame: &[u8]) -> What {
         use bolt::{Command, Kind};
         match self {
             Head::Bolt(h) => match (h.command, h.kind) {
@@ -75,6 +88,14 @@ impl Head {
                 (Command::GoAway, _) => What::GoAway,
                 _ => What::Other,
             },
+            Head::Dubbo(h) => match (h.event, h.kind) {
+                (false, dubbo::Kind::Response) => What::Reply,
+                (false, _) => What::Request,
+                (true, dubbo::Kind::Response) => What::Pong,
+                (true, _) if dubbo::is_readonly(h, frame) => What::GoAway,
+                (true, dubbo::Kind::Request) => What::Ping,
+                (true, dubbo::Kind::OneWay) => What::Other,
+            },
         }
     }
 
@@ -83,6 +104,7 @@ impl Head {
     pub(crate) const fn id(&self) -> u64 {
         match self {
             Head::Bolt(h) => h.id as u64,
+            Head::Dubbo(h) => h.id,
         }
     }
 
@@ -91,6 +113,7 @@ impl Head {
     pub(crate) const fn codec(&self) -> u8 {
         match self {
             Head::Bolt(h) => h.codec,
+            Head::Dubbo(h) => h.serializer,
         }
     }
 
@@ -99,6 +122,7 @@ impl Head {
     pub(crate) const fn wants_reply(&self) -> bool {
         match self {
             Head::Bolt(h) => h.wants_reply(),
+            Head::Dubbo(h) => h.wants_reply(),
         }
     }
 
@@ -107,6 +131,7 @@ impl Head {
     pub(crate) const fn frame_len(&self) -> usize {
         match self {
             Head::Bolt(h) => h.frame_len(),
+            Head::Dubbo(h) => h.frame_len(),
         }
     }
 
@@ -115,6 +140,7 @@ impl Head {
         match self {
             // The rest holds the checksum, whole.
             Head::Bolt(h) => (h.head_len() + bolt::PEEK_MAX).min(h.frame_len() - 4),
+            Head::Dubbo(h) => (h.head_len() + dubbo::PEEK_MAX).min(h.frame_len()),
         }
     }
 
@@ -122,6 +148,8 @@ impl Head {
     pub(crate) fn reply_opening(&self) -> usize {
         match self {
             Head::Bolt(h) => h.head_len().min(h.frame_len() - 4),
+            // And the beginning of the body, which tells a result from an exception.
+            Head::Dubbo(h) => (h.head_len() + 16).min(h.frame_len()),
         }
     }
 
@@ -135,6 +163,7 @@ impl Head {
                 bolt::patch_id(frame, &was, id as u32);
             }
             Head::Bolt(h) => write_at(frame, h.id_offset(), &(id as u32).to_be_bytes()),
+            Head::Dubbo(_) => dubbo::patch_id(frame, id),
         }
     }
 
@@ -151,6 +180,10 @@ impl Head {
                     false => 0,
                 }
             }
+            Head::Dubbo(_) => {
+                dubbo::patch_id(opening, id);
+                0
+            }
         }
     }
 
@@ -166,6 +199,10 @@ impl Head {
                 let status = if exception { bolt::STATUS_SERVER_EXCEPTION } else { h.status };
                 (status, status == bolt::STATUS_SUCCESS)
             }
+            Head::Dubbo(h) if dubbo::response_kind(h, frame) == ResponseKind::Exception => {
+                (DUBBO_SERVICE_ERROR, false)
+            }
+            Head::Dubbo(h) => (u16::from(h.status), h.status == dubbo::STATUS_OK),
         }
     }
 
@@ -176,6 +213,8 @@ impl Head {
         match self {
             Head::Bolt(h) if h.status == bolt::STATUS_SUCCESS => None,
             Head::Bolt(h) => self.unserved(frame, h.status),
+            Head::Dubbo(h) if h.status == dubbo::STATUS_OK => None,
+            Head::Dubbo(h) => self.unserved(frame, u16::from(h.status)),
         }
     }
 
@@ -203,6 +242,8 @@ impl Head {
                 Some((Reason::from_flag(text(reason)?)?, text(rule)))
             }
             Head::Bolt(_) => None,
+            Head::Dubbo(h) if h.status == dubbo::STATUS_OK => None,
+            Head::Dubbo(h) => dubbo::reason_of(h, frame),
         }
     }
 
@@ -213,13 +254,15 @@ impl Head {
                 h.header_len > 0
                     && h.headers(frame).get(CAPABILITIES.0.as_bytes()) == Some(CAPABILITIES.1.as_bytes())
             }
+            Head::Dubbo(_) => false,
         }
     }
 
     /// Appends the answer to this heartbeat.
-    pub(crate) fn pong(&self, out: &mut Vec<u8>) {
+    pub(crate) fn pong(&self, frame: &[u8], out: &mut Vec<u8>) {
         match self {
             Head::Bolt(h) => bolt::encode::heartbeat_ack(out, h),
+            Head::Dubbo(h) => dubbo::encode::heartbeat_ack(out, h, frame),
         }
     }
 }
@@ -235,6 +278,10 @@ impl Malformed {
                 bolt::MalformedKind::HeaderTooLarge => Label::HeaderTooLarge,
                 bolt::MalformedKind::FrameTooLarge => Label::TooLarge,
             },
+            Malformed::Dubbo(e) => match e.reason {
+                dubbo::MalformedKind::UnknownProtocol => Label::BadMagic,
+                dubbo::MalformedKind::FrameTooLarge => Label::TooLarge,
+            },
         }
     }
 }
@@ -243,18 +290,20 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Malformed::Bolt(e) => e.fmt(f),
+            Malformed::Dubbo(e) => e.fmt(f),
         }
     }
 }
 
-/// Appends a heartbeat; it tells a sidecar at the other end that GOAWAY is understood.
+/// Appends a heartbeat; in Bolt it tells a sidecar at the other end that GOAWAY is understood.
 pub(crate) fn ping(out: &mut Vec<u8>, lane: Lane) {
     match lane {
         Lane::Bolt(v) => {
             let codec = bolt::CODEC_HESSIAN;
             bolt::encode::heartbeat(out, v, HEARTBEAT_ID, codec, HEARTBEAT_TIMEOUT_MS, &[CAPABILITIES]);
         }
-        Lane::Dubbo | Lane::Http1 | Lane::Http2 => {}
+        Lane::Dubbo => dubbo::encode::heartbeat(out, u64::from(HEARTBEAT_ID)),
+        Lane::Http1 | Lane::Http2 => {}
     }
 }
 
@@ -262,7 +311,8 @@ pub(crate) fn ping(out: &mut Vec<u8>, lane: Lane) {
 pub(crate) fn goaway(out: &mut Vec<u8>, lane: Lane) {
     match lane {
         Lane::Bolt(v) => bolt::encode::goaway(out, v, 0),
-        Lane::Dubbo | Lane::Http1 | Lane::Http2 => {}
+        Lane::Dubbo => dubbo::encode::readonly(out, 0),
+        Lane::Http1 | Lane::Http2 => {}
     }
 }
 
@@ -316,7 +366,19 @@ pub(crate) fn reply(out: &mut Vec<u8>, to: &Asker, said: &Said<'_>) {
             };
             bolt::encode::reply(out, &head, &bolt::Reply { reason, rule, detail, form });
         }
-        Lane::Dubbo | Lane::Http1 | Lane::Http2 => {}
+        Lane::Dubbo => {
+            let form = if readable { dubbo::Form::Exception } else { dubbo::Form::Status };
+            let head = dubbo::Head {
+                kind: dubbo::Kind::Request,
+                event: false,
+                serializer: to.codec,
+                status: 0,
+                id: to.id,
+                body_len: 0,
+            };
+            dubbo::encode::reply(out, &head, &dubbo::Reply { reason, rule, detail, form });
+        }
+        Lane::Http1 | Lane::Http2 => {}
     }
 }
 

@@ -4,7 +4,7 @@ use crate::loader::Loader;
 use crate::shared::Shared;
 use raddle_model::{CheckKind, HealthCheck};
 use raddle_policy::{Health, HealthState, Host, Rng};
-use raddle_wire::bolt;
+use raddle_wire::{bolt, dubbo};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -135,9 +135,31 @@ async fn probe(addr: SocketAddr, kind: CheckKind) -> io::Result<()> {
     match kind {
         CheckKind::Tcp => Ok(()),
         CheckKind::Bolt => bolt_heartbeat(&mut stream).await,
+        CheckKind::Dubbo => dubbo_heartbeat(&mut stream).await,
         // Not asked further yet.
-        CheckKind::Dubbo | CheckKind::Http { .. } | CheckKind::Grpc { .. } => Ok(()),
+        CheckKind::Http { .. } | CheckKind::Grpc { .. } => Ok(()),
     }
+}
+
+async fn dubbo_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
+    let mut out = Vec::new();
+    dubbo::encode::heartbeat(&mut out, 1);
+    stream.write_all(&out).await?;
+    let mut answer = [0u8; dubbo::Head::LEN];
+    // A server may have an event of its own to say first.
+    for _ in 0..4 {
+        stream.read_exact(&mut answer).await?;
+        let Ok(dubbo::Parsed::Head(h)) = dubbo::Head::parse(&answer, &dubbo::Limits::default()) else {
+            break;
+        };
+        if h.is_heartbeat() && h.kind == dubbo::Kind::Response {
+            // Node's servers answer with status 0.
+            return Ok(());
+        }
+        let mut body = stream.take(u64::from(h.body_len));
+        tokio::io::copy(&mut body, &mut tokio::io::sink()).await?;
+    }
+    Err(io::Error::from(io::ErrorKind::InvalidData))
 }
 
 async fn bolt_heartbeat(stream: &mut TcpStream) -> io::Result<()> {

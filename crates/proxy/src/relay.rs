@@ -5,7 +5,7 @@ use raddle_core::{Reason, Time};
 use raddle_net::{Interest, Key, socket};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
 use raddle_telemetry::access_log::Entry;
-use raddle_wire::sniff::{Sniff, sniff};
+use raddle_wire::sniff::sniff;
 use std::net::IpAddr;
 
 /// Endpoints tried before a caller is turned away.
@@ -271,7 +271,7 @@ impl Worker {
         bytes.len()
     }
 
-    /// A relay that began in silence turns out to be Bolt: only if nothing has passed yet.
+    /// A relay that began in silence turns out to be RPC: only if nothing has passed yet.
     fn decide_late(&mut self, key: Key, bytes: &[u8]) -> bool {
         let Some(conn) = self.conns.get_mut(key) else { return false };
         let Role::Relay(r) = &mut conn.role else { return false };
@@ -281,16 +281,14 @@ impl Worker {
         r.undecided = false;
         let (peer, row) = (r.peer, r.cells);
         let spoken = matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.bytes > 0);
-        if spoken || sniff(bytes) != Sniff::Bolt {
-            return false;
-        }
+        let Some(lane) = crate::caller::rpc_lane(sniff(bytes)).filter(|_| !spoken) else { return false };
         let Some(conn) = self.conns.get_mut(key) else { return false };
         let Role::Relay(r) = &mut conn.role else { return false };
         let Some(accepted) = r.accepted.take() else { return false };
         conn.role = Role::New(Box::new(accepted));
         self.services.cells(row).in_flight.dec();
         self.drop_silent_side(peer);
-        self.become_caller(key);
+        self.become_caller(key, lane);
         true
     }
 

@@ -165,7 +165,7 @@ impl Worker {
     /// Dispatches a request that waited, was moved or is retried.
     pub(crate) fn dispatch_again(&mut self, r: Requeued) {
         let limits = self.frame_limits();
-        if let Ok(Some(head)) = Head::parse(r.origin.lane, &r.frame, &limits) {
+        if let Ok(Some(head)) = Head::parse(r.origin.lane, &r.frame, limits) {
             self.dispatch(r.origin, &head, &r.frame);
         }
     }
@@ -187,13 +187,13 @@ impl Worker {
         };
         let name = call.named.or(default.as_deref().map(str::as_bytes)).unwrap_or(b"");
         let ip = self.caller_ip(origin.caller);
-        let attributes = CallAttributes { call, service: name, ip };
 
         // Service.
-        let found = match origin.direction {
-            Direction::Outbound => self.service_named(name),
-            Direction::Inbound => self.service_behind(origin.listener),
+        let (found, name) = match origin.direction {
+            Direction::Outbound => self.service_called(call, name),
+            Direction::Inbound => (self.service_behind(origin.listener), name),
         };
+        let attributes = CallAttributes { call, service: name, ip };
         let Some(service) = found else {
             let row = self.row(origin.direction, b"unknown");
             let detail =

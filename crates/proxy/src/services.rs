@@ -1,5 +1,6 @@
 //! A worker's state of the services it serves: balancer, budget, queue. Made at first use, so that a large
 //! configuration costs a worker only what it calls.
+use crate::call::Call;
 use crate::conn::Direction;
 use crate::request::Requeued;
 use crate::shared::Config;
@@ -113,6 +114,21 @@ impl Worker {
         let key = self.make_service(service, row);
         self.services.by_name.insert(name.into(), key);
         Some(key)
+    }
+
+    /// The state of the service a call is for, and the name it is known by: `name`, or a shorter one where the
+    /// call's protocol has such. With none known, the name is the one that was asked for.
+    #[inline]
+    pub(crate) fn service_called<'a>(&mut self, call: &Call<'a>, name: &'a [u8]) -> (Option<Key>, &'a [u8]) {
+        if let Some(key) = self.service_named(name) {
+            return (Some(key), name);
+        }
+        for shorter in call.shorter_names() {
+            if let Some(key) = self.service_named(shorter) {
+                return (Some(key), shorter);
+            }
+        }
+        (None, name)
     }
 
     /// The state of the local app behind a listener.

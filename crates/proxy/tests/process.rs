@@ -10,7 +10,6 @@ use raddle_testkit::{
 use rustix::process::Signal;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -409,7 +408,7 @@ fn a_sidecar_killed_hard_resets_nothing_but_itself() {
     let report = load.stop();
     let lost: u64 = report.failed.values().sum();
     assert!(lost <= 16 && report.failed.keys().all(|k| k == "16/UC"), "{report:?}");
-    assert!(server.seen().garbage.load(Ordering::Relaxed) == 0);
+    assert!(server.garbage() == 0);
 }
 
 #[test]

@@ -11,8 +11,10 @@
 pub mod child;
 pub mod client;
 pub mod config;
+pub mod dubbo;
 pub mod frame;
 pub mod load;
+pub mod peers;
 pub mod ports;
 pub mod server;
 pub mod sidecar;
@@ -22,6 +24,7 @@ pub mod wait;
 pub use child::Child;
 pub use client::BoltClient;
 pub use config::Config;
+pub use dubbo::{DubboAsk, DubboCall, DubboClient, DubboFrame, DubboServer, Status, dubbo_load};
 pub use frame::{Ask, Frame, FrameReader};
 pub use load::{Load, LoadReport};
 pub use ports::{free_addr, refused_addr};

@@ -41,7 +41,7 @@ impl LoadReport {
         }
     }
 
-    fn fail(&mut self, what: impl Into<String>) {
+    pub(crate) fn fail(&mut self, what: impl Into<String>) {
         *self.failed.entry(what.into()).or_default() += 1;
     }
 
@@ -64,12 +64,21 @@ impl Load {
 
     /// The same with requests of the test's own; their ids are set here.
     pub fn with(addr: SocketAddr, connections: usize, depth: u32, make: Make) -> Load {
+        Load::of(connections, move |c, stop, done| run(addr, c, depth, &make, stop, done))
+    }
+
+    /// Callers of any kind: `run` is one, by its number, until it is told to stop; it counts its replies.
+    pub(crate) fn of(
+        connections: usize,
+        run: impl Fn(usize, &AtomicBool, &AtomicU64) -> LoadReport + Send + Sync + 'static,
+    ) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
+        let run = Arc::new(run);
         let threads = (0..connections)
             .map(|c| {
-                let (stop, done, make) = (stop.clone(), done.clone(), make.clone());
-                std::thread::spawn(move || run(addr, c, depth, &make, &stop, &done))
+                let (stop, done, run) = (stop.clone(), done.clone(), run.clone());
+                std::thread::spawn(move || run(c, &stop, &done))
             })
             .collect();
         Load { stop, done, threads }

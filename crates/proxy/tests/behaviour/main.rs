@@ -4,6 +4,7 @@
 //! or signals matter, the tests are in `process`.
 mod answers;
 mod drain;
+mod dubbo;
 mod forward;
 
 mod large;
