@@ -4,6 +4,8 @@
 use std::fmt;
 use std::ops::Range;
 
+pub use crate::token::begins as has_token;
+
 /// Largest frame accepted, bytes.
 pub const MAX_FRAME: usize = 64 << 20;
 
@@ -263,24 +265,12 @@ impl Template {
         out.extend_from_slice(&self.frame);
         let frame = &mut out[start..];
         frame[self.id_at..self.id_at + 4].copy_from_slice(&id.to_be_bytes());
-        put_token(&mut frame[self.content_at..], token);
+        crate::token::put(&mut frame[self.content_at..], token);
         if self.crc {
             let sum = crc32fast::hash(frame);
             out.extend_from_slice(&sum.to_be_bytes());
         }
     }
-}
-
-/// Writes as much of `token` as fits at the front of `content`.
-pub fn put_token(content: &mut [u8], token: u64) {
-    let n = content.len().min(8);
-    content[..n].copy_from_slice(&token.to_be_bytes()[..n]);
-}
-
-/// Whether `content` begins with as much of `token` as fits.
-pub fn has_token(content: &[u8], token: u64) -> bool {
-    let n = content.len().min(8);
-    content[..n] == token.to_be_bytes()[..n]
 }
 
 #[cfg(test)]
@@ -303,7 +293,7 @@ mod tests {
             assert_eq!((head.version, head.kind, head.id), (version, Kind::Request, 7));
             assert_eq!(head.total(), frame.len());
             assert!(checksum_ok(&head, &frame));
-            assert!(has_token(&frame[head.content()], 0x0102_0304_0506_0708));
+            assert!(crate::token::begins(&frame[head.content()], 0x0102_0304_0506_0708));
             for size in [None, Some(0), Some(100)] {
                 let mut out = Vec::new();
                 write_reply(&mut out, &head, &frame, size);

@@ -3,8 +3,8 @@
 //! It is for figures that can be trusted: open-loop load counts latency from the *intended* send time,
 //! every reply is checked against its request, the generator reports its own CPU cost, and peers are
 //! measured in interleaved rounds in one run on one machine. It is not part of the data plane and shares
-//! no code with it: the framing in [`bolt`] is its own on purpose, because a generator that shared the
-//! proxy's codec would share its mistakes.
+//! no code with it: the framing of every protocol ([`bolt`], [`dubbo`], and those of HTTP) is its own on purpose,
+//! because a generator that shared the proxy's codec would share its mistakes.
 //!
 //! Start with [`load`](load()) for the generator, [`serve`](serve()) for the server,
 //! [`compare`](compare()) for the tables.
@@ -13,11 +13,15 @@
 pub mod bolt;
 pub mod compare;
 pub mod cpu;
+pub mod dubbo;
+mod http1;
+mod http2;
 pub mod load;
 mod poll;
 mod protocol;
 pub mod serve;
 mod stream;
+mod token;
 
 pub use compare::{CompareOptions, CompareReport, compare};
 pub use load::{LoadOptions, LoadResult, Progress, load};

@@ -39,6 +39,11 @@ impl Stream {
         self.unsent.len() >= HIGH_WATER
     }
 
+    /// Whether everything is sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
     /// Reads once, behind what of a frame came before. Returns how much of `input` is filled, 0 if there
     /// was nothing to read.
     ///

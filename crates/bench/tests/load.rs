@@ -1,36 +1,13 @@
 //! What a user of the generator and the echo server may rely on, over real sockets.
+mod common;
+
+use common::{run, server, short};
 use raddle_bench::bolt::{Head, Version};
-use raddle_bench::{LoadOptions, LoadResult, Protocol, ServeOptions, Server, load};
+use raddle_bench::{LoadOptions, Protocol, ServeOptions, load};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-struct Running {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
-
-fn server(opts: ServeOptions) -> Running {
-    let server = Server::bind(ServeOptions { listen: "127.0.0.1:0".parse().unwrap(), ..opts }).unwrap();
-    let address = server.local_addr().unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = stop.clone();
-    let thread = std::thread::spawn(move || server.run(&seen).unwrap());
-    Running { address, stop, thread: Some(thread) }
-}
 
 /// A server that treats the `n`-th frame of a connection as told: the reply's bytes, or `None` to hang up.
 fn scripted(reply: impl Fn(usize, &Head) -> Option<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
@@ -71,22 +48,6 @@ fn response(id: u32, status: u16, content: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&(content.len() as u32).to_be_bytes());
     out.extend_from_slice(content);
     out
-}
-
-fn short(target: SocketAddr) -> LoadOptions {
-    LoadOptions {
-        target,
-        connections: 4,
-        depth: 4,
-        warmup: Duration::from_millis(50),
-        duration: Duration::from_millis(200),
-        size: 300,
-        ..LoadOptions::default()
-    }
-}
-
-fn run(opts: LoadOptions) -> LoadResult {
-    load(opts, |_| {}).unwrap()
 }
 
 #[test]

@@ -3,9 +3,9 @@ use super::Setup;
 use super::peers::{self, Kind, LOOPBACK, Peer, Program, Sidecar};
 use super::process;
 use super::table::{Metric, Table};
-use crate::bolt::{Head, Template, Version};
-use crate::cpu;
-use std::io::{self, ErrorKind, Read, Write};
+use crate::load::once;
+use crate::{LoadOptions, cpu};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -142,28 +142,7 @@ fn by_cluster(setup: &mut Setup<'_>, table: &mut Table, program: &Program, round
 
 /// Opens a connection and sends one request over it, so that it is fully made on every hop.
 pub(super) fn hold(target: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(target)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let template = Template::new(Version::V1, peers::SERVICE, "echo", &[], 64, 10_000);
-    let mut request = Vec::new();
-    template.map_err(|e| io::Error::new(ErrorKind::InvalidInput, e))?.write(&mut request, 1, 0);
-    stream.write_all(&request)?;
-    let mut reply = vec![0; 4096];
-    let mut have = 0;
-    loop {
-        match stream.read(&mut reply[have..])? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            n => have += n,
-        }
-        let head = Head::parse(&reply[..have]).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
-        match head {
-            Some(head) if head.total() <= have && head.status == 0 => return Ok(stream),
-            Some(head) if head.status != 0 => {
-                return Err(io::Error::other(format!("answered with status {}", head.status)));
-            }
-            _ => {}
-        }
-    }
+    once(&LoadOptions { target, size: 64, timeout: Duration::from_secs(10), ..LoadOptions::default() })
 }
 
 /// Resident bytes once they have stopped changing, or after two seconds.

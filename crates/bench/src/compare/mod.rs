@@ -218,7 +218,7 @@ impl Setup<'_> {
     /// A load of whole frames of 1 KiB.
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            service: peers::SERVICE.into(),
+            service: Some(peers::SERVICE.into()),
             size: content_of_one_kib(),
             warmup: (self.seconds / 4).max(Duration::from_millis(200)),
             duration: self.seconds,

@@ -3,10 +3,17 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Failures of a run. All but the last four count requests; those count events.
+///
+/// A status is that of the protocol: Bolt's or Dubbo's number, or that of HTTP. For gRPC it is `grpc-status`,
+/// or that of HTTP (from 100 up) if it was not 200.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Failures {
-    /// Replies with a status other than success, by Bolt status number.
+    /// Replies with a status other than success, by number.
     pub status: BTreeMap<u16, u64>,
+    /// Replies that carry an exception of the callee (Dubbo).
+    pub exception: u64,
+    /// Streams the peer reset, or did not look at before it said goodbye (HTTP/2, gRPC).
+    pub reset: u64,
     /// In flight on a connection that was lost.
     pub connection_lost: u64,
     /// Not answered in time.
@@ -29,6 +36,8 @@ impl Failures {
     /// Failed requests, and replies that answer nothing.
     pub fn total(&self) -> u64 {
         self.status.values().sum::<u64>()
+            + self.exception
+            + self.reset
             + self.connection_lost
             + self.timeout
             + self.mismatch
@@ -41,6 +50,8 @@ impl Failures {
         for (status, n) in &other.status {
             *self.status.entry(*status).or_default() += n;
         }
+        self.exception += other.exception;
+        self.reset += other.reset;
         self.connection_lost += other.connection_lost;
         self.timeout += other.timeout;
         self.mismatch += other.mismatch;
@@ -55,6 +66,8 @@ impl Failures {
     pub fn kinds(&self) -> Vec<(String, u64)> {
         let status = self.status.iter().map(|(s, n)| (format!("status {s}"), *n));
         let rest = [
+            ("exception", self.exception),
+            ("reset", self.reset),
             ("connection lost", self.connection_lost),
             ("timeout", self.timeout),
             ("mismatch", self.mismatch),

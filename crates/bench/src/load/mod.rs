@@ -5,18 +5,22 @@
 //! hide its stall (no coordinated omission). In closed loop each connection keeps `depth` requests in
 //! flight, which measures throughput; its latency figures say little.
 //!
-//! [`worker`] is the event loop, [`connection`] one connection's requests in flight.
+//! [`worker`] is the event loop, [`flight`] one connection's requests in flight, [`speak`] the protocols.
 mod connection;
 mod failures;
+mod flight;
+mod once;
 mod result;
 mod schedule;
+mod speak;
 mod worker;
 
 pub use failures::Failures;
+pub(crate) use once::once;
 pub use result::{Latency, LoadResult, ProcessCpu};
 
 use crate::Protocol;
-use crate::bolt::{Template, Version};
+use crate::bolt::Version;
 use crate::cpu::{self, CpuMeter, MachineCpu};
 use schedule::Schedule;
 use std::io;
@@ -35,15 +39,16 @@ pub struct LoadOptions {
     pub bolt: Version,
     /// Where it connects.
     pub target: SocketAddr,
-    /// The Bolt service asked for, `interface:version`.
-    pub service: String,
-    /// The Bolt method asked for.
+    /// The service asked for: `interface:version` for Bolt and Dubbo, `package.Service` for gRPC, the host for
+    /// HTTP; `None` is [`Protocol::usual_service`].
+    pub service: Option<String>,
+    /// The method asked for; the path for HTTP.
     pub method: String,
-    /// More entries of the Bolt header map.
+    /// More headers: entries of Bolt's header map, Dubbo's attachments, HTTP's headers.
     pub headers: Vec<(String, String)>,
     /// Connections, over all threads.
     pub connections: usize,
-    /// Most requests in flight on a connection. In closed loop that many always are.
+    /// Most requests in flight on a connection. In closed loop that many always are. HTTP/1.1 has one only.
     pub depth: usize,
     /// Requests a second over all connections, on a fixed schedule (open loop); `None` is closed loop.
     pub rate: Option<f64>,
@@ -73,7 +78,7 @@ impl Default for LoadOptions {
             protocol: Protocol::Bolt,
             bolt: Version::V1,
             target: SocketAddr::from(([127, 0, 0, 1], 12200)),
-            service: "bench.Echo:1.0".into(),
+            service: None,
             method: "echo".into(),
             headers: Vec::new(),
             connections: 8,
@@ -89,6 +94,29 @@ impl Default for LoadOptions {
             pids: Vec::new(),
             stop: Arc::default(),
         }
+    }
+}
+
+impl LoadOptions {
+    fn service(&self) -> &str {
+        self.service.as_deref().unwrap_or(self.protocol.usual_service())
+    }
+
+    /// The path of HTTP requests.
+    fn path(&self) -> String {
+        match self.protocol {
+            Protocol::Grpc => format!("/{}/{}", self.service(), self.method),
+            _ => format!("/{}", self.method.trim_start_matches('/')),
+        }
+    }
+
+    /// Requests in flight on a connection, most.
+    fn depth(&self) -> usize {
+        if self.protocol.is_multiplexed() { self.depth } else { 1 }
+    }
+
+    fn timeout_ms(&self) -> i32 {
+        self.timeout.as_millis().min(i32::MAX as u128) as i32
     }
 }
 
@@ -123,15 +151,7 @@ struct Counters {
 /// losses are counted, not returned.
 pub fn load(opts: LoadOptions, mut progress: impl FnMut(&Progress)) -> io::Result<LoadResult> {
     check(&opts)?;
-    let template = Template::new(
-        opts.bolt,
-        &opts.service,
-        &opts.method,
-        &opts.headers,
-        opts.size,
-        opts.timeout.as_millis().min(i32::MAX as u128) as i32,
-    )
-    .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    let speaker = speak::speaker(&opts)?;
     let reachable = TcpStream::connect_timeout(&opts.target, opts.timeout)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: cannot connect: {e}", opts.target)))?;
     drop(reachable);
@@ -146,12 +166,12 @@ pub fn load(opts: LoadOptions, mut progress: impl FnMut(&Progress)) -> io::Resul
             .iter()
             .enumerate()
             .map(|(index, counters)| {
-                let (opts, template, done) = (&opts, &template, done.clone());
+                let (opts, speaker, done) = (&opts, &*speaker, done.clone());
                 let schedule = schedule.for_thread(index);
                 scope.spawn(move || {
                     // Dropped when the thread ends, however it ends: the coordinator waits for that.
                     let _done = done;
-                    worker::run(opts, template, schedule, start, counters)
+                    worker::run(opts, speaker, schedule, start, counters)
                 })
             })
             .collect();
@@ -169,7 +189,7 @@ fn check(opts: &LoadOptions) -> io::Result<()> {
     let wrong = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     match opts {
         o if o.connections == 0 => wrong("connections must be at least 1"),
-        o if o.depth == 0 || o.depth > connection::MAX_DEPTH => wrong("depth must be from 1 to 65536"),
+        o if o.depth == 0 || o.depth > flight::MAX_DEPTH => wrong("depth must be from 1 to 65536"),
         o if o.duration.is_zero() => wrong("duration must be more than nothing"),
         o if o.rate.is_some_and(|r| !r.is_finite() || r <= 0.0) => wrong("rate must be more than nothing"),
         o if o.protocol == Protocol::Tcp && o.size == 0 => wrong("tcp needs a size of at least 1 byte"),

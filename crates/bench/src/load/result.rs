@@ -129,7 +129,7 @@ impl LoadResult {
             protocol: opts.protocol,
             target: opts.target.to_string(),
             connections: opts.connections,
-            depth: opts.depth,
+            depth: opts.depth(),
             rate: opts.rate,
             size: opts.size,
             threads,

@@ -1,11 +1,12 @@
 //! The event loop of one generator thread.
-use super::connection::{Broken, Connection, Expect, InFlight, Link, Recorder};
+use super::connection::{Connection, Link};
+use super::flight::{InFlight, Recorder};
 use super::schedule::Schedule;
+use super::speak::{After, Broken, Speaker};
 use super::{Counters, Failures, LoadOptions};
-use crate::bolt::Template;
+use crate::cpu;
 use crate::poll::{Interest, Poll, Ready};
 use crate::stream::Stream;
-use crate::{Protocol, cpu};
 use hdrhistogram::Histogram;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
@@ -49,7 +50,7 @@ impl Totals {
 }
 
 /// From 1 ns to 1 hour with three digits.
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     // The bounds are constants the library accepts: low ≥ 1, high ≥ 2 × low, at most 5 digits.
     #[allow(clippy::expect_used)]
     Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("constant bounds are valid")
@@ -58,7 +59,7 @@ fn histogram() -> Histogram<u64> {
 /// Runs one thread's connections until the schedule ends.
 pub(super) fn run(
     opts: &LoadOptions,
-    template: &Template,
+    speaker: &dyn Speaker,
     schedule: Schedule,
     start: Instant,
     counters: &Counters,
@@ -70,13 +71,12 @@ pub(super) fn run(
         .map(|index| Connection {
             link: Link::Down { retry_at: 0 },
             backoff: BACKOFF,
-            flight: InFlight::new(index, opts.depth, seed.rotate_left(index as u32 % 64) ^ index as u64),
+            session: speaker.session(),
+            flight: InFlight::new(index, opts.depth(), seed.rotate_left(index as u32 % 64) ^ index as u64),
         })
         .collect();
     let mut worker = Worker {
         opts,
-        template,
-        expect: Expect { echo: opts.check_echo, reply_size: opts.reply_size.unwrap_or(opts.size) },
         start,
         poll: Poll::new(1024)?,
         connections,
@@ -84,13 +84,7 @@ pub(super) fn run(
         next_tick: 0,
         cpu_at_start: None,
         cpu: Duration::ZERO,
-        rec: Recorder {
-            schedule,
-            latency: histogram(),
-            failures: Failures::default(),
-            completed: 0,
-            failed: 0,
-        },
+        rec: Recorder::new(schedule, histogram()),
         input: Vec::new(),
         out: Vec::new(),
     };
@@ -103,11 +97,9 @@ pub(super) fn run(
 
 struct Worker<'a> {
     opts: &'a LoadOptions,
-    template: &'a Template,
-    expect: Expect,
     start: Instant,
     poll: Poll,
-    connections: Vec<Connection>,
+    connections: Vec<Connection<'a>>,
     /// Requests of this thread whose time has come.
     scheduled: u64,
     next_tick: u64,
@@ -171,12 +163,13 @@ impl Worker<'_> {
                 Link::Down { retry_at } if *retry_at <= now => self.connect(index, now)?,
                 Link::Up(_) => {
                     let before = now.saturating_sub(timeout);
-                    let lost = connection.flight.time_out(before, now, &mut self.rec);
-                    if lost && self.opts.protocol == Protocol::Tcp {
-                        // Without ids, a reply that is missing shifts every later one.
-                        self.lose(index, now);
-                    } else if lost {
-                        self.fill(index, now)?;
+                    let ids = connection.flight.time_out(before, now, &mut self.rec);
+                    if ids.is_empty() {
+                        continue;
+                    }
+                    match connection.session.give_up(&ids, &mut self.out) {
+                        After::GoOn => self.fill(index, now)?,
+                        After::Close => self.lose(index, now),
                     }
                 }
                 _ => {}
@@ -245,10 +238,8 @@ impl Worker<'_> {
         // After the read: it may have taken long, and the replies were not here before.
         let now = self.start.elapsed().as_nanos() as u64;
         let input = &self.input[..n];
-        let used = match self.opts.protocol {
-            Protocol::Bolt => connection.flight.replies_bolt(input, &self.expect, now, &mut self.rec),
-            Protocol::Tcp => connection.flight.replies_tcp(input, self.opts.size, now, &mut self.rec),
-        };
+        let Connection { session, flight, .. } = connection;
+        let used = session.take_in(input, &mut self.out, flight, &mut self.rec, now);
         match used {
             Ok(used) => stream.keep(&input[used..]),
             Err(Broken) => {
@@ -262,13 +253,13 @@ impl Worker<'_> {
     /// Sends what may be sent on a connection now.
     fn fill(&mut self, index: usize, now: u64) -> io::Result<()> {
         let connection = &mut self.connections[index];
-        let Link::Up(stream) = &mut connection.link else { return Ok(()) };
+        if connection.is_over() {
+            return self.renew(index, now);
+        }
+        let Connection { link, session, flight, .. } = connection;
+        let Link::Up(stream) = link else { return Ok(()) };
         if !stream.is_full() {
-            let (out, schedule) = (&mut self.out, &self.rec.schedule);
-            match self.opts.protocol {
-                Protocol::Bolt => connection.flight.fill_bolt(out, self.template, schedule, now),
-                Protocol::Tcp => connection.flight.fill_tcp(out, self.opts.size, schedule, now),
-            }
+            session.fill(&mut self.out, flight, &self.rec, now);
         }
         let alive = self.out.is_empty() || stream.send(&self.out).is_ok();
         self.out.clear();
@@ -308,12 +299,21 @@ impl Worker<'_> {
         }
         connection.backoff = BACKOFF;
         connection.link = Link::Up(stream);
+        connection.session.open(&mut self.out);
         self.fill(index, now)
+    }
+
+    /// Makes a connection anew that its peer ended in good order.
+    fn renew(&mut self, index: usize, now: u64) -> io::Result<()> {
+        self.out.clear();
+        self.rec.event(now, |f| &mut f.reconnects);
+        self.connect(index, now)
     }
 
     /// Counts what a lost connection had in flight, and sets the time of the next try.
     fn lose(&mut self, index: usize, now: u64) {
         let connection = &mut self.connections[index];
+        self.out.clear();
         connection.flight.lose(now, &mut self.rec);
         self.rec.event(now, |f| &mut f.reconnects);
         connection.link = Link::Down { retry_at: now + connection.backoff };
@@ -324,7 +324,7 @@ impl Worker<'_> {
         let now = self.now();
         self.take_cpu();
         for connection in &mut self.connections {
-            connection.flight.end(now, &mut self.rec);
+            connection.flight.finish(now, &mut self.rec);
         }
         let schedule = self.rec.schedule;
         let measured = now.min(schedule.until).saturating_sub(schedule.from);

@@ -1,10 +1,12 @@
 //! The echo server: one epoll loop a thread, batched reads and writes.
 //!
-//! It answers every Bolt request (version 1, 2, 2 with checksum) and heartbeat; one-ways get no reply.
-//! A frame that cannot be read closes its connection. It must cost little: in a comparison it shares the
-//! machine with what is measured.
+//! It answers every request, and every heartbeat of Bolt and Dubbo; one-ways get no reply. A frame that cannot
+//! be read closes its connection. It must cost little: in a comparison it shares the machine with what is
+//! measured. [`talk`] is what is answered, here is how it gets there.
+mod http2;
+mod talk;
+
 use crate::Protocol;
-use crate::bolt::{self, Head, Kind};
 use crate::poll::{Interest, Poll};
 use crate::stream::Stream;
 use slab::Slab;
@@ -14,6 +16,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use talk::{Replies, Talk};
 
 /// What [`serve`] does.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// How long each reply is held back.
     pub delay: Duration,
-    /// Content bytes of a Bolt reply; `None` echoes the request's content.
+    /// Content bytes of a reply; `None` echoes the request's content.
     pub size: Option<usize>,
     /// Event loops; each accepts connections of its own.
     pub threads: usize,
@@ -108,8 +111,7 @@ impl Server {
             accepting_again_at: None,
             delayed: VecDeque::new(),
             input: Vec::new(),
-            at_once: Vec::new(),
-            later: Vec::new(),
+            replies: Replies::default(),
         };
         worker.poll.add(&self.listener, LISTENER, Interest::Read)?;
         while !stop.load(Ordering::Relaxed) {
@@ -140,15 +142,19 @@ struct Worker<'a> {
     delayed: VecDeque<Delayed>,
     // Buffers of the loop, used by one connection at a time.
     input: Vec<u8>,
-    at_once: Vec<u8>,
-    later: Vec<u8>,
+    replies: Replies,
 }
 
 /// An accepted connection.
 struct Connection {
     stream: Stream,
+    talk: Talk,
     /// Tells it from a later connection in the same slot.
     serial: u64,
+    /// Replies held back.
+    owed: usize,
+    /// Ends when everything is sent.
+    closing: bool,
 }
 
 impl Worker<'_> {
@@ -183,17 +189,11 @@ impl Worker<'_> {
 
     /// Reads once and makes the replies; an error means the connection is done.
     fn read(&mut self, key: usize) -> io::Result<()> {
-        let stream = &mut self.connections[key].stream;
+        let Connection { stream, talk, closing, .. } = &mut self.connections[key];
         let n = stream.read(&mut self.input)?;
-        let input = &self.input[..n];
-        let used = match self.opts.protocol {
-            Protocol::Tcp => {
-                self.later.extend_from_slice(input);
-                n
-            }
-            Protocol::Bolt => answer(input, self.opts.size, &mut self.at_once, &mut self.later)?,
-        };
-        if n > 0 {
+        if n > 0 && !*closing {
+            let input = &self.input[..n];
+            let used = talk.answer(input, self.opts.size, &mut self.replies)?;
             stream.keep(&input[used..]);
         }
         Ok(())
@@ -201,29 +201,31 @@ impl Worker<'_> {
 
     /// Sends or holds back what was made for one connection, and closes it if it is done.
     fn settle(&mut self, key: usize, mut alive: bool) -> io::Result<()> {
-        let Connection { stream, serial } = &mut self.connections[key];
-        if alive && !self.at_once.is_empty() {
-            alive = stream.send(&self.at_once).is_ok();
+        let connection = &mut self.connections[key];
+        let Replies { at_once, later, close } = &self.replies;
+        if alive && !at_once.is_empty() {
+            alive = connection.stream.send(at_once).is_ok();
         }
-        if alive && !self.later.is_empty() {
+        if alive && !later.is_empty() {
             if self.opts.delay.is_zero() {
-                alive = stream.send(&self.later).is_ok();
+                alive = connection.stream.send(later).is_ok();
             } else {
                 let due = Instant::now() + self.opts.delay;
-                self.delayed.push_back(Delayed { due, key, serial: *serial, bytes: self.later.clone() });
+                connection.owed += 1;
+                self.delayed.push_back(Delayed { due, key, serial: connection.serial, bytes: later.clone() });
             }
         }
-        self.at_once.clear();
-        self.later.clear();
+        connection.closing |= close;
+        self.replies.clear();
         self.watch(key, alive)
     }
 
     fn watch(&mut self, key: usize, alive: bool) -> io::Result<()> {
-        if !alive {
+        let Connection { stream, owed, closing, .. } = &mut self.connections[key];
+        if !alive || (*closing && *owed == 0 && stream.is_flushed()) {
             self.connections.remove(key);
             return Ok(());
         }
-        let stream = &mut self.connections[key].stream;
         let wanted = stream.interest();
         if wanted != stream.watched {
             stream.watched = wanted;
@@ -242,6 +244,7 @@ impl Worker<'_> {
             let Some(connection) = self.connections.get_mut(key).filter(|c| c.serial == serial) else {
                 continue;
             };
+            connection.owed -= 1;
             let alive = connection.stream.send(&bytes).is_ok();
             self.watch(key, alive)?;
         }
@@ -267,30 +270,8 @@ impl Worker<'_> {
             let entry = self.connections.vacant_entry();
             self.poll.add(&tcp, entry.key() as u64, Interest::Read)?;
             let stream = Stream::new(tcp, Interest::Read);
-            entry.insert(Connection { stream, serial: self.next_serial });
+            let talk = Talk::new(self.opts.protocol);
+            entry.insert(Connection { stream, talk, serial: self.next_serial, owed: 0, closing: false });
         }
     }
-}
-
-/// Answers the whole frames in `input`; returns how many bytes they were.
-fn answer(
-    input: &[u8],
-    size: Option<usize>,
-    at_once: &mut Vec<u8>,
-    later: &mut Vec<u8>,
-) -> io::Result<usize> {
-    let malformed = |e| io::Error::new(io::ErrorKind::InvalidData, e);
-    let mut used = 0;
-    while let Some(head) = Head::parse(&input[used..]).map_err(malformed)? {
-        let Some(frame) = input.get(used..used + head.total()) else { break };
-        used += frame.len();
-        if !bolt::checksum_ok(&head, frame) {
-            return Err(malformed(bolt::Malformed("wrong checksum")));
-        }
-        if head.kind == Kind::Request {
-            let out = if head.command == 0 { &mut *at_once } else { &mut *later };
-            bolt::write_reply(out, &head, frame, size);
-        }
-    }
-    Ok(used)
 }

@@ -20,30 +20,34 @@ use std::time::Duration;
 Examples:
   raddle bench load --target 127.0.0.1:12200 --connections 8 --depth 16 --duration 10s
   raddle bench load --target 127.0.0.1:12221 --service com.shop.OrderService:1.0 --rate 2000
+  raddle bench load --target 127.0.0.1:15001 --protocol http --connections 32
+  raddle bench load --target 127.0.0.1:15001 --protocol grpc --service shop.Orders --method Get --any-reply
   raddle bench load --target 127.0.0.1:12221 --pid proxy=$(pidof raddle) -o json | jq .processes")]
 pub(crate) struct LoadArgs {
     /// Address to send to
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:12200")]
     target: SocketAddr,
-    /// bolt or tcp
+    /// bolt, dubbo, http, http2, grpc or tcp
     #[arg(long, default_value_t = Protocol::Bolt)]
     protocol: Protocol,
     /// Form of Bolt: v1, v2 or v2-crc
     #[arg(long, value_name = "VERSION", default_value = "v1")]
     bolt: Version,
-    /// Service asked for (Bolt)
-    #[arg(long, default_value = "bench.Echo:1.0")]
-    service: String,
-    /// Method asked for (Bolt)
+    /// Service asked for, or the host for http and http2
+    ///
+    /// The default is bench.Echo:1.0 for bolt and dubbo, bench.Echo for grpc, echo.bench for http and http2.
+    #[arg(long)]
+    service: Option<String>,
+    /// Method asked for, or the path for http and http2
     #[arg(long, default_value = "echo")]
     method: String,
-    /// A further request header (Bolt); may be given more than once
+    /// A further header (an attachment for dubbo); may be given more than once
     #[arg(long = "header", value_parser = parse::pair, value_name = "NAME=VALUE")]
     headers: Vec<(String, String)>,
     /// Connections
     #[arg(short, long, default_value_t = 8)]
     connections: usize,
-    /// Most requests in flight on a connection
+    /// Most requests in flight on a connection; http has one
     #[arg(short, long, default_value_t = 16)]
     depth: usize,
     /// Requests a second over all connections, on a fixed schedule
@@ -55,7 +59,7 @@ pub(crate) struct LoadArgs {
     /// Time before that
     #[arg(long, value_parser = parse::duration, value_name = "DURATION", default_value = "1s")]
     warmup: Duration,
-    /// Content bytes of a request
+    /// Content bytes of a request; without any, http and http2 send GET instead of POST
     #[arg(long, value_parser = parse::size, value_name = "BYTES", default_value = "1024")]
     size: usize,
     /// Content bytes a reply must have [default: as many as the request's]

@@ -12,16 +12,20 @@ use std::time::Duration;
 
 /// Answer requests with their own content
 ///
-/// Speaks Bolt 1, 2 and 2 with checksum at once, heartbeats included, or echoes plain TCP.
+/// Speaks one protocol: Bolt (1, 2 and 2 with checksum at once) and Dubbo with their heartbeats, HTTP/1.1 with
+/// connections kept alive, HTTP/2 without TLS, gRPC unary calls, or plain TCP. With --size, requests without a
+/// body (GET) get one too.
+///
 /// The first line on standard output is the address it listens on.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   raddle bench serve --listen 127.0.0.1:12200
   raddle bench serve --listen 127.0.0.1:0 -o json      # any free port
+  raddle bench serve --protocol grpc --listen 127.0.0.1:50051
   raddle bench serve --delay 5ms --size 16KiB          # a slow server with large replies")]
 pub(crate) struct ServeArgs {
-    /// bolt or tcp
+    /// bolt, dubbo, http, http2, grpc or tcp
     #[arg(long, default_value_t = Protocol::Bolt)]
     protocol: Protocol,
     /// Address to listen on; port 0 picks a free one
