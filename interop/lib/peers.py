@@ -36,18 +36,22 @@ def newest(*places):
 
 
 def ready_java():
-    """Compiles the Java peer and collects its libraries, unless nothing changed since."""
+    ready_maven(JAVA, [ROOT / "lib" / "shop.proto"])
+
+
+def ready_maven(folder, sources):
+    """Compiles a Java peer and collects its libraries, unless nothing changed since; `sources`: besides its own."""
     need("java", "mvn")
-    stamp = JAVA / "target" / "built"
-    if stamp.exists() and stamp.stat().st_mtime > newest(JAVA / "src", JAVA / "pom.xml", ROOT / "lib" / "shop.proto"):
+    stamp = folder / "target" / "built"
+    if stamp.exists() and stamp.stat().st_mtime > newest(folder / "src", folder / "pom.xml", *sources):
         return
-    shutil.rmtree(JAVA / "target", ignore_errors=True)
+    shutil.rmtree(folder / "target", ignore_errors=True)
     maven = ["mvn", "-q", "-B", "process-classes"]
     try:
         # Everything may be in the local repository already: then no registry is asked.
-        build("sofa-java", [*maven, "-o"], JAVA)
+        build(folder.name, [*maven, "-o"], folder)
     except Failure:
-        build("sofa-java", maven, JAVA)
+        build(folder.name, maven, folder)
     stamp.touch()
 
 

@@ -6,6 +6,7 @@ import sys
 import traceback
 
 import disturbance
+import dubbo_suites
 import grpc_suites
 import pairings
 import unplug
@@ -13,9 +14,10 @@ from harness import Failure, Report, Skip
 
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
-                **grpc_suites.DISTURBANCES}
+                **grpc_suites.DISTURBANCES, **dubbo_suites.DISTURBANCES}
 # Suites that compare too, in a way of their own: (report, name, record).
-COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}}
+COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS},
+               **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
 SUITES = (*PAIRINGS, *COMPARISONS, *DISTURBANCES)
 LIMIT_SECONDS = 300
 
