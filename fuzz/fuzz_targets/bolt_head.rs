@@ -1,6 +1,6 @@
 //! See `checks::bolt_head`.
 #![no_main]
-#[allow(dead_code, reason = "one target, one check")]
+#[allow(dead_code, unused_imports, reason = "one target, one check")]
 #[path = "../../crates/wire/tests/checks/mod.rs"]
 mod checks;
 

@@ -23,7 +23,8 @@ fn every_corpus_input_keeps_the_promises() {
 fn every_captured_frame_keeps_every_promise_cut_anywhere() {
     for frame in common::frames("") {
         for (_, check) in checks::ALL {
-            for cut in 0..=frame.bytes.len() {
+            // Every one of short frames; as many of long ones.
+            for cut in (0..=frame.bytes.len()).rev().step_by(1 + frame.bytes.len() / 500) {
                 check(&frame.bytes[..cut]);
             }
         }

@@ -27,6 +27,8 @@ const EXCEPTION: &[u8] =
 \x0AstackTrace\x14suppressedExceptions\x60";
 /// What every message begins with.
 const PREFIX: &str = "raddle ";
+/// What the rule's name in a message stands behind.
+const RULE: &[u8] = b" (rule ";
 
 /// How a reply says what it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -148,11 +150,17 @@ pub fn reason_of<'a>(head: &Head, frame: &'a [u8]) -> Option<(Reason, Option<&'a
         (_, SERIALIZER_HESSIAN2) => hessian_string(body)?,
         _ => return None,
     };
+    // In bytes: Java's way with characters outside the basic plane, in the detail, is no UTF-8.
     let said = message.strip_prefix(PREFIX.as_bytes())?;
-    let said = std::str::from_utf8(said).ok()?;
-    let (flag, rest) = said.split_once(": ")?;
-    let rule = rest.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (rule ")).map(|(_, rule)| rule);
-    Some((Reason::from_flag(flag)?, rule))
+    let (flag, rest) = said.split_at(said.iter().position(|b| *b == b':')?);
+    Some((Reason::from_flag(std::str::from_utf8(flag).ok()?)?, rule_of(rest)))
+}
+
+/// The rule that a message ends with the name of.
+fn rule_of(message: &[u8]) -> Option<&str> {
+    let message = message.strip_suffix(b")")?;
+    let at = message.windows(RULE.len()).rposition(|w| w == RULE)?;
+    std::str::from_utf8(&message[at + RULE.len()..]).ok()
 }
 
 fn hessian_string(body: &[u8]) -> Option<&[u8]> {

@@ -1,4 +1,7 @@
 //! Promises kept for any bytes whatever: the fuzz targets and the corpus replay call the same functions.
+mod dubbo;
+
+pub(crate) use dubbo::{dubbo_head, dubbo_peek, dubbo_reply, dubbo_stream, hessian_walk};
 use raddle_wire::bolt::{
     CODEC_HESSIAN, Head, HeaderMap, Limits, Malformed, Method, Parsed, encode, method, patch_id,
 };
@@ -9,13 +12,18 @@ use raddle_wire::sniff::{Sniff, sniff};
 pub(crate) type Check = fn(&[u8]);
 
 /// Every check, by the name of its fuzz target.
-pub(crate) const ALL: [(&str, Check); 7] = [
+pub(crate) const ALL: [(&str, Check); 12] = [
     ("bolt_head", bolt_head),
     ("bolt_headers", bolt_headers),
     ("bolt_method", bolt_method),
     ("bolt_patch", bolt_patch),
     ("bolt_stream", bolt_stream),
+    ("dubbo_head", dubbo_head),
+    ("dubbo_peek", dubbo_peek),
+    ("dubbo_reply", dubbo_reply),
+    ("dubbo_stream", dubbo_stream),
     ("hessian_peek", hessian_peek),
+    ("hessian_walk", hessian_walk),
     ("sniff", sniffs),
 ];
 
