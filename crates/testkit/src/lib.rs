@@ -3,7 +3,8 @@
 //! Not for unit tests, and never a dependency of what is shipped. A test takes a [`BoltServer`] whose every
 //! answer it decides, a [`Running`] sidecar in this process (or a [`Child`] in one of its own, where memory,
 //! descriptors or signals matter), a [`BoltClient`] that checks what it gets, and [`Load`] as neighbours.
-//! Start reading at [`server`] and [`sidecar`].
+//! Start reading at [`server`] and [`sidecar`]. For HTTP there are
+//! raw peers, which can say what no library would: [`h1`], [`h2`], [`h1_upstream`], [`h2_upstream`].
 //!
 //! Helpers panic with a sentence where a test could not go on.
 #![forbid(unsafe_code)]
@@ -13,6 +14,12 @@ pub mod client;
 pub mod config;
 pub mod dubbo;
 pub mod frame;
+pub mod h1;
+pub mod h1_upstream;
+pub mod h2;
+pub mod h2_hpack;
+pub mod h2_huffman;
+pub mod h2_upstream;
 pub mod load;
 pub mod peers;
 pub mod ports;
