@@ -80,7 +80,30 @@ fn the_examples_have_no_mistakes() {
     let directory = raddle(&["check", &example(""), "-o", "json"]);
     assert_eq!(code(&directory), 0);
     assert_eq!(json(&directory)["ok"], true);
-    assert_eq!(json(&directory)["files"], 3);
+    let count = std::fs::read_dir(example("")).unwrap().count();
+    assert_eq!(json(&directory)["files"], count);
+}
+
+#[test]
+fn an_http_request_is_explained_by_its_host_and_path() {
+    let config = example("http.yaml");
+    let ask = |more: &[&str]| {
+        raddle(&[&["explain", "--config", &config, "--authority", "a.orders.example.com:80"], more].concat())
+    };
+    let preview = ask(&["--path", "/api/a?preview=1", "--header", "X-Team=orders"]);
+    assert_eq!(code(&preview), 0, "{}", stderr(&preview));
+    let text = stdout(&preview);
+    assert!(text.starts_with("orders.shop, app orders"), "{text}");
+    assert!(text.contains("100 % by rule orders-http/preview\n    path /api/a becomes /v2/a\n"), "{text}");
+
+    let answered = stdout(&ask(&["--path", "/admin/x", "--method", "PUT"]));
+    let wanted = "100 % by rule orders-http/maintenance: answered with 503 and 21 bytes";
+    assert!(answered.contains(wanted), "{answered}");
+
+    let unknown = raddle(&["explain", "--config", &config, "--authority", "nobody"]);
+    assert_eq!(code(&unknown), 1);
+    assert!(stderr(&unknown).contains("no service is called nobody"), "{}", stderr(&unknown));
+    assert_eq!(code(&raddle(&["explain", "--config", &config])), 2, "neither service nor host");
 }
 
 #[test]

@@ -204,7 +204,6 @@ impl Reason {
             | Reason::BreakerOpen => 8,
             Reason::Timeout => 4,
             Reason::Denied => 7,
-            Reason::CallerGone => 1,
             Reason::CallerProtocol | Reason::EndpointProtocol => 13,
             Reason::Injected => 2,
             Reason::NoCluster
@@ -212,6 +211,7 @@ impl Reason {
             | Reason::ConnectFailure
             | Reason::ConnectionLost
             | Reason::Overflow
+            | Reason::CallerGone
             | Reason::SlowCaller
             | Reason::Draining => 14,
         }
@@ -258,7 +258,7 @@ mod tests {
                 429 => assert_eq!(name, "RESOURCE_EXHAUSTED"),
                 403 => assert_eq!(name, "PERMISSION_DENIED"),
                 504 => assert_eq!(name, "DEADLINE_EXCEEDED"),
-                503 => assert!(matches!(name, "UNAVAILABLE" | "CANCELLED"), "{r}"),
+                503 => assert_eq!(name, "UNAVAILABLE"),
                 _ => assert!(matches!(name, "INTERNAL" | "UNKNOWN"), "{r}"),
             }
         }

@@ -92,3 +92,36 @@ fn line_ends_and_byte_order_marks_of_other_systems_change_nothing() {
         assert_eq!(prints(&own), prints(&foreign), "content and position");
     }
 }
+
+#[test]
+fn the_http_example_says_what_its_comments_say() {
+    use raddle_model::{CheckKind, PathRewrite, RetryOn, Scheme};
+    let resources = read(&["shop.yaml", "http.yaml"], LoadOptions::default());
+    let orders = resources.services.iter().find(|s| s.metadata.name == "orders.shop").expect("it is there");
+    assert_eq!(orders.hosts, ["orders.example.com", "*.orders.example.com"]);
+    let [to_tls, maintenance, preview, shadow, chaos] = resources.routes[0].rules.as_slice() else {
+        panic!("five rules")
+    };
+    let redirect = to_tls.actions.redirect.as_ref().expect("it redirects");
+    assert_eq!((redirect.status, redirect.scheme), (308, Some(Scheme::Https)));
+    let respond = maintenance.actions.respond.as_ref().expect("it answers");
+    assert_eq!((respond.status, respond.headers.len()), (503, 2));
+    let rewrite = preview.actions.rewrite.as_ref().expect("it rewrites");
+    assert_eq!(rewrite.path, Some(PathRewrite::Prefix { from: "/api".into(), to: "/v2".into() }));
+    let headers = preview.actions.headers.as_ref().expect("it changes headers");
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(headers.request.add, [pair("x-from", "mesh"), pair("x-from", "preview")]);
+    assert!(preview.when.iter().any(|c| c.subject == Subject::Query("preview".into())));
+    assert_eq!(shadow.actions.mirror.as_ref().map(|m| m.percent_ppm), Some(50_000));
+    assert!(shadow.retry.as_ref().is_some_and(|r| r.on.contains(&RetryOn::ServerError)));
+    let fault = chaos.actions.fault.as_ref().expect("it makes faults");
+    assert_eq!(fault.delay.map(|d| (d.time.as_secs(), d.percent_ppm)), Some((2, 100_000)));
+    assert_eq!(fault.abort.map(|a| (a.status.http(), a.status.grpc())), Some((503, 14)));
+    let checks: Vec<_> = resources
+        .policies
+        .iter()
+        .filter_map(|p| Some(p.settings.health_check.as_ref()?.kind.clone()))
+        .collect();
+    let service = "shop.v1.Payments".to_owned();
+    assert_eq!(checks, [CheckKind::Http { path: "/healthz".into() }, CheckKind::Grpc { service }]);
+}

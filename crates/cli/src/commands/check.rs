@@ -63,6 +63,9 @@ fn human(resources: Option<&Resources>, report: &Report, files: usize, paint: Pa
         let all = [(r.services.len(), "service"), (endpoints, "endpoint"), (r.policies.len(), "policy")];
         summary.extend(all.map(|(n, what)| count(n, what)));
         summary.push(count(r.routes.len(), "route"));
+        if !r.certificates.is_empty() {
+            summary.push(count(r.certificates.len(), "certificate"));
+        }
     }
     let warnings = match report.warnings.len() {
         0 => String::new(),
@@ -110,6 +113,7 @@ fn machine(resources: Option<&Resources>, report: &Report, files: usize) -> serd
             "services": r.services.len(),
             "policies": r.policies.len(),
             "routes": r.routes.len(),
+            "certificates": r.certificates.len(),
         })),
     })
 }

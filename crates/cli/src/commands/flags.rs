@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{OutputArgs, Paint, print, print_json};
 use crate::table::Table;
 use clap::Args;
+use raddle_core::protocol::GRPC_STATUSES;
 use raddle_core::{Error, Reason, Source};
 use serde_json::json;
 
@@ -133,34 +134,16 @@ const fn bolt_name(status: u16) -> &'static str {
 }
 
 /// The gRPC status that carries a reason.
-const fn grpc_status(r: Reason) -> &'static str {
-    match r {
-        Reason::NoRoute => "UNIMPLEMENTED",
-        Reason::NoCluster
-        | Reason::NoHealthy
-        | Reason::ConnectFailure
-        | Reason::ConnectionLost
-        | Reason::Overflow
-        | Reason::CallerGone
-        | Reason::SlowCaller
-        | Reason::Draining => "UNAVAILABLE",
-        Reason::Timeout => "DEADLINE_EXCEEDED",
-        Reason::RateLimited
-        | Reason::ClusterLimited
-        | Reason::AdaptiveLimited
-        | Reason::HotspotLimited
-        | Reason::BreakerOpen => "RESOURCE_EXHAUSTED",
-        Reason::Denied => "PERMISSION_DENIED",
-        Reason::Injected => "UNKNOWN",
-        Reason::CallerProtocol | Reason::EndpointProtocol => "INTERNAL",
-    }
+fn grpc_status(r: Reason) -> &'static str {
+    GRPC_STATUSES[usize::from(r.grpc_status())]
 }
 
 /// What is behind a flag, and what to look at.
 const fn advice(r: Reason) -> (&'static str, &'static [&'static str]) {
     match r {
         Reason::NoRoute => (
-            "A rule sends such requests to a destination that is empty by rule, or nowhere.",
+            "A rule sends such requests to a destination that is empty by rule, or nowhere, or answers them as only \
+             HTTP can.",
             &[
                 "raddle explain --service S --method M --header K=V shows each rule and why it matches",
                 "the rule's name is in the access log and in the reply's header raddle-rule",
