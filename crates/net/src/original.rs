@@ -10,12 +10,13 @@
 use crate::socket;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The firewall mark of connections that a sidecar opens. Rules let it pass, whoever owns the socket.
 pub const OWN_MARK: u32 = 0x5d3;
@@ -78,15 +79,16 @@ pub fn is_local(ip: IpAddr) -> bool {
         .is_ok()
 }
 
-/// Listens on `addr` for connections to any address, as TPROXY delivers them.
+/// Has a listener take connections to any address, as TPROXY delivers them. Those it accepts are so too.
 ///
 /// # Errors
-/// `PermissionDenied` without the capability `CAP_NET_ADMIN` (or `CAP_NET_RAW`), else what `bind` says.
-pub fn listen_transparent(addr: SocketAddr) -> io::Result<OwnedFd> {
-    socket::listen_with(addr, |s| match addr {
-        SocketAddr::V4(_) => s.set_ip_transparent_v4(true),
-        SocketAddr::V6(_) => s.set_ip_transparent_v6(true),
-    })
+/// `PermissionDenied` without the capability `CAP_NET_ADMIN` (or `CAP_NET_RAW`).
+pub fn make_transparent(listener: impl AsFd) -> io::Result<()> {
+    let s = SockRef::from(&listener);
+    match s.domain()? {
+        Domain::IPV6 => s.set_ip_transparent_v6(true),
+        _ => s.set_ip_transparent_v4(true),
+    }
 }
 
 /// Sets the firewall mark of a socket's packets.
@@ -104,12 +106,28 @@ pub fn set_mark(fd: impl AsFd, mark: u32) -> io::Result<()> {
 /// accepted and closed, never for a request.
 #[derive(Debug, Default)]
 pub struct Opened {
-    ours: Mutex<HashSet<(IpAddr, u16)>>,
+    ours: Mutex<Ours>,
+    /// Nothing was ever opened: nobody needs to look.
+    used: AtomicBool,
 }
 
+/// When each was opened.
+#[derive(Debug, Default)]
+struct Ours {
+    at: HashMap<(IpAddr, u16), Instant>,
+    /// With so many, those that are too old are looked for.
+    look_at: usize,
+}
+
+/// A captured connection is accepted within moments; one that is older is not it, but another of the
+/// application's with the same port.
+const FRESH: Duration = Duration::from_secs(10);
+/// Entries kept without a look at their age.
+const FEW: usize = 64;
+
 impl Opened {
-    /// As [`socket::connect`], with the mark of a sidecar's own where that is allowed, and remembered until
-    /// [`Opened::closed`].
+    /// As [`socket::connect`], with the mark of a sidecar's own where that is allowed, and remembered for
+    /// some seconds, or until [`Opened::closed`].
     ///
     /// # Errors
     /// As [`socket::connect`].
@@ -121,21 +139,31 @@ impl Opened {
             let _ = s.set_mark(OWN_MARK);
             Ok(())
         })?;
+        self.used.store(true, Ordering::Release);
         if let Some(local) = socket::local_addr(&fd) {
-            ours.insert((local.ip(), local.port()));
+            let now = Instant::now();
+            ours.at.insert((local.ip(), local.port()), now);
+            if ours.at.len() > ours.look_at.max(FEW) {
+                ours.at.retain(|_, at| now.duration_since(*at) < FRESH);
+                ours.look_at = ours.at.len() * 2;
+            }
         }
         Ok(fd)
     }
 
     /// Whether `peer` is the near end of a connection this process has opened.
     pub fn has(&self, peer: SocketAddr) -> bool {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(&(peer.ip(), peer.port()))
+        let ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
+        ours.at.get(&(peer.ip(), peer.port())).is_some_and(|at| at.elapsed() < FRESH)
     }
 
-    /// A connection is about to be closed.
+    /// A connection is about to be closed: its port may be the application's next.
     pub fn closed(&self, fd: impl AsFd) {
+        if !self.used.load(Ordering::Acquire) {
+            return;
+        }
         if let Some(local) = socket::local_addr(fd) {
-            self.ours.lock().unwrap_or_else(PoisonError::into_inner).remove(&(local.ip(), local.port()));
+            self.ours.lock().unwrap_or_else(PoisonError::into_inner).at.remove(&(local.ip(), local.port()));
         }
     }
 }

@@ -11,18 +11,9 @@ use std::time::Duration;
 /// # Errors
 /// What `bind` says; see [`who_listens`] to name the holder of a taken port.
 pub fn listen(addr: SocketAddr) -> io::Result<OwnedFd> {
-    listen_with(addr, |_| Ok(()))
-}
-
-/// As [`listen`], with more set before it is bound.
-pub(crate) fn listen_with(
-    addr: SocketAddr,
-    set: impl FnOnce(&Socket) -> io::Result<()>,
-) -> io::Result<OwnedFd> {
     let s =
         Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     s.set_reuse_address(true)?;
-    set(&s)?;
     if addr.is_ipv6() {
         s.set_only_v6(true)?;
     }

@@ -1,5 +1,6 @@
 //! Accepting: fair among workers, bounded, and never ended by a lack of descriptors.
 use crate::conn::{Accepted, Role};
+use crate::destination::Came;
 use crate::shared::Message;
 use crate::worker::Worker;
 use raddle_core::Protocol;
@@ -109,12 +110,17 @@ impl Worker {
     /// Takes a connection in; it is counted already.
     pub(crate) fn adopt(&mut self, fd: OwnedFd, peer: Option<SocketAddr>, listener: u16) {
         let id = self.shared.next_conn.fetch_add(1, Ordering::Relaxed);
-        let accepted = Accepted { listener, peer, since: self.now, id };
+        let to = match self.came_from(&fd, peer, listener) {
+            Came::Directly => None,
+            Came::Captured(to) => Some(to),
+            Came::Round => return self.refuse_loop(fd, peer),
+        };
+        let accepted = Accepted { listener, peer, to, since: self.now, id };
+        let declared = self.declared(&accepted);
         let Some(key) = self.add_conn(fd, Interest::READ, Role::New(Box::new(accepted))) else {
             return self.count_caller_gone();
         };
         self.shard.callers_active.inc();
-        let declared = self.config.binding(listener).and_then(|b| b.protocol);
         match declared {
             // Its server may speak first.
             Some(Protocol::Tcp) => self.become_relay(key, false),
@@ -123,6 +129,20 @@ impl Worker {
                 self.arm(key, at);
             }
         }
+    }
+
+    /// The sidecar's own connection was captured: passed on, it would come again for ever.
+    fn refuse_loop(&mut self, fd: OwnedFd, peer: Option<SocketAddr>) {
+        self.shard.capture_loops.inc();
+        self.shared.warn(
+            "capture_loop",
+            peer.map_or_else(String::new, |p| p.to_string()),
+            "a connection of this sidecar was captured and is refused: run it as the user that \
+             `raddle capture install --proxy-uid` named",
+        );
+        socket::reset_on_close(&fd);
+        self.callers.fetch_sub(1, Ordering::Relaxed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// An accepted connection is gone.

@@ -21,7 +21,7 @@ impl Worker {
     pub(crate) fn detect(&mut self, key: Key, bytes: &mut [u8]) -> usize {
         let Some(conn) = self.conns.get(key) else { return 0 };
         let Role::New(a) = &conn.role else { return 0 };
-        let declared = self.config.binding(a.listener).and_then(|b| b.protocol);
+        let declared = self.declared(a);
         let protocol = match declared {
             Some(p) => p,
             None => match sniff(bytes) {
@@ -53,7 +53,7 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Role::New(a) = &mut conn.role else { return };
         let direction = self.config.binding(a.listener).map_or(Direction::Outbound, |b| b.listener.direction);
-        let accepted = crate::conn::Accepted { listener: a.listener, peer: a.peer, since: a.since, id: a.id };
+        let accepted = (**a).clone();
         conn.role = Role::Caller(Box::new(Caller {
             accepted,
             direction,
@@ -83,7 +83,7 @@ impl Worker {
         }
         // An idle RPC client is silent too: where TCP has nowhere to go, silence decides nothing, and where
         // it has, the first bytes may still change it.
-        if self.has_tcp_target(a.listener) {
+        if self.has_tcp_target(a) {
             self.become_relay(key, conn.stash.is_empty());
             self.resume.push(key);
         } else {

@@ -9,6 +9,9 @@ impl Worker {
     pub(crate) fn close(&mut self, key: Key, why: Reason) {
         let Some(conn) = self.conns.remove(key) else { return };
         let Conn { fd, mut out, stash, stream, role, .. } = conn;
+        if matches!(&role, Role::Endpoint(_)) || matches!(&role, Role::Relay(r) if r.accepted.is_none()) {
+            self.shared.opened.closed(&fd);
+        }
         self.pool.give(stash);
         match role {
             Role::New(_) => self.count_caller_gone(),

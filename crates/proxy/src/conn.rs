@@ -112,11 +112,14 @@ pub enum Role {
 pub use raddle_telemetry::Direction;
 
 /// A connection that a listener accepted.
+#[derive(Clone, Debug)]
 pub struct Accepted {
     /// Number of the listener.
     pub listener: u16,
     /// Its address, if the kernel told.
     pub peer: Option<SocketAddr>,
+    /// Where it was going when it was captured; `None` = to the listener.
+    pub to: Option<SocketAddr>,
     /// When it was accepted.
     pub since: Time,
     /// Process-wide number of the connection, for logs.

@@ -59,11 +59,14 @@ impl Worker {
     /// Whether a host is another app's, not the local app behind an inbound listener.
     pub(crate) fn leads_out(&self, host: Key) -> bool {
         let Some(h) = self.hosts.get(host) else { return false };
-        !self.config.sidecar.inbound.iter().any(|l| l.forward == Some(h.host.addr))
+        let addr = h.host.addr;
+        !self.config.sidecar.inbound.iter().any(|l| l.forward == Some(addr))
+            && !self.destinations.is_local_app(addr)
     }
 
     fn drop_connecting(&mut self, key: Key, error: &std::io::Error) {
         let Some(conn) = self.conns.remove(key) else { return };
+        self.shared.opened.closed(&conn.fd);
         let Role::Endpoint(e) = conn.role else { return };
         self.unpool(e.host, key);
         self.connect_failed(e.host, error);

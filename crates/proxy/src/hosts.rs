@@ -268,7 +268,7 @@ impl Worker {
         h.policy = Some(policy.clone());
         h.lane = lane;
         let policy = &policy.settings;
-        let fd = match raddle_net::socket::connect(addr, policy.timeouts.dead_peer) {
+        let fd = match self.connect_out(addr, policy.timeouts.dead_peer) {
             Ok(fd) => fd,
             Err(e) => {
                 self.connect_failed(host, &e);
@@ -338,12 +338,17 @@ impl Worker {
         self.shard.upstream_failed[ConnectError::of(error)].inc();
         let local = !self.leads_out(host);
         let Some(h) = self.hosts.slab.get_mut(host) else { return };
-        let longest = if local { LOCAL_APP_REST } else { Duration::MAX };
+        // One that connections only pass through to is judged by nobody but who calls it.
+        let passing = !self.config.names_host(&h.host.addr);
+        let longest = if local || passing { LOCAL_APP_REST } else { Duration::MAX };
         h.down_until = Some(h.backoff.failed(now, &mut self.rng).min(now + longest));
         h.last_error = Some(error.to_string());
         h.cells.failures.inc();
         let addr = h.host.addr;
         tracing::debug!(endpoint = %addr, %error, "connect failed");
+        if passing {
+            return self.release_waiting(host);
+        }
         if h.host.set_reachable(false, now) {
             self.shared.warn("endpoint_unreachable", addr.to_string(), error.to_string());
         }
@@ -472,7 +477,7 @@ impl Worker {
             .hosts
             .slab
             .iter()
-            .filter(|(_, h)| !config.names_host(&h.host.addr))
+            .filter(|(_, h)| !config.names_host(&h.host.addr) && !self.destinations.has(h.host.addr))
             .map(|(k, _)| k)
             .collect();
         for k in gone {

@@ -54,6 +54,7 @@ impl Worker {
         self.fit_scratch();
         self.listen_anew();
         self.services.forget_removed(&self.config);
+        self.review_destinations();
         self.prune_hosts();
         self.shard.config_generation.set(self.config.generation as i64);
     }

@@ -3,9 +3,11 @@ use crate::shared::{Binding, Config, Listener, Message, Shared};
 use crate::sidecar::{Options, StartError};
 use raddle_core::Time;
 use raddle_model::{
-    AccessLog as LogSettings, Endpoint, LoadOptions, LogFormat, Metadata, Mistake, Resources,
+    AccessLog as LogSettings, Capture, Endpoint, LoadOptions, LogFormat, Metadata, Mistake, Resources,
+    UnknownDestinations,
 };
 use raddle_model::{Service as ServiceDoc, Sidecar as SidecarDoc, Source};
+use raddle_net::original::{Mode, make_transparent};
 use raddle_net::socket;
 use raddle_policy::Snapshot;
 use raddle_telemetry::{AccessLog, AccessLogOptions, AccessLogTarget, Direction, Format, LogHandle};
@@ -223,23 +225,29 @@ pub(crate) fn compile(
     let local = Snapshot::compile_at(local_apps(&sidecar), state.local.as_ref(), now);
     let mut bindings = Vec::new();
     for l in &sidecar.inbound {
-        let listener = listener(old, state, l.listen, Direction::Inbound)?;
+        let listener = listener(old, state, l.listen, Direction::Inbound, l.capture)?;
         bindings.push(Binding {
             listener,
             name: format!("inbound {}", l.listen).into(),
             protocol: l.protocol,
             local: local.service(local_name(l.listen).as_bytes()).cloned(),
             default_service: None,
+            capture: l.capture.map(mode_of),
+            ports: l.ports.clone().into(),
+            passes: false,
         });
     }
     for l in &sidecar.outbound {
-        let listener = listener(old, state, l.listen, Direction::Outbound)?;
+        let listener = listener(old, state, l.listen, Direction::Outbound, l.capture)?;
         bindings.push(Binding {
             listener,
             name: format!("outbound {}", l.listen).into(),
             protocol: l.protocol,
             local: None,
             default_service: l.service.as_deref().map(Arc::from),
+            capture: l.capture.map(mode_of),
+            ports: l.ports.clone().into(),
+            passes: l.unknown_destinations == UnknownDestinations::Allow,
         });
     }
     state.local = Some(local);
@@ -272,7 +280,35 @@ pub(crate) fn local_apps(sidecar: &SidecarDoc) -> Resources {
     Resources { sidecar: Some(sidecar.clone()), services, ..Resources::default() }
 }
 
+const fn mode_of(capture: Capture) -> Mode {
+    match capture {
+        Capture::Redirect => Mode::Redirect,
+        Capture::Tproxy => Mode::Tproxy,
+    }
+}
+
 pub(crate) fn listener(
+    old: Option<&Config>,
+    state: &mut LoadState,
+    addr: SocketAddr,
+    direction: Direction,
+    capture: Option<Capture>,
+) -> Result<Arc<Listener>, StartError> {
+    let listener = open_listener(old, state, addr, direction)?;
+    if capture == Some(Capture::Tproxy) {
+        make_transparent(&listener.fd).map_err(|e| {
+            let what = format!(
+                "{} listener {addr}: `capture: tproxy` needs the capability NET_ADMIN (setcap \
+                 cap_net_admin+ep, or AmbientCapabilities=CAP_NET_ADMIN); `redirect` needs none",
+                direction.name()
+            );
+            StartError::Os(what, e)
+        })?;
+    }
+    Ok(listener)
+}
+
+fn open_listener(
     old: Option<&Config>,
     state: &mut LoadState,
     addr: SocketAddr,

@@ -1,5 +1,6 @@
 //! TCP: bytes both ways between a caller and an endpoint, with back-pressure and half-close.
-use crate::conn::{Direction, Paused, Relay, Role};
+use crate::conn::{Accepted, Direction, Paused, Relay, Role};
+use crate::shared::Binding;
 use crate::worker::Worker;
 use raddle_core::{Reason, Time};
 use raddle_net::{Interest, Key, socket};
@@ -62,19 +63,25 @@ impl Load for TcpView<'_> {
 }
 
 impl Worker {
-    /// Whether a listener knows where bytes without a protocol go.
-    pub(crate) fn has_tcp_target(&self, listener: u16) -> bool {
-        self.config.binding(listener).is_some_and(|b| b.local.is_some() || b.default_service.is_some())
+    /// Whether it is known where bytes without a protocol go.
+    pub(crate) fn has_tcp_target(&self, a: &Accepted) -> bool {
+        let named = |b: &Binding| b.local.is_some() || b.default_service.is_some();
+        self.config.binding(a.listener).is_some_and(|b| named(b) || self.has_destination(b, a.to))
     }
 
-    fn tcp_service(&mut self, listener: u16) -> Option<(Key, Direction)> {
-        let b = self.config.binding(listener)?;
+    /// The service of bytes that name none: where they were going says most, then the listener.
+    fn tcp_service(&mut self, a: &Accepted) -> Option<(Key, Direction)> {
+        let b = self.config.binding(a.listener)?;
         let direction = b.listener.direction;
         let key = match direction {
-            Direction::Inbound => self.service_behind(listener),
+            Direction::Inbound => {
+                self.service_behind(a.listener).or_else(|| self.destination_service(a.listener, a.to?))
+            }
             Direction::Outbound => {
-                let name = b.default_service.clone()?;
-                self.service_named(name.as_bytes())
+                let default = b.default_service.clone();
+                a.to.and_then(|to| self.known_destination(to))
+                    .or_else(|| self.service_named(default?.as_bytes()))
+                    .or_else(|| self.destination_service(a.listener, a.to?))
             }
         }?;
         Some((key, direction))
@@ -84,12 +91,9 @@ impl Worker {
     pub(crate) fn become_relay(&mut self, key: Key, undecided: bool) {
         let Some(conn) = self.conns.get(key) else { return };
         let Role::New(a) = &conn.role else { return };
-        let accepted = crate::conn::Accepted { listener: a.listener, peer: a.peer, since: a.since, id: a.id };
-        let Some((service, direction)) = self.tcp_service(accepted.listener) else {
-            let row = self.row(Direction::Outbound, b"unknown");
-            self.services.cells(row).rejected[Reason::NoCluster].inc();
-            tracing::debug!(caller = ?accepted.peer, "bytes of no known protocol, and the listener names no service for them");
-            return self.close(key, Reason::NoCluster);
+        let accepted = (**a).clone();
+        let Some((service, direction)) = self.tcp_service(&accepted) else {
+            return self.refuse_relay(key, &accepted);
         };
         let row = self.services.get(service).map_or(0, |s| s.row);
         let relay = Relay {
@@ -114,6 +118,25 @@ impl Worker {
         self.services.cells(row).in_flight.inc();
         self.shard.detected[raddle_core::Protocol::Tcp].inc();
         self.connect_relay(key, None);
+    }
+
+    /// Bytes that no service is known for.
+    fn refuse_relay(&mut self, key: Key, a: &Accepted) {
+        let direction = self.config.binding(a.listener).map_or(Direction::Outbound, |b| b.listener.direction);
+        let row = self.row(direction, b"unknown");
+        self.services.cells(row).rejected[Reason::NoCluster].inc();
+        tracing::debug!(
+            caller = ?a.peer,
+            to = ?a.to,
+            "bytes of no known protocol, and neither their destination nor the listener names a service for them"
+        );
+        if a.to.is_some()
+            && let Some(c) = self.conns.get(key)
+        {
+            // As the application would see it of a server that is not there.
+            socket::reset_on_close(&c.fd);
+        }
+        self.close(key, Reason::NoCluster);
     }
 
     /// Starts the endpoint's side.
@@ -148,10 +171,13 @@ impl Worker {
         let timeouts = svc.policy.settings.timeouts.clone();
         let Some(h) = self.hosts.get_mut(host) else { return };
         h.active += 1;
-        let fd = match socket::connect(h.host.addr, timeouts.dead_peer) {
+        let addr = h.host.addr;
+        let fd = match self.connect_out(addr, timeouts.dead_peer) {
             Ok(fd) => fd,
             Err(e) => {
-                h.active -= 1;
+                if let Some(h) = self.hosts.get_mut(host) {
+                    h.active -= 1;
+                }
                 self.connect_failed(host, &e);
                 if tried < TRIES {
                     return self.connect_relay(caller, Some(picked.index));
@@ -219,6 +245,7 @@ impl Worker {
 
     fn relay_connect_failed(&mut self, key: Key, error: &std::io::Error) {
         let Some(mut conn) = self.conns.remove(key) else { return };
+        self.shared.opened.closed(&conn.fd);
         let Role::Relay(r) = conn.role else { return };
         self.connect_failed(r.host, error);
         if let Some(h) = self.hosts.get_mut(r.host) {
@@ -293,8 +320,9 @@ impl Worker {
     }
 
     fn drop_silent_side(&mut self, key: Key) {
-        if let Some(conn) = self.conns.remove(key)
-            && let Role::Relay(r) = conn.role
+        let Some(conn) = self.conns.remove(key) else { return };
+        self.shared.opened.closed(&conn.fd);
+        if let Role::Relay(r) = conn.role
             && let Some(h) = self.hosts.get_mut(r.host)
         {
             if !r.connecting {

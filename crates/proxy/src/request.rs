@@ -194,7 +194,7 @@ impl Worker {
             Direction::Inbound => (self.service_behind(origin.listener), name),
         };
         let attributes = CallAttributes { call, service: name, ip };
-        let Some(service) = found else {
+        let Some(service) = found.or_else(|| self.captured_service(origin.caller)) else {
             let row = self.row(origin.direction, b"unknown");
             let detail =
                 if name.is_empty() { "the request names no service" } else { "add a Service of that name" };

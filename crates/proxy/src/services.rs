@@ -78,6 +78,11 @@ impl Services {
         self.slab.iter()
     }
 
+    /// Forgets a service that no configuration names.
+    pub fn forget(&mut self, key: Key) {
+        self.slab.remove(key);
+    }
+
     /// Forgets services that the configuration names no more; their waiting requests are dispatched again.
     pub fn forget_removed(&mut self, config: &Config) {
         let gone: Vec<(Box<[u8]>, Key)> = self
@@ -150,7 +155,7 @@ impl Worker {
         Some(key)
     }
 
-    fn make_service(&mut self, service: Arc<Service>, row: u32) -> Key {
+    pub(crate) fn make_service(&mut self, service: Arc<Service>, row: u32) -> Key {
         let hosts = service.endpoints.iter().map(|e| self.host_state(&e.host)).collect();
         let state = ServiceState {
             generation: self.config.generation,

@@ -3,7 +3,8 @@ use crate::conn::Direction;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use raddle_core::Protocol;
-use raddle_model::{Limits, Sidecar};
+use raddle_model::{Limits, PortProtocol, Sidecar};
+use raddle_net::original::{Mode, Opened, is_local};
 use raddle_net::{Clock, Waker};
 use raddle_policy::{Service, Snapshot};
 use raddle_telemetry::{AccessLogger, Event, Events, Registry, Severity};
@@ -37,6 +38,21 @@ pub struct Binding {
     pub local: Option<Arc<Service>>,
     /// Outbound: the service of bytes that name none.
     pub default_service: Option<Arc<str>>,
+    /// How the kernel leads connections here that were made to elsewhere.
+    pub capture: Option<Mode>,
+    /// Protocols by port of the original destination.
+    pub ports: Box<[PortProtocol]>,
+    /// Outbound: what no service names passes through to where it was meant to go.
+    pub passes: bool,
+}
+
+impl Binding {
+    /// The declared protocol of a connection that was made to `to`; `None` = detect.
+    pub fn declared(&self, to: Option<SocketAddr>) -> Option<Protocol> {
+        let port = to.map(|to| to.port());
+        let by_port = self.ports.iter().find(|p| Some(p.port) == port).map(|p| p.protocol);
+        by_port.or(self.protocol)
+    }
 }
 
 /// One loaded configuration. Replaced as a whole.
@@ -60,6 +76,19 @@ impl Config {
     /// Whether an endpoint or the local app is at `addr`.
     pub fn names_host(&self, addr: &SocketAddr) -> bool {
         self.snapshot.host(*addr).is_some() || self.sidecar.inbound.iter().any(|l| l.forward == Some(*addr))
+    }
+
+    /// Whether any listener captures.
+    pub fn captures(&self) -> bool {
+        self.bindings.iter().any(|b| b.capture.is_some())
+    }
+
+    /// Whether `addr` is where one of the sidecar's own listeners accepts.
+    pub fn is_own(&self, addr: SocketAddr) -> bool {
+        self.bindings.iter().map(|b| b.listener.addr).any(|l| {
+            l.port() == addr.port()
+                && (l.ip() == addr.ip() || (l.ip().is_unspecified() && is_local(addr.ip())))
+        })
     }
 
     /// The binding of a listener, unless it was removed.
@@ -127,6 +156,8 @@ pub struct Shared {
     pub wall_zero_ns: u64,
     /// The workers, once they run.
     pub workers: OnceLock<Vec<WorkerHandle>>,
+    /// Connections to endpoints, where any listener captures: one that comes back is a loop.
+    pub opened: Opened,
     /// Next connection number.
     pub next_conn: AtomicU64,
     /// Accepted connections now, over all workers, for `maxConnections`.

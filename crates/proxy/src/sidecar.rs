@@ -116,6 +116,7 @@ impl Sidecar {
             clock,
             wall_zero_ns: (wall.as_nanos() as u64).saturating_sub(clock.now().as_nanos()),
             workers: OnceLock::new(),
+            opened: Default::default(),
             next_conn: 1.into(),
             connections: AtomicUsize::new(0),
             ready: false.into(),

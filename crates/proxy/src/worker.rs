@@ -3,6 +3,7 @@
 //! A turn is: wait → handle each event → settle what became possible → fire timers → flush each connection
 //! that has something to write, once.
 use crate::conn::{Conn, Paused, Role};
+use crate::destination::Destinations;
 use crate::hosts::Hosts;
 use crate::request::Requeued;
 use crate::services::Services;
@@ -54,6 +55,7 @@ pub struct Worker {
     pub(crate) doomed: Vec<Key>,
     pub(crate) hosts: Hosts,
     pub(crate) services: Services,
+    pub(crate) destinations: Destinations,
     pub(crate) methods: AHashMap<Box<[u8]>, u32>,
     pub(crate) method_names: Vec<Box<[u8]>>,
     /// Room to put a service's name together in.
@@ -118,6 +120,7 @@ impl Worker {
             doomed: Vec::new(),
             hosts: Hosts::default(),
             services: Services::default(),
+            destinations: Destinations::default(),
             methods: AHashMap::new(),
             method_names: vec![Box::from(&b""[..])],
             name: Vec::new(),

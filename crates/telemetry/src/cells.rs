@@ -88,6 +88,9 @@ cells! {
     WorkerCells {
         accepted: Per<Direction, { Direction::COUNT }> = "raddle_connections_accepted_total", "", "connections", "Caller connections accepted.";
         accept_errors: Per<AcceptError, { AcceptError::COUNT }> = "raddle_accept_errors_total", "", "errors", "Failed accepts, by kind.";
+        captured: Counter = "raddle_captured_connections_total", "", "connections", "Caller connections that were made to another address and brought here by the kernel (`capture`).";
+        capture_loops: Counter = "raddle_capture_loops_total", "", "connections", "Connections of the sidecar itself that were captured, and refused. Any says that the capture rules do not know the sidecar's user.";
+        passed_through: Counter = "raddle_passed_through_destinations_total", "", "destinations", "Destinations that no service has and connections or requests pass through to, each time one is taken up.";
         detected: Per<Protocol, 6> = "raddle_connections_detected_total", "", "connections", "Caller connections whose protocol was recognised or declared, by protocol.";
         callers_active: Gauge = "raddle_connections_active", r#"side="caller""#, "connections", "Open connections.";
         upstream_active: Gauge = "raddle_connections_active", r#"side="upstream""#, "connections", "Open connections.";

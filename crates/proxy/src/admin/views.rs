@@ -61,6 +61,7 @@ pub(crate) fn stats(c: &Context) -> Value {
                 "forward": b.local.as_ref().and_then(|s| s.endpoints.first()).map(|e| e.host.addr),
                 "protocol": b.protocol.map_or("detect", raddle_core::Protocol::name),
                 "service": b.default_service,
+                "capture": b.capture.map(raddle_net::original::Mode::name),
             })
         })
         .collect();
