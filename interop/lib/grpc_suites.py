@@ -2,13 +2,14 @@
 
 import json
 import re
+import subprocess
 import time
 
 import comparing
 import grpc_peers
 import http_mesh
 import mesh
-from harness import Failure, Skip, Workspace, accepts, free_ports, wait_until
+from harness import Failure, Skip, Workspace, accepts, free_ports, need, wait_until
 
 PAIRINGS = ("grpc-py-py", "grpc-js-js", "grpc-py-js", "grpc-js-py")
 ECHO, NARROW, DEAD = "raddle.interop.Echo", "raddle.interop.Narrow", "raddle.interop.Dead"
@@ -23,6 +24,8 @@ THROUGH_MESH = comparing.Agreement([
     (r"unary\.40 at once.*", r"ok true"),
     # The sidecar, not the server, knows that nobody publishes it, or that nobody answers, and says so.
     (r"missing\.method's service", r"throw (UNIMPLEMENTED|UNAVAILABLE): .*raddle.* \[x-raddle-reason: N[CR]\]"),
+    (r"frames\.missing service", r"HEADERS :status: 200, .*content-type: application/grpc, .*grpc-status: (12|14), .*"
+                                r"x-raddle-reason: N[CR].* END_STREAM"),
     (r"missing\.server", r"throw UNAVAILABLE: .*raddle.* \[x-raddle-reason: UF\]"),
 ])
 
@@ -39,6 +42,7 @@ RETRY = ["retry: {attempts: 5, on: [connectFailure, connectionLost, serverError]
 def pairing(report, name, record):
     """Runs one pairing, such as `grpc-py-js` (caller Python, callee Node)."""
     _, caller, callee = name.split("-")
+    need("nghttp")
     for language in sorted({caller, callee}):
         grpc_peers.READY[language]()
     with Workspace(name) as work:
@@ -67,7 +71,44 @@ def outcomes(work, name, caller, port, narrow):
     """Runs the client; {case: outcome}."""
     out = work.folder / f"{name}.json"
     grpc_peers.run_client(work, caller, f"client-{name}", out, f"127.0.0.1:{port}", f"127.0.0.1:{narrow}")
-    return json.loads(out.read_text())
+    return {**json.loads(out.read_text()), **frame_cases(work, port)}
+
+
+# gRPC messages: status 9 and nothing else; nothing at all.
+ASKS = {"frames.failure is trailers only": ("Echo/Unary", b"\0\0\0\0\x02\x30\x09"),
+        "frames.unary": ("Echo/Unary", b"\0\0\0\0\0"), "frames.download of nothing": ("Echo/Download", b"\0\0\0\0\0"),
+        "frames.missing service": ("Missing/Unary", b"\0\0\0\0\0")}
+
+
+def frame_cases(work, port):
+    """What frames calls are answered with, as nghttp saw them."""
+    seen = {}
+    for case, (method, ask) in ASKS.items():
+        body = work.folder / "ask"
+        body.write_bytes(ask)
+        done = subprocess.run(["nghttp", "-nv", "--no-dep", "-t", "10", "-d", body, "-H:method: POST", "-Hte: trailers",
+                               "-Hcontent-type: application/grpc", f"http://127.0.0.1:{port}/raddle.interop.{method}"],
+                              capture_output=True, text=True, errors="replace", check=False, timeout=20)
+        seen[case] = frames(done.stdout)
+    return seen
+
+
+def frames(text):
+    """The frames of the one stream: headers sorted by name, the length of data, and where it ended."""
+    found, headers = [], []
+    for line in text.splitlines():
+        if header := re.search(r"recv \(stream_id=\d+\) (\S+: .*)", line):
+            headers += [header[1]] if not header[1].startswith("date:") else []
+        elif frame := re.search(r"recv (HEADERS|DATA|RST_STREAM) frame <length=(\d+), flags=0x(\w+)", line):
+            kind, length, flags = frame[1], frame[2], int(frame[3], 16)
+            what = ", ".join(sorted(headers)) if kind == "HEADERS" else length
+            # Whether the end is told with the last data or after them is nobody's business.
+            if (kind, length) != ("DATA", "0"):
+                found.append(f"{kind} {what}" + (" END_STREAM" if flags & 1 else ""))
+            elif flags & 1:
+                found[-1] += " END_STREAM"
+            headers = []
+    return " | ".join(found)
 
 
 class Servers:

@@ -8,16 +8,19 @@ import traceback
 import disturbance
 import dubbo_suites
 import grpc_suites
+import http_load
+import http_suites
 import pairings
 import unplug
+import ws_suites
 from harness import Failure, Report, Skip
 
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
-                **grpc_suites.DISTURBANCES, **dubbo_suites.DISTURBANCES}
+                **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES, **dubbo_suites.DISTURBANCES}
 # Suites that compare too, in a way of their own: (report, name, record).
-COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS},
-               **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
+COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
+               **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
 SUITES = (*PAIRINGS, *COMPARISONS, *DISTURBANCES)
 LIMIT_SECONDS = 300
 
