@@ -61,6 +61,8 @@ enum Command {
         raddle: PathBuf,
         #[arg(long, value_delimiter = ',')]
         table: Vec<TableKind>,
+        #[arg(long, value_delimiter = ',', default_value = "bolt")]
+        protocol: Vec<Protocol>,
         #[arg(long, default_value_t = 5)]
         rounds: usize,
         #[arg(long, default_value_t = 2.0)]
@@ -124,12 +126,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 print!("{result}");
             }
         }
-        Command::Compare { raddle, table, rounds, seconds, no_pin, out } => {
+        Command::Compare { raddle, table, protocol, rounds, seconds, no_pin, out } => {
             let mut opts = CompareOptions::new(raddle);
             opts.echo = vec![std::env::current_exe()?.into(), "serve".into()];
             if !table.is_empty() {
                 opts.tables = table;
             }
+            opts.protocols = protocol;
             opts.rounds = rounds;
             opts.seconds = Duration::from_secs_f64(seconds);
             opts.pin = !no_pin;

@@ -4,7 +4,7 @@ use super::process::{self, Bench};
 use super::table::{Metric, Table};
 use super::throughput::DIRECT;
 use super::{OTHERS, Setup, run_load};
-use crate::LoadOptions;
+use crate::{LoadOptions, Protocol};
 use std::io;
 use std::net::SocketAddr;
 
@@ -24,29 +24,36 @@ const METRICS: [Metric; 8] = [
 ];
 
 /// Two proxies of one kind in front of `upstream`, first the one requests go into.
-fn chain(bench: &Bench, program: &Program, upstream: SocketAddr) -> io::Result<[Peer; 2]> {
+fn chain(
+    bench: &Bench,
+    program: &Program,
+    protocol: Protocol,
+    upstream: SocketAddr,
+) -> io::Result<[Peer; 2]> {
+    let files = format!("latency-{protocol}-{:?}", program.kind);
     let (listen, admin) = (process::free_address(LOOPBACK)?, process::free_address(LOOPBACK)?);
     let second = if program.kind == Kind::Raddle {
         let yaml = Sidecar::inbound(listen, upstream, admin).yaml();
-        peers::start_raddle(bench, program, "latency-callee", &yaml, listen, admin)?
+        peers::start_raddle(bench, program, &format!("{files}-callee"), &yaml, listen, admin)?
     } else {
-        peers::start(bench, program, &format!("latency-{:?}-callee", program.kind), upstream)?
+        peers::start(bench, program, protocol, &format!("{files}-callee"), upstream)?
     };
-    let first = peers::start(bench, program, &format!("latency-{:?}-caller", program.kind), second.listen)?;
+    let first = peers::start(bench, program, protocol, &format!("{files}-caller"), second.listen)?;
     Ok([first, second])
 }
 
-pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
-    let mut table = Table::new("latency", "Two proxies in a chain, 2,000 requests/s, open loop", &METRICS);
+pub(super) fn measure(setup: &mut Setup<'_>, protocol: Protocol) -> io::Result<Table> {
+    let title = "two proxies in a chain, 2,000 requests/s, open loop";
+    let mut table = Table::new("latency", protocol, title, &METRICS);
     // Two proxies on one CPU would wait for each other as they never do on two machines.
     let bench = Bench { proxy_cpu: None, ..setup.bench.clone() };
-    let echo = peers::start_echo(&bench, &setup.echo, LOOPBACK)?;
+    let echo = setup.start_echo(protocol, LOOPBACK, None)?;
     let mut running: Vec<(String, Option<[Peer; 2]>)> = vec![(DIRECT.to_owned(), None)];
-    for program in setup.programs.clone() {
-        match chain(&bench, &program, echo.listen) {
-            Ok(peers) => running.push((twice(program.kind), Some(peers))),
+    for (program, name) in setup.able(protocol) {
+        match chain(&bench, &program, protocol, echo.listen) {
+            Ok(peers) => running.push((twice(name), Some(peers))),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
-            Err(e) => setup.leave_out(program.kind, "latency", &e),
+            Err(e) => setup.leave_out(program.kind, &table.name, &e),
         }
     }
     for round in 1..=setup.rounds {
@@ -63,7 +70,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
                 rate: Some(RATE),
                 // At this rate a 99th percentile needs some seconds.
                 duration: setup.seconds.mul_f64(2.0),
-                ..setup.load_options()
+                ..setup.load_options(protocol)
             };
             let result = run_load(&bench, opts)?;
             let (p50, p99) = (result.latency.p50_us / 1e3, result.latency.p99_us / 1e3);
@@ -80,10 +87,14 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
             push("p999_ms", result.latency.p999_us / 1e3);
             push("failed", result.failures.total() as f64);
             push(OTHERS.key, result.other_cores());
-            setup.say(&format!("latency {round}/{}: {name}: p50 {p50:.3} ms, p99 {p99:.3} ms", setup.rounds));
+            setup.say(&format!(
+                "{} {round}/{}: {name}: p50 {p50:.3} ms, p99 {p99:.3} ms",
+                table.name, setup.rounds
+            ));
         }
     }
-    let (raddle, envoy) = (twice(Kind::Raddle), twice(Kind::Envoy));
+    let [raddle, envoy] =
+        [Kind::Raddle, Kind::Envoy].map(|kind| twice(kind.name(protocol).unwrap_or_default()));
     let added = |key| table.figure(GROUP, &raddle, key).map(|f| f.median);
     let (p50, p99) = (added("added_p50_ms"), added("added_p99_ms"));
     let against = table.ratio(GROUP, &raddle, &envoy, "added_p50_ms");
@@ -103,6 +114,6 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
     Ok(table)
 }
 
-fn twice(kind: Kind) -> String {
-    format!("{0} + {0}", kind.name())
+fn twice(name: &str) -> String {
+    format!("{name} + {name}")
 }

@@ -4,7 +4,7 @@ use super::peers::{self, Kind, LOOPBACK, Peer, Program, Sidecar};
 use super::process;
 use super::table::{Metric, Table};
 use crate::load::once;
-use crate::{LoadOptions, cpu};
+use crate::{LoadOptions, Protocol, cpu};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ const CONNECTIONS: usize = 10_000;
 const SPARE_FILES: u64 = 200;
 
 const IDLE: &str = "idle";
-const HELD: &str = "idle connections";
+const HELD: &str = "idle connections, each used once";
+const UNUSED: &str = "idle connections, never used";
 const MANY: &str = "5,000 clusters × 3 endpoints";
 
 const METRICS: [Metric; 5] = [
@@ -28,41 +29,44 @@ const METRICS: [Metric; 5] = [
     Metric { key: "cpu_s", title: "CPU s to ready", digits: 2, chart: false },
 ];
 
-pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
-    let mut table = Table::new("memory", "Resident memory of one proxy with one worker", &METRICS);
-    let echo = peers::start_echo(&setup.bench, &setup.echo, LOOPBACK)?;
-    for program in setup.programs.clone() {
-        if let Err(e) = by_connection(setup, &mut table, &program, echo.listen) {
-            if e.kind() == ErrorKind::Interrupted {
-                return Err(e);
+pub(super) fn measure(setup: &mut Setup<'_>, protocol: Protocol) -> io::Result<Table> {
+    let mut table = Table::new("memory", protocol, "resident memory of one proxy with one worker", &METRICS);
+    let echo = setup.start_echo(protocol, LOOPBACK, None)?;
+    let groups: &[&'static str] = match protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => &[HELD, UNUSED],
+        // A listener that waits for a first byte takes such a connection for TCP after a while.
+        _ => &[HELD],
+    };
+    for (program, name) in setup.able(protocol) {
+        for group in groups {
+            if let Err(e) = by_connection(setup, &mut table, (&program, name), group, echo.listen) {
+                if e.kind() == ErrorKind::Interrupted {
+                    return Err(e);
+                }
+                setup.leave_out(program.kind, &format!("{}, {group}", table.name), &e);
             }
-            setup.leave_out(program.kind, "memory by connection", &e);
         }
     }
-    // Few rounds: memory repeats, and a start of some peers takes most of a minute.
-    for round in 1..=setup.rounds.min(3) {
-        for kind in [Kind::Envoy, Kind::Raddle] {
-            let Some(program) = setup.program(kind) else { continue };
-            match by_cluster(setup, &mut table, &program, round) {
-                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
-                Err(e) => setup.leave_out(kind, "memory by cluster", &e),
-                Ok(()) => {}
-            }
-        }
+    if protocol == Protocol::Bolt {
+        by_clusters(setup, &mut table)?;
     }
     table.gather_groups();
-    let raddle = Kind::Raddle.name();
+    let raddle = Kind::Raddle.program();
     let value = |group, key| table.figure(group, raddle, key).map(|f| f.median);
-    let (idle, slope) = (value(IDLE, "rss_mib"), value(HELD, "kib_per_connection"));
+    let idle = value(IDLE, "rss_mib");
+    let slopes: Vec<_> = groups.iter().map(|group| (group, value(group, "kib_per_connection"))).collect();
     let (many, ready) = (value(MANY, "rss_mib"), value(MANY, "ready_s"));
     table.goal("idle sidecar, MiB", 10.0, idle);
-    table.goal("KiB for an idle plain connection", 4.0, slope);
-    table.goal("5,000 clusters × 3 endpoints, MiB", 40.0, many);
-    table.goal("5,000 clusters × 3 endpoints, s to ready", 1.0, ready);
+    for (group, slope) in slopes {
+        table.goal(format!("KiB for a connection ({group})"), 4.0, slope);
+    }
+    if protocol == Protocol::Bolt {
+        table.goal("5,000 clusters × 3 endpoints, MiB", 40.0, many);
+        table.goal("5,000 clusters × 3 endpoints, s to ready", 1.0, ready);
+    }
     table.notes = vec![
         "Resident memory (VmRSS) of the process; the kernel's socket buffers are not in it. KiB/connection is the \
-         slope of a straight line through a quarter, a half and all of the connections, each of which has carried \
-         one request."
+         slope of a straight line through a quarter, a half and all of the connections."
             .into(),
         format!(
             "A process may open {} files here. A relay needs two a connection, so fewer are held through it.",
@@ -72,18 +76,46 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
     Ok(table)
 }
 
+/// Memory and time to ready with thousands of clusters, of those that can be told of so many.
+fn by_clusters(setup: &mut Setup<'_>, table: &mut Table) -> io::Result<()> {
+    // Few rounds: memory repeats, and a start of some peers takes most of a minute.
+    for round in 1..=setup.rounds.min(3) {
+        for kind in [Kind::Envoy, Kind::Raddle] {
+            let Some(program) = setup.program(kind) else { continue };
+            match by_cluster(setup, table, &program, round) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+                Err(e) => setup.leave_out(kind, "memory by cluster", &e),
+                Ok(()) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Idle memory, and its growth with idle connections.
 fn by_connection(
     setup: &mut Setup<'_>,
     table: &mut Table,
-    program: &Program,
+    (program, name): (&Program, &str),
+    group: &str,
     echo: SocketAddr,
 ) -> io::Result<()> {
     let bench = setup.bench.clone();
-    let name = program.kind.name();
-    let peer = peers::start(&bench, program, &format!("memory-{:?}", program.kind), echo)?;
+    let protocol = table.protocol;
+    let used = group == HELD;
+    let files = format!("memory-{protocol}-{:?}-{used}", program.kind);
+    let peer = if program.kind == Kind::Raddle && !used {
+        let (listen, admin) = (process::free_address(LOOPBACK)?, process::free_address(LOOPBACK)?);
+        let service = peers::service(protocol, protocol.usual_service(), &[echo]);
+        let yaml = Sidecar::outbound_for(protocol, listen, admin).yaml() + &service;
+        peers::start_raddle(&bench, program, &files, &yaml, listen, admin)?
+    } else {
+        peers::start(&bench, program, protocol, &files, echo)?
+    };
     let idle = settled(&peer);
-    table.push(IDLE, name, "rss_mib", mib(idle));
+    if used {
+        table.push(IDLE, name, "rss_mib", mib(idle));
+    }
     let files = setup.open_files.saturating_sub(SPARE_FILES) as usize;
     let most = CONNECTIONS.min(if program.kind == Kind::Raddle { files } else { files / 2 });
     let mut held = Vec::with_capacity(most);
@@ -93,17 +125,30 @@ fn by_connection(
             if held.len() % 256 == 0 {
                 bench.check_stop()?;
             }
-            held.push(hold(peer.listen)?);
+            held.push(if used { hold(protocol, peer.listen)? } else { TcpStream::connect(peer.listen)? });
         }
         points.push((held.len() as f64, settled(&peer) as f64));
     }
+    let closed = held.iter().filter(|stream| is_closed(stream)).count();
+    if closed > 0 {
+        return Err(io::Error::other(format!("it closed {closed} of {most} idle connections")));
+    }
     let slope = slope(&points) / 1024.0;
     let full = points.last().map_or(0.0, |p| p.1);
-    table.push(HELD, name, "rss_mib", full / 1_048_576.0);
-    table.push(HELD, name, "kib_per_connection", slope);
-    table.push(HELD, name, "connections", most as f64);
-    setup.say(&format!("memory: {name}: idle {:.1} MiB, {slope:.2} KiB/connection over {most}", mib(idle)));
+    table.push(group, name, "rss_mib", full / 1_048_576.0);
+    table.push(group, name, "kib_per_connection", slope);
+    table.push(group, name, "connections", most as f64);
+    setup.say(&format!(
+        "{}: {name}: idle {:.1} MiB, {slope:.2} KiB/connection over {most} {group}",
+        table.name,
+        mib(idle)
+    ));
     Ok(())
+}
+
+/// Whether the peer has ended an idle connection.
+fn is_closed(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).is_err() || matches!(stream.peek(&mut [0; 64]), Ok(0))
 }
 
 /// Memory and time to ready with thousands of clusters.
@@ -120,19 +165,20 @@ fn by_cluster(setup: &mut Setup<'_>, table: &mut Table, program: &Program, round
     let name = format!("clusters-{:?}", program.kind);
     let start;
     let peer = if program.kind == Kind::Raddle {
-        let services: String = clusters.iter().map(|(name, e)| peers::service(name, e)).collect();
+        let services: String =
+            clusters.iter().map(|(name, e)| peers::service(Protocol::Bolt, name, e)).collect();
         let yaml = Sidecar::outbound(listen, admin).yaml() + &services;
         start = Instant::now();
         peers::start_raddle(&bench, program, &name, &yaml, listen, admin)?
     } else {
-        let config = peers::envoy(listen, admin, &clusters);
+        let config = peers::envoy(Protocol::Bolt, listen, admin, &clusters);
         start = Instant::now();
         peers::start_envoy(&bench, program, &name, &config, listen, admin)?
     };
     let ready = start.elapsed().as_secs_f64();
     let cpu = cpu::used(peer.process.pid()).as_secs_f64();
     let resident = mib(settled(&peer));
-    let subject = program.kind.name();
+    let subject = program.kind.name(Protocol::Bolt).unwrap_or_default();
     table.push(MANY, subject, "rss_mib", resident);
     table.push(MANY, subject, "ready_s", ready);
     table.push(MANY, subject, "cpu_s", cpu);
@@ -141,8 +187,14 @@ fn by_cluster(setup: &mut Setup<'_>, table: &mut Table, program: &Program, round
 }
 
 /// Opens a connection and sends one request over it, so that it is fully made on every hop.
-pub(super) fn hold(target: SocketAddr) -> io::Result<TcpStream> {
-    once(&LoadOptions { target, size: 64, timeout: Duration::from_secs(10), ..LoadOptions::default() })
+pub(super) fn hold(protocol: Protocol, target: SocketAddr) -> io::Result<TcpStream> {
+    once(&LoadOptions {
+        protocol,
+        target,
+        size: 64,
+        timeout: Duration::from_secs(10),
+        ..LoadOptions::default()
+    })
 }
 
 /// Resident bytes once they have stopped changing, or after two seconds.

@@ -5,7 +5,8 @@
 //! medians; goals are ratios within a round. A peer that is not installed or does not start is reported
 //! as missing with the reason.
 //!
-//! Tables: [`throughput`], [`latency`], [`memory`], [`sweep`].
+//! Tables: [`throughput`], [`latency`], [`memory`], [`sweep`], [`foreign`]; the first three for each protocol.
+mod foreign;
 mod latency;
 mod machine;
 mod memory;
@@ -22,12 +23,13 @@ pub use peers::{Kind as PeerKind, PeerInfo};
 pub use table::{Figure, Goal, Metric, Row, Table};
 
 use crate::bolt::{Template, Version};
-use crate::{LoadOptions, LoadResult, load};
-use peers::Program;
+use crate::{LoadOptions, LoadResult, Protocol, dubbo, load};
+use peers::{Echo, Peer, Program};
 use process::Bench;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -45,12 +47,14 @@ pub enum TableKind {
     Memory,
     /// CPU for a request by number of endpoints, rules, services, connections.
     Sweep,
+    /// CPU for a request and requests a second by load generators of others.
+    Foreign,
 }
 
 impl TableKind {
     /// All of them.
-    pub const ALL: [TableKind; 4] =
-        [TableKind::Throughput, TableKind::Latency, TableKind::Memory, TableKind::Sweep];
+    pub const ALL: [TableKind; 5] =
+        [TableKind::Throughput, TableKind::Latency, TableKind::Memory, TableKind::Sweep, TableKind::Foreign];
 
     /// Its name on the command line and of its files.
     pub const fn name(self) -> &'static str {
@@ -59,6 +63,18 @@ impl TableKind {
             TableKind::Latency => "latency",
             TableKind::Memory => "memory",
             TableKind::Sweep => "sweep",
+            TableKind::Foreign => "foreign",
+        }
+    }
+
+    /// Whether there is such a table of a protocol.
+    pub const fn is_of(self, protocol: Protocol) -> bool {
+        match self {
+            TableKind::Throughput | TableKind::Latency | TableKind::Memory => {
+                !matches!(protocol, Protocol::Tcp)
+            }
+            TableKind::Sweep => matches!(protocol, Protocol::Bolt),
+            TableKind::Foreign => matches!(protocol, Protocol::Http | Protocol::Http2 | Protocol::Grpc),
         }
     }
 }
@@ -68,7 +84,7 @@ impl FromStr for TableKind {
 
     fn from_str(text: &str) -> Result<TableKind, String> {
         let found = TableKind::ALL.into_iter().find(|t| t.name() == text);
-        found.ok_or_else(|| "expected one of throughput, latency, memory, sweep".to_owned())
+        found.ok_or_else(|| "expected one of throughput, latency, memory, sweep, foreign".to_owned())
     }
 }
 
@@ -79,8 +95,10 @@ pub struct CompareOptions {
     pub raddle: PathBuf,
     /// The command of the echo server, up to its `--listen` argument; empty = `raddle bench serve`.
     pub echo: Vec<OsString>,
-    /// Which tables.
+    /// Which tables; those that a protocol has not got are left out.
     pub tables: Vec<TableKind>,
+    /// Of which protocols.
+    pub protocols: Vec<Protocol>,
     /// Which proxies.
     pub peers: Vec<PeerKind>,
     /// Rounds; medians want at least five.
@@ -102,6 +120,7 @@ impl CompareOptions {
             raddle,
             echo: Vec::new(),
             tables: TableKind::ALL.to_vec(),
+            protocols: vec![Protocol::Bolt],
             peers: PeerKind::ALL.to_vec(),
             rounds: 5,
             seconds: Duration::from_secs(2),
@@ -139,12 +158,17 @@ pub struct CompareReport {
 /// When the echo server cannot be started, files cannot be written, or it was stopped. Children are ended
 /// in every case.
 pub fn compare(opts: CompareOptions, mut say: impl FnMut(&str)) -> io::Result<CompareReport> {
+    let pairs = opts.protocols.iter().flat_map(|p| opts.tables.iter().map(|t| (*t, *p)));
+    let wanted: Vec<_> = pairs.filter(|(table, protocol)| table.is_of(*protocol)).collect();
+    if wanted.is_empty() {
+        let why = "there is no such table of this protocol";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let open_files = process::raise_open_files();
     let scratch = tempfile::Builder::new().prefix("raddle-bench-").tempdir()?;
     let raddle = std::path::absolute(&opts.raddle)?;
     let found: Vec<_> = opts.peers.iter().map(|kind| peers::look_for(*kind, &raddle)).collect();
-    let (mut infos, programs): (Vec<PeerInfo>, Vec<Option<Program>>) = found.into_iter().unzip();
-    infos.push(peers::not_measured());
+    let (infos, programs): (Vec<PeerInfo>, Vec<Option<Program>>) = found.into_iter().unzip();
     let proxy_cpu = process::cpus().last().copied().filter(|_| opts.pin);
     let echo = if opts.echo.is_empty() {
         vec![raddle.into_os_string(), "bench".into(), "serve".into()]
@@ -170,12 +194,13 @@ pub fn compare(opts: CompareOptions, mut say: impl FnMut(&str)) -> io::Result<Co
         tables: Vec::new(),
         files: Vec::new(),
     };
-    for kind in opts.tables {
+    for (kind, protocol) in wanted {
         let table = match kind {
-            TableKind::Throughput => throughput::measure(&mut setup),
-            TableKind::Latency => latency::measure(&mut setup),
-            TableKind::Memory => memory::measure(&mut setup),
+            TableKind::Throughput => throughput::measure(&mut setup, protocol),
+            TableKind::Latency => latency::measure(&mut setup, protocol),
+            TableKind::Memory => memory::measure(&mut setup, protocol),
             TableKind::Sweep => sweep::measure(&mut setup),
+            TableKind::Foreign => foreign::measure(&mut setup, protocol),
         }?;
         report.peers.clone_from(&setup.infos);
         report.tables.push(table);
@@ -207,19 +232,29 @@ impl Setup<'_> {
         self.programs.iter().find(|p| p.kind == kind).cloned()
     }
 
+    /// The programs that carry a protocol, and what results call them.
+    fn able(&self, protocol: Protocol) -> Vec<(Program, &'static str)> {
+        let able = |p: &Program| Some((p.clone(), p.kind.name(protocol)?));
+        self.programs.iter().filter_map(able).collect()
+    }
+
+    fn start_echo(&self, protocol: Protocol, ip: IpAddr, size: Option<usize>) -> io::Result<Peer> {
+        peers::start_echo(&self.bench, Echo { command: &self.echo, protocol, ip, size })
+    }
+
     /// Reports a proxy that is there but could not be measured at `what`.
     fn leave_out(&mut self, kind: PeerKind, what: &str, why: &io::Error) {
-        self.say(&format!("{what}: {}: {why}", kind.name()));
-        if let Some(info) = self.infos.iter_mut().find(|i| i.name == kind.name()) {
+        self.say(&format!("{what}: {}: {why}", kind.program()));
+        if let Some(info) = self.infos.iter_mut().find(|i| i.name == kind.program()) {
             info.failed.push(format!("{what}: {why}"));
         }
     }
 
-    /// A load of whole frames of 1 KiB.
-    fn load_options(&self) -> LoadOptions {
+    /// A load of 1 KiB: whole frames, or bodies where the head is of no fixed size.
+    fn load_options(&self, protocol: Protocol) -> LoadOptions {
         LoadOptions {
-            service: Some(peers::SERVICE.into()),
-            size: content_of_one_kib(),
+            protocol,
+            size: content_of_one_kib(protocol),
             warmup: (self.seconds / 4).max(Duration::from_millis(200)),
             duration: self.seconds,
             stop: self.bench.stop.clone(),
@@ -228,10 +263,18 @@ impl Setup<'_> {
     }
 }
 
-/// Content bytes that make a request's frame 1 KiB.
-fn content_of_one_kib() -> usize {
-    let template = Template::new(Version::V1, peers::SERVICE, "echo", &[], 0, 0);
-    1024 - template.map_or(0, |t| t.overhead())
+/// Content bytes that make a request's frame 1 KiB, or its body.
+fn content_of_one_kib(protocol: Protocol) -> usize {
+    let service = protocol.usual_service();
+    let overhead = match protocol {
+        Protocol::Bolt => {
+            Template::new(Version::V1, service, "echo", &[], 0, 0).map_or(0, |template| template.overhead())
+        }
+        // With the length of a string of some hundred bytes, and the load's usual timeout.
+        Protocol::Dubbo => dubbo::Template::new(service, "echo", &[], 500, 5000).len() - 500,
+        _ => 0,
+    };
+    1024 - overhead
 }
 
 /// Cores used by others from which on a figure is called disturbed.
@@ -245,4 +288,24 @@ fn run_load(bench: &Bench, opts: LoadOptions) -> io::Result<LoadResult> {
     let result = load(opts, |_| {})?;
     bench.check_stop()?;
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_the_load_are_one_kib() {
+        let size = content_of_one_kib(Protocol::Dubbo);
+        let service = Protocol::Dubbo.usual_service();
+        assert_eq!(dubbo::Template::new(service, "echo", &[], size, 5000).len(), 1024);
+        assert_eq!(content_of_one_kib(Protocol::Http), 1024);
+    }
+
+    #[test]
+    fn a_table_that_a_protocol_has_not_got_is_said_so() {
+        let mut opts = CompareOptions::new(PathBuf::from("raddle"));
+        (opts.tables, opts.protocols) = (vec![TableKind::Sweep], vec![Protocol::Http]);
+        assert_eq!(compare(opts, |_| {}).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
 }

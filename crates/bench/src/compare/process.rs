@@ -105,6 +105,28 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it has ended well; returns what it wrote.
+    pub(super) fn output(&mut self, bench: &Bench, within: Duration) -> io::Result<String> {
+        let deadline = Instant::now() + within;
+        loop {
+            bench.check_stop()?;
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return fs::read_to_string(&self.log),
+                None if Instant::now() < deadline => std::thread::park_timeout(Duration::from_millis(5)),
+                Some(status) => {
+                    return Err(io::Error::other(format!(
+                        "{} ended ({status}):{}",
+                        self.name,
+                        self.log_end()
+                    )));
+                }
+                None => {
+                    return Err(io::Error::other(format!("{} does not end:{}", self.name, self.log_end())));
+                }
+            }
+        }
+    }
+
     fn log_end(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

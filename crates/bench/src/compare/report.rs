@@ -109,10 +109,11 @@ impl fmt::Display for Table {
         for goal in &self.goals {
             let (mark, measured) = match (goal.met(), goal.measured) {
                 (Some(true), Some(m)) => ("met   ", format!("{m:.3}")),
+                (Some(false), Some(m)) if goal.stretch => ("beyond", format!("{m:.3}")),
                 (Some(false), Some(m)) => ("MISSED", format!("{m:.3}")),
                 _ => ("?     ", "not measured".to_owned()),
             };
-            writeln!(f, "  {mark} {}: {measured} (goal ≤ {})", goal.what, goal.bound)?;
+            writeln!(f, "  {mark} {}: {measured} ({} ≤ {})", goal.what, goal.word(), goal.bound)?;
         }
         if let Some(others) = self.overall(OTHERS.key).filter(|others| *others > DISTURBED) {
             writeln!(

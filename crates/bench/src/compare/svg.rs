@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_chart_names_what_it_shows_and_escapes_it() {
         let metric = Metric { key: "cpu", title: "CPU <µs>", digits: 1, chart: true };
-        let mut table = Table::new("t", "A & B", &[metric]);
+        let mut table = Table::new("t", crate::Protocol::Bolt, "A & B", &[metric]);
         assert_eq!(chart(&table, &metric, ""), None);
         table.push("8×16", "Raddle", "cpu", 1.5);
         let svg = chart(&table, &metric, "2 cores").unwrap();

@@ -1,14 +1,17 @@
 //! Table `sweep`: Raddle's CPU for a request as something grows a thousandfold. It should be flat.
-use super::peers::{self, Kind, Peer, Program, SERVICE, Sidecar};
+use super::peers::{self, Kind, Peer, Program, Sidecar};
 use super::process;
 use super::table::{Metric, Table, median};
 use super::{OTHERS, Setup, run_load};
-use crate::LoadOptions;
+use crate::{LoadOptions, Protocol};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+/// What is spoken.
+const BOLT: Protocol = Protocol::Bolt;
+const SERVICE: &str = BOLT.usual_service();
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 /// The most that ten thousand may cost over ten and still be called flat; noise of one machine is in it.
 const FLAT: f64 = 1.2;
@@ -70,7 +73,7 @@ impl Axis {
         match self {
             Axis::Services => {
                 for i in 1..n {
-                    out += &peers::service(&format!("bench.Other{i}:1.0"), &[echo]);
+                    out += &peers::service(BOLT, &format!("bench.Other{i}:1.0"), &[echo]);
                 }
             }
             Axis::Endpoints => out += &policy("{consistentHash: method}"),
@@ -78,7 +81,7 @@ impl Axis {
             Axis::RulesElsewhere => {
                 for i in 0..n {
                     let other = format!("bench.Other{i}:1.0");
-                    out += &peers::service(&other, &[echo]);
+                    out += &peers::service(BOLT, &other, &[echo]);
                     out += &route(&format!("other-{i}"), &other, 1);
                 }
             }
@@ -87,7 +90,7 @@ impl Axis {
         }
         let spread = matches!(self, Axis::Endpoints | Axis::EndpointsUsed);
         let endpoints: Vec<_> = (0..if spread { n } else { 1 }).map(|i| alias(echo, i)).collect();
-        out + &peers::service(SERVICE, &endpoints)
+        out + &peers::service(BOLT, SERVICE, &endpoints)
     }
 }
 
@@ -131,12 +134,13 @@ fn start(setup: &Setup<'_>, program: &Program, axis: Axis, n: usize, echo: Socke
     let yaml = Sidecar::outbound(listen, admin).yaml() + &axis.config(n, echo);
     let peer = peers::start_raddle(bench, program, &format!("sweep-{axis:?}-{n}"), &yaml, listen, admin)?;
     let held = if axis == Axis::Connections { n.min(setup.open_files as usize / 2) } else { 0 };
-    let idle = (0..held).map(|_| super::memory::hold(listen)).collect::<io::Result<_>>()?;
+    let idle = (0..held).map(|_| super::memory::hold(BOLT, listen)).collect::<io::Result<_>>()?;
     Ok(Point { n, peer, _idle: idle })
 }
 
 pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
-    let mut table = Table::new("sweep", "Raddle's CPU for a request as the configuration grows", &METRICS);
+    let mut table =
+        Table::new("sweep", BOLT, "Raddle's CPU for a request as the configuration grows", &METRICS);
     let Some(program) = setup.program(Kind::Raddle) else {
         table.notes.push("Raddle's binary is missing: nothing was measured.".into());
         return Ok(table);
@@ -165,7 +169,7 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
 
 fn measure_axis(setup: &mut Setup<'_>, table: &mut Table, program: &Program, axis: Axis) -> io::Result<()> {
     let bench = setup.bench.clone();
-    let echo = peers::start_echo(&bench, &setup.echo, Ipv4Addr::UNSPECIFIED.into())?;
+    let echo = setup.start_echo(BOLT, Ipv4Addr::UNSPECIFIED.into(), None)?;
     let mut points = Vec::new();
     for n in SIZES {
         // The rows in order of size, whatever order they are measured in.
@@ -178,7 +182,7 @@ fn measure_axis(setup: &mut Setup<'_>, table: &mut Table, program: &Program, axi
         // Each round begins with another size, so that none is always measured first.
         for i in 0..points.len() {
             let point = &points[(i + round) % points.len()];
-            let usual = setup.load_options();
+            let usual = setup.load_options(BOLT);
             // Every endpoint's connection must have been made before measuring begins.
             let first = axis == Axis::EndpointsUsed && round == 1;
             let warmup = usual.warmup + Duration::from_secs(if first { 3 } else { 0 });
@@ -212,7 +216,7 @@ mod tests {
         let [listen, admin, echo] = [1, 2, 3].map(|port| SocketAddr::new(peers::LOOPBACK, port));
         for axis in Axis::ALL {
             let yaml = Sidecar::outbound(listen, admin).yaml() + &axis.config(300, echo);
-            peers::tests::assert_loads(axis.name(), yaml);
+            peers::assert_loads(axis.name(), yaml);
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The form all results have: rows of figures over rounds, and goals beside them.
+use crate::Protocol;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -70,9 +71,16 @@ pub struct Goal {
     pub bound: f64,
     /// What was measured; `None` if it could not be.
     pub measured: Option<f64>,
+    /// Whether it is more than was promised.
+    pub stretch: bool,
 }
 
 impl Goal {
+    /// What it is called.
+    pub(super) fn word(&self) -> &'static str {
+        if self.stretch { "stretch" } else { "goal" }
+    }
+
     /// Whether it is met; `None` if not measured.
     pub fn met(&self) -> Option<bool> {
         self.measured.map(|m| m <= self.bound)
@@ -83,7 +91,9 @@ impl Goal {
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {
     /// Name of its files.
-    pub name: &'static str,
+    pub name: String,
+    /// What is spoken.
+    pub protocol: Protocol,
     /// Heading.
     pub title: String,
     /// What its figures are.
@@ -98,10 +108,13 @@ pub struct Table {
 
 impl Table {
     /// A table without rows.
-    pub(super) fn new(name: &'static str, title: &str, metrics: &[Metric]) -> Table {
+    ///
+    /// Those of Bolt, which came first, have files without a protocol in their names.
+    pub(super) fn new(kind: &str, protocol: Protocol, title: &str, metrics: &[Metric]) -> Table {
         Table {
-            name,
-            title: title.to_owned(),
+            name: if protocol == Protocol::Bolt { kind.to_owned() } else { format!("{kind}-{protocol}") },
+            protocol,
+            title: format!("{}: {title}", protocol.title()),
             metrics: metrics.to_vec(),
             rows: Vec::new(),
             goals: Vec::new(),
@@ -159,7 +172,12 @@ impl Table {
 
     /// Adds a goal.
     pub(super) fn goal(&mut self, what: impl Into<String>, bound: f64, measured: Option<f64>) {
-        self.goals.push(Goal { what: what.into(), bound, measured });
+        self.goals.push(Goal { what: what.into(), bound, measured, stretch: false });
+    }
+
+    /// Adds a goal beyond what was promised.
+    pub(super) fn stretch(&mut self, what: impl Into<String>, bound: f64, measured: Option<f64>) {
+        self.goals.push(Goal { what: what.into(), bound, measured, stretch: true });
     }
 }
 
@@ -169,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_taken_round_by_round() {
-        let mut table = Table::new("t", "t", &[]);
+        let mut table = Table::new("t", Protocol::Bolt, "t", &[]);
         for (a, b) in [(1.0, 2.0), (10.0, 20.0), (9.0, 10.0)] {
             table.push("g", "a", "cpu", a);
             table.push("g", "b", "cpu", b);

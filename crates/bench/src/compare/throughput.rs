@@ -2,11 +2,35 @@
 use super::peers::{self, Kind, LOOPBACK};
 use super::table::{Metric, Table};
 use super::{OTHERS, Setup, run_load};
-use crate::LoadOptions;
+use crate::{LoadOptions, Protocol};
 use std::io;
 
 /// Connections × depth.
-const WORK: [(usize, usize); 3] = [(32, 1), (8, 16), (8, 64)];
+fn work(protocol: Protocol) -> &'static [(usize, usize)] {
+    match protocol {
+        // One request a connection.
+        Protocol::Http => &[(32, 1), (128, 1)],
+        Protocol::Http2 | Protocol::Grpc => &[(8, 16), (32, 1)],
+        _ => &[(32, 1), (8, 16), (8, 64)],
+    }
+}
+
+/// What Raddle's CPU is to be of that of others, at each work: the peer, the ratio, whether it is a stretch.
+fn goals(protocol: Protocol, depth: usize) -> Vec<(Kind, f64, bool)> {
+    let batched = depth > 1;
+    match protocol {
+        Protocol::Http => {
+            vec![(Kind::Nginx, 1.0, false), (Kind::Envoy, 0.35, false), (Kind::Haproxy, 1.0, true)]
+        }
+        Protocol::Http2 | Protocol::Grpc => vec![(Kind::Envoy, 0.5, false)],
+        Protocol::Dubbo => vec![
+            (Kind::Haproxy, if batched { 1.0 } else { 0.6 }, false),
+            (Kind::Envoy, if batched { 0.06 } else { 0.3 }, false),
+        ],
+        _ => vec![(Kind::Haproxy, if batched { 1.0 } else { 0.6 }, false)],
+    }
+}
+
 pub(super) const DIRECT: &str = "no proxy";
 
 const METRICS: [Metric; 7] = [
@@ -19,27 +43,33 @@ const METRICS: [Metric; 7] = [
     OTHERS,
 ];
 
-pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
-    let mut table = Table::new("throughput", "Bolt, 1 KiB frames, one proxy worker, closed loop", &METRICS);
+pub(super) fn measure(setup: &mut Setup<'_>, protocol: Protocol) -> io::Result<Table> {
+    let what = match protocol {
+        Protocol::Bolt | Protocol::Dubbo => "frames",
+        _ => "bodies",
+    };
+    let title = format!("1 KiB {what}, one proxy worker, closed loop");
+    let mut table = Table::new("throughput", protocol, &title, &METRICS);
     let bench = setup.bench.clone();
-    let echo = peers::start_echo(&bench, &setup.echo, LOOPBACK)?;
+    let echo = setup.start_echo(protocol, LOOPBACK, None)?;
     let mut running = Vec::new();
-    for program in setup.programs.clone() {
-        match peers::start(&bench, &program, &format!("throughput-{:?}", program.kind), echo.listen) {
-            Ok(peer) => running.push((program.kind.name(), Some(peer))),
+    for (program, name) in setup.able(protocol) {
+        let files = format!("throughput-{protocol}-{:?}", program.kind);
+        match peers::start(&bench, &program, protocol, &files, echo.listen) {
+            Ok(peer) => running.push((name, Some(peer))),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Err(e),
-            Err(e) => setup.leave_out(program.kind, "throughput", &e),
+            Err(e) => setup.leave_out(program.kind, &table.name, &e),
         }
     }
     running.insert(0, (DIRECT, None));
     for round in 1..=setup.rounds {
-        for (connections, depth) in WORK {
+        for &(connections, depth) in work(protocol) {
             let group = format!("{connections}×{depth}");
             for (name, peer) in &running {
                 let target = peer.as_ref().map_or(echo.listen, |p| p.listen);
                 let mut pids = vec![("server".to_owned(), echo.process.pid())];
                 pids.extend(peer.as_ref().map(|p| ("proxy".to_owned(), p.process.pid())));
-                let opts = LoadOptions { target, connections, depth, pids, ..setup.load_options() };
+                let opts = LoadOptions { target, connections, depth, pids, ..setup.load_options(protocol) };
                 let result = run_load(&bench, opts)?;
                 let mut push = |key, value| table.push(&group, name, key, value);
                 push("server_us", result.processes[0].us_per_request);
@@ -56,22 +86,33 @@ pub(super) fn measure(setup: &mut Setup<'_>) -> io::Result<Table> {
                     .get(1)
                     .map_or(String::new(), |p| format!(", {:.2} µs", p.us_per_request));
                 setup.say(&format!(
-                    "throughput {round}/{}: {group} {name}: {:.0}/s{cpu}",
-                    setup.rounds, result.rps
+                    "{} {round}/{}: {group} {name}: {:.0}/s{cpu}",
+                    table.name, setup.rounds, result.rps
                 ));
             }
         }
     }
-    let (raddle, haproxy) = (Kind::Raddle.name(), Kind::Haproxy.name());
-    for ((connections, depth), bound) in WORK.into_iter().zip([0.6, 1.0, 1.0]) {
+    for &(connections, depth) in work(protocol) {
         let group = format!("{connections}×{depth}");
-        let measured = table.ratio(&group, raddle, haproxy, "cpu_us");
-        table.goal(format!("CPU at {group}, Raddle ÷ HAProxy tcp"), bound, measured);
+        for (kind, bound, stretch) in goals(protocol, depth) {
+            let (Some(raddle), Some(peer)) = (Kind::Raddle.name(protocol), kind.name(protocol)) else {
+                continue;
+            };
+            let measured = table.ratio(&group, raddle, peer, "cpu_us");
+            let what = format!("CPU at {group}, Raddle ÷ {peer}");
+            if stretch { table.stretch(what, bound, measured) } else { table.goal(what, bound, measured) }
+        }
     }
     table.notes = vec![
-        "CPU is the run time of the proxy process alone (schedstat), per request answered well. Raddle decodes, \
-         routes, balances and counts every Bolt request; the others relay bytes."
-            .into(),
+        format!(
+            "CPU is the run time of the proxy process alone (schedstat), per request answered well. Raddle decodes, \
+             routes, balances and counts every request{}.",
+            match protocol {
+                Protocol::Bolt => "; the others relay bytes",
+                Protocol::Dubbo => ", and so does Envoy; HAProxy and nginx relay bytes",
+                _ => ", and so do the others",
+            }
+        ),
         "Generator, echo server and proxy share the machine's cores: requests/s say as much of the three together \
          as of the proxy. Ratios are medians over rounds of the quotient within the round."
             .into(),

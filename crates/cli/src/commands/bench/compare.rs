@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{OutputArgs, print, print_json, progress};
 use crate::parse;
 use clap::{Args, ValueEnum};
+use raddle_bench::Protocol;
 use raddle_bench::compare::{CompareOptions, TableKind, compare};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,13 +19,18 @@ use std::time::Duration;
 Figures mean something only from a release build on a machine that does nothing else.
 
 Examples:
-  raddle bench compare                                    # all tables, about ten minutes
+  raddle bench compare                                    # all tables of Bolt, about ten minutes
+  raddle bench compare --protocol http,http2,grpc,dubbo   # those of the others
+  raddle bench compare --protocol grpc --table foreign    # with h2load as the generator
   raddle bench compare --table throughput --rounds 3 --seconds 1s
   raddle bench compare --table memory --out /tmp/results -o json")]
 pub(crate) struct CompareArgs {
     /// What is measured
     #[arg(long, value_enum, default_value_t = TableArg::All)]
     table: TableArg,
+    /// What is spoken: bolt, dubbo, http, http2, grpc; several with commas between
+    #[arg(long, value_delimiter = ',', default_value = "bolt", value_name = "PROTOCOL")]
+    protocol: Vec<Protocol>,
     /// Rounds; medians want at least five
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -52,9 +58,11 @@ enum TableArg {
     Latency,
     /// Resident memory: idle, by connection, by cluster
     Memory,
-    /// CPU by number of endpoints, rules, connections
+    /// CPU by number of endpoints, rules, connections (bolt)
     Sweep,
-    /// All of them
+    /// CPU for a request under wrk (http) or h2load (http2, grpc)
+    Foreign,
+    /// All that the protocol has
     All,
 }
 
@@ -65,6 +73,7 @@ impl TableArg {
             TableArg::Latency => vec![TableKind::Latency],
             TableArg::Memory => vec![TableKind::Memory],
             TableArg::Sweep => vec![TableKind::Sweep],
+            TableArg::Foreign => vec![TableKind::Foreign],
             TableArg::All => TableKind::ALL.to_vec(),
         }
     }
@@ -85,6 +94,7 @@ pub(crate) fn run(args: CompareArgs) -> Done {
         .map_err(|e| Failure::new(format!("cannot find this program's own file: {e}")))?;
     let mut opts = CompareOptions::new(raddle);
     opts.tables = args.table.kinds();
+    opts.protocols = args.protocol;
     opts.rounds = args.rounds;
     opts.seconds = args.seconds;
     opts.out = args.out;
