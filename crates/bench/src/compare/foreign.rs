@@ -59,13 +59,13 @@ impl Generator {
     }
 
     fn run(&self, bench: &Bench, target: SocketAddr, time: Duration) -> io::Result<Told> {
-        // Both take whole seconds.
+        // Both take whole seconds. To wrk the case of a name matters: "host" it would send beside its own "Host".
         let seconds = time.as_secs_f64().ceil().max(1.0);
         let (connections, depth) = self.work();
         let host = self.protocol.usual_service();
         let mut args: Vec<String> = vec!["-t1".into(), format!("-c{connections}")];
         if self.protocol == Protocol::Http {
-            args.extend([format!("-d{seconds}s"), "-H".into(), format!("host: {host}")]);
+            args.extend([format!("-d{seconds}s"), "-H".into(), format!("Host: {host}")]);
             args.push(format!("http://{target}/echo"));
         } else {
             args.extend([format!("-m{depth}"), format!("-D{seconds}"), "-d".into()]);
