@@ -130,6 +130,27 @@ impl OutBuf {
         self.written += n as u64;
     }
 
+    /// Hands up to `most` of the waiting bytes to `f`, which takes them over, and counts them as written.
+    ///
+    /// # Errors
+    /// What `f` says; nothing was taken then.
+    pub fn take<E>(
+        &mut self,
+        most: usize,
+        pool: &mut BufPool,
+        f: impl FnOnce(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let n = self.len().min(most);
+        f(&self.buf[self.head..self.head + n])?;
+        self.head += n;
+        self.written += n as u64;
+        if self.head == self.buf.len() {
+            self.head = 0;
+            pool.give(std::mem::take(&mut self.buf));
+        }
+        Ok(())
+    }
+
     /// Drops what waits and gives the memory back.
     pub fn clear(&mut self, pool: &mut BufPool) {
         self.written += self.len() as u64;

@@ -27,6 +27,12 @@ impl Worker {
             None => match sniff(bytes) {
                 Sniff::Bolt => Protocol::Bolt,
                 Sniff::Dubbo => Protocol::Dubbo,
+                Sniff::Http1 => Protocol::Http,
+                Sniff::Http2 => Protocol::Http2,
+                Sniff::Tls if conn.tls.is_none() => match self.begin_tls(key, bytes) {
+                    Some(used) => return used,
+                    None => Protocol::Tcp,
+                },
                 Sniff::NeedMore => return 0,
                 _ => Protocol::Tcp,
             },
@@ -39,6 +45,14 @@ impl Worker {
             Protocol::Dubbo => {
                 self.become_caller(key, Lane::Dubbo);
                 self.feed_caller(key, bytes)
+            }
+            Protocol::Http => {
+                self.become_down1(key);
+                self.feed_http(key, bytes)
+            }
+            Protocol::Http2 | Protocol::Grpc => {
+                self.become_down2(key);
+                self.feed_http(key, bytes)
             }
             _ => {
                 self.become_relay(key, false);
@@ -369,15 +383,6 @@ impl Worker {
             let _ = c.out.flush(&c.fd, &mut self.pool);
         }
         self.close(key, side);
-    }
-}
-
-/// The lane a caller begins in whose first bytes look so; Bolt's variant follows with its first frame.
-pub(crate) fn rpc_lane(first: Sniff) -> Option<Lane> {
-    match first {
-        Sniff::Bolt => Some(Lane::Bolt(Variant::V1)),
-        Sniff::Dubbo => Some(Lane::Dubbo),
-        _ => None,
     }
 }
 

@@ -55,6 +55,7 @@ impl Worker {
                 self.fail_in_flight(*e, &out, why);
             }
             Role::Relay(r) => self.relay_closed(key, &r, why),
+            Role::Http(h) => self.http_closed(key, h, &out, why),
         }
         out.clear(&mut self.pool);
         drop(fd);
@@ -63,7 +64,7 @@ impl Worker {
     /// Ends a connection when nothing is left for it to do.
     pub(crate) fn close_if_done(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
-        if !conn.out.is_empty() {
+        if conn.wants_write() {
             return;
         }
         match &conn.role {
@@ -80,6 +81,7 @@ impl Worker {
                 }
             }
             Role::Relay(_) => self.relay_done(key),
+            Role::Http(_) => self.http_close_if_done(key),
             Role::New(_) => {}
         }
     }

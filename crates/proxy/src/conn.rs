@@ -83,6 +83,10 @@ pub struct Conn {
     pub wrote_at: Time,
     /// When the frame in `stash` or `stream` began.
     pub frame_since: Time,
+    /// Its TLS, if it has any.
+    pub tls: Option<Box<crate::tls::Tls>>,
+    /// Our side is ended, and what the peer still sends is of no use.
+    pub lingers: bool,
     /// What it is.
     pub role: Role,
 }
@@ -107,6 +111,8 @@ pub enum Role {
     Endpoint(Box<Endpoint>),
     /// One side of a TCP relay.
     Relay(Box<Relay>),
+    /// Carries HTTP, on either side.
+    Http(crate::http::HttpConn),
 }
 
 pub use raddle_telemetry::Direction;
@@ -236,4 +242,6 @@ pub struct Relay {
     pub direction: Direction,
     /// When it began.
     pub since: Time,
+    /// The caller asked by CONNECT and is told when the endpoint is there.
+    pub answer: bool,
 }

@@ -148,8 +148,12 @@ impl Worker {
 
     /// The service a captured caller's request gets that names none, or an unknown one.
     pub(crate) fn captured_service(&mut self, caller: Key) -> Option<Key> {
-        let Role::Caller(c) = &self.conns.get(caller)?.role else { return None };
-        let (listener, to) = (c.accepted.listener, c.accepted.to?);
+        let accepted = match &self.conns.get(caller)?.role {
+            Role::Caller(c) => &c.accepted,
+            Role::Http(h) => h.accepted()?,
+            _ => return None,
+        };
+        let (listener, to) = (accepted.listener, accepted.to?);
         self.destination_service(listener, to)
     }
 

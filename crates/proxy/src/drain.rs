@@ -42,6 +42,9 @@ impl Worker {
     /// Tells a caller that understands it to send no more requests here.
     pub(crate) fn tell(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Role::Http(_) = &conn.role {
+            return self.tell_down2(key);
+        }
         let Role::Caller(c) = &mut conn.role else { return };
         c.active_at = self.now;
         if c.takes_goaway && !c.told {
@@ -90,6 +93,11 @@ impl Worker {
                         left += 1;
                     }
                 }
+                Role::Http(h) => match self.http_idle(conn, h) {
+                    None => {}
+                    Some(true) => done.push(key),
+                    Some(false) => left += 1,
+                },
                 Role::Endpoint(_) => {}
             }
         }
@@ -108,6 +116,7 @@ impl Worker {
         }
         self.stopped = true;
         self.listen_no_more();
+        self.end_exchanges();
         for key in self.conns.keys() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             let Role::Endpoint(e) = &mut conn.role else { continue };

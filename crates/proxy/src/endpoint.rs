@@ -348,6 +348,9 @@ impl Worker {
     /// Takes a connection out of use without cutting a request: no new ones, those in flight finish.
     pub(crate) fn retire(&mut self, key: Key, why: &str) {
         let now = self.now;
+        if let Some(Role::Http(_)) = self.conns.get(key).map(|c| &c.role) {
+            return self.retire_http(key);
+        }
         let Some(conn) = self.conns.get_mut(key) else { return };
         let connecting = conn.connecting();
         let out_empty = conn.out.is_empty();

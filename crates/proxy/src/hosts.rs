@@ -55,6 +55,10 @@ pub struct HostState {
     pub waiting: Vec<Key>,
     /// Callers whose next request waits for a connection of their own to it.
     pub blocked: Vec<Key>,
+    /// HTTP/1.1 connections without an exchange, the last used at the end.
+    pub idle1: Vec<Key>,
+    /// Exchanges that wait for a connection to it.
+    pub http_waiting: std::collections::VecDeque<Key>,
 }
 
 /// The hosts of a worker.
@@ -123,13 +127,18 @@ impl Conn {
         match &self.role {
             Role::Endpoint(e) => e.phase == Phase::Connecting,
             Role::Relay(r) => r.connecting,
+            Role::Http(h) => h.connecting(),
             _ => false,
         }
     }
 
     /// Whether it leads to an endpoint.
     pub fn is_endpoint(&self) -> bool {
-        matches!(self.role, Role::Endpoint(_))
+        match &self.role {
+            Role::Endpoint(_) => true,
+            Role::Http(h) => h.is_upstream(),
+            _ => false,
+        }
     }
 }
 
@@ -191,6 +200,8 @@ impl Worker {
             policy: None,
             waiting: Vec::new(),
             blocked: Vec::new(),
+            idle1: Vec::new(),
+            http_waiting: Default::default(),
         });
         self.hosts.by_addr.insert(addr, key);
         key
@@ -263,6 +274,9 @@ impl Worker {
 
     /// Starts to connect to a host. False if it failed at once.
     pub(crate) fn open(&mut self, host: Key, lane: Lane, owner: Key, policy: &Arc<Policy>) -> bool {
+        if matches!(lane, Lane::Http1 | Lane::Http2) {
+            return self.open_http(host, lane, policy);
+        }
         let Some(h) = self.hosts.slab.get_mut(host) else { return false };
         let addr = h.host.addr;
         h.policy = Some(policy.clone());
@@ -321,6 +335,8 @@ impl Worker {
             read_at: self.now,
             wrote_at: self.now,
             frame_since: self.now,
+            tls: None,
+            lingers: false,
             role,
         });
         let conn = self.conns.get(key)?;
@@ -355,6 +371,7 @@ impl Worker {
         let at = h.down_until;
         self.hosts.note_down(host, at);
         self.release_waiting(host);
+        self.release_http_waiting(host);
     }
 
     /// A host answers that its app is not there: it gets no requests for a while, longer each time.
@@ -499,6 +516,7 @@ impl Worker {
         self.conns.iter().any(|(_, c)| match &c.role {
             Role::Endpoint(e) => e.host == host,
             Role::Relay(r) => r.host == host,
+            Role::Http(h) => h.host() == Some(host),
             _ => false,
         })
     }

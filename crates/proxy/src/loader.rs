@@ -2,6 +2,7 @@
 use crate::shared::{Binding, Config, Listener, Message, Shared};
 use crate::sidecar::{Options, StartError};
 use raddle_core::Time;
+use raddle_identity::ServerIdentity;
 use raddle_model::{
     AccessLog as LogSettings, Capture, Endpoint, LoadOptions, LogFormat, Metadata, Mistake, Resources,
     UnknownDestinations,
@@ -11,6 +12,7 @@ use raddle_net::original::{Mode, make_transparent};
 use raddle_net::socket;
 use raddle_policy::Snapshot;
 use raddle_telemetry::{AccessLog, AccessLogOptions, AccessLogTarget, Direction, Format, LogHandle};
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
@@ -220,6 +222,7 @@ pub(crate) fn compile(
     state: &mut LoadState,
     now: Time,
 ) -> Result<Config, StartError> {
+    let certificates = load_certificates(&resources)?;
     let snapshot = Snapshot::compile_at(resources, old.map(|c| &*c.snapshot), now);
     let sidecar = snapshot.sidecar.clone();
     let local = Snapshot::compile_at(local_apps(&sidecar), state.local.as_ref(), now);
@@ -235,6 +238,8 @@ pub(crate) fn compile(
             capture: l.capture.map(mode_of),
             ports: l.ports.clone().into(),
             passes: false,
+            app_protocol: l.app_protocol,
+            tls: tls_of(&certificates, l.tls.as_ref()),
         });
     }
     for l in &sidecar.outbound {
@@ -248,11 +253,29 @@ pub(crate) fn compile(
             capture: l.capture.map(mode_of),
             ports: l.ports.clone().into(),
             passes: l.unknown_destinations == UnknownDestinations::Allow,
+            app_protocol: None,
+            tls: tls_of(&certificates, l.tls.as_ref()),
         });
     }
     state.local = Some(local);
     let generation = old.map_or(1, |c| c.generation + 1);
     Ok(Config { generation, snapshot: Arc::new(snapshot), sidecar, bindings })
+}
+
+/// Certificates by name, read anew with each load.
+type Certificates = HashMap<String, Arc<rustls::ServerConfig>>;
+
+fn load_certificates(resources: &Resources) -> Result<Certificates, StartError> {
+    let load = |c: &raddle_model::Certificate| {
+        let identity = ServerIdentity::load(&c.certificate, &c.key)
+            .map_err(|e| StartError::Certificate(c.metadata.name.clone(), e))?;
+        Ok((c.metadata.name.clone(), identity.config().clone()))
+    };
+    resources.certificates.iter().map(load).collect()
+}
+
+fn tls_of(all: &Certificates, tls: Option<&raddle_model::ListenerTls>) -> Option<Arc<rustls::ServerConfig>> {
+    all.get(&tls?.certificate).cloned()
 }
 
 pub(crate) fn local_name(listen: SocketAddr) -> String {

@@ -6,7 +6,7 @@ use raddle_core::{Reason, Time};
 use raddle_net::{Interest, Key, socket};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
 use raddle_telemetry::access_log::Entry;
-use raddle_wire::sniff::sniff;
+use raddle_wire::sniff::{Sniff, sniff};
 use std::net::IpAddr;
 
 /// Endpoints tried before a caller is turned away.
@@ -111,6 +111,7 @@ impl Worker {
             bytes: 0,
             direction,
             since: self.now,
+            answer: false,
         };
         if let Some(c) = self.conns.get_mut(key) {
             c.role = Role::Relay(Box::new(relay));
@@ -140,7 +141,7 @@ impl Worker {
     }
 
     /// Starts the endpoint's side.
-    fn connect_relay(&mut self, caller: Key, avoid: Option<u32>) {
+    pub(crate) fn connect_relay(&mut self, caller: Key, avoid: Option<u32>) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(caller) else { return };
         let Role::Relay(r) = &mut conn.role else { return };
@@ -200,6 +201,7 @@ impl Worker {
             bytes: 0,
             direction,
             since: now,
+            answer: false,
         };
         let Some(other) = self.add_conn(fd, Interest::WRITE, Role::Relay(Box::new(relay))) else {
             return self.relay_refused(caller, Reason::ConnectFailure);
@@ -216,7 +218,10 @@ impl Worker {
     }
 
     fn relay_refused(&mut self, caller: Key, reason: Reason) {
-        if let Some(c) = self.conns.get(caller) {
+        let asked = matches!(self.conns.get(caller).map(|c| &c.role), Some(Role::Relay(r)) if r.answer);
+        if asked {
+            self.refuse_connect(caller, reason);
+        } else if let Some(c) = self.conns.get(caller) {
             socket::reset_on_close(&c.fd);
         }
         self.close(caller, reason);
@@ -231,7 +236,8 @@ impl Worker {
             Ok(()) => {
                 r.connecting = false;
                 self.shard.upstream_active.inc();
-                let host = r.host;
+                let (host, caller) = (r.host, r.peer);
+                self.agree_connect(caller);
                 if let Some(h) = self.hosts.get_mut(host) {
                     h.backoff.succeeded();
                     h.down_until = None;
@@ -270,7 +276,7 @@ impl Worker {
     /// Passes bytes on.
     pub(crate) fn feed_relay(&mut self, key: Key, bytes: &mut [u8]) -> usize {
         if self.decide_late(key, bytes) {
-            return self.feed_caller(key, bytes);
+            return self.detect(key, bytes);
         }
         let soft = self.config.limits().buffer_soft as usize;
         let Some(conn) = self.conns.get_mut(key) else { return bytes.len() };
@@ -308,14 +314,17 @@ impl Worker {
         r.undecided = false;
         let (peer, row) = (r.peer, r.cells);
         let spoken = matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.bytes > 0);
-        let Some(lane) = crate::caller::rpc_lane(sniff(bytes)).filter(|_| !spoken) else { return false };
+        let known =
+            matches!(sniff(bytes), Sniff::Bolt | Sniff::Dubbo | Sniff::Http1 | Sniff::Http2 | Sniff::Tls);
+        if spoken || !known {
+            return false;
+        }
         let Some(conn) = self.conns.get_mut(key) else { return false };
         let Role::Relay(r) = &mut conn.role else { return false };
         let Some(accepted) = r.accepted.take() else { return false };
         conn.role = Role::New(Box::new(accepted));
         self.services.cells(row).in_flight.dec();
         self.drop_silent_side(peer);
-        self.become_caller(key, lane);
         true
     }
 

@@ -44,6 +44,10 @@ pub struct Binding {
     pub ports: Box<[PortProtocol]>,
     /// Outbound: what no service names passes through to where it was meant to go.
     pub passes: bool,
+    /// Inbound: what the local app speaks, if not what the caller does.
+    pub app_protocol: Option<Protocol>,
+    /// Serves TLS beside plaintext.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Binding {

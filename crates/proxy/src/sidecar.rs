@@ -49,6 +49,8 @@ pub enum StartError {
         /// What the OS said.
         error: std::io::Error,
     },
+    /// A certificate cannot be served: its name, and why.
+    Certificate(String, raddle_identity::IdentityError),
     /// Anything else the OS refused.
     Os(String, std::io::Error),
 }
@@ -57,6 +59,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(report) => write!(f, "{report}"),
+            StartError::Certificate(name, e) => write!(f, "Certificate {name}: {e}"),
             StartError::Read(path, e) => write!(f, "{}: {e}", path.display()),
             StartError::Listen { what, addr, error } if error.kind() == std::io::ErrorKind::AddrInUse => {
                 let by =
@@ -317,17 +320,17 @@ fn spawn_workers(shared: &Arc<Shared>, loader: &Loader, n: usize) -> Result<Vec<
         let log = state.access_log.as_ref().map(|(_, l)| l.logger(&shared.registry.shard(id)));
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
             ^ (id as u64) << 48;
-        let parts = Parts { id, shared: shared.clone(), inbox, callers: callers.clone(), log, seed };
-        let worker = Worker::new(parts).map_err(os)?;
-        handles.push(WorkerHandle { inbox: tx, waker: worker.waker(), callers });
-        workers.push(worker);
+        let (poller, waker) = crate::worker::reactor().map_err(os)?;
+        handles.push(WorkerHandle { inbox: tx, waker: waker.clone(), callers: callers.clone() });
+        workers.push(Parts { id, shared: shared.clone(), inbox, callers, log, seed, poller, waker });
     }
     let _ = shared.workers.set(handles);
     workers
         .into_iter()
         .enumerate()
-        .map(|(id, w)| {
-            std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || w.run()).map_err(os)
+        .map(|(id, parts)| {
+            let run = move || Worker::new(parts).run();
+            std::thread::Builder::new().name(format!("worker-{id}")).spawn(run).map_err(os)
         })
         .collect()
 }

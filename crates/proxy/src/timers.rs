@@ -19,7 +19,7 @@ impl Worker {
     }
 
     pub(crate) fn until_next_timer(&self) -> Option<Duration> {
-        if !self.requeue.is_empty() || !self.resume.is_empty() {
+        if !self.requeue.is_empty() || !self.resume.is_empty() || self.http.pending() {
             return Some(Duration::ZERO);
         }
         let mut next = self.timers.peek().map(|Reverse((t, _))| *t);
@@ -65,7 +65,9 @@ impl Worker {
 
     pub(crate) fn on_timer(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
-        let half_frame = (!conn.stash.is_empty() && !conn.paused.any()) || conn.stream.is_some();
+        let half_frame = !matches!(conn.role, Role::Http(_))
+            && (!conn.stash.is_empty() && !conn.paused.any())
+            || conn.stream.is_some();
         let frame_timeout = self.config.limits().frame_timeout;
         if half_frame && !conn.paused.any() {
             // A large frame may take longer, as long as its bytes keep coming.
@@ -89,6 +91,7 @@ impl Worker {
             Role::Caller(_) => self.on_caller_timer(key),
             Role::Endpoint(_) => self.on_endpoint_timer(key),
             Role::Relay(_) => self.on_relay_timer(key),
+            Role::Http(_) => self.on_http_timer(key),
         }
     }
 
@@ -99,6 +102,8 @@ impl Worker {
         }
         self.tidied = self.now;
         self.pool.shrink();
+        self.http.shrink();
+        self.tidy_mirrors();
         if (self.now.as_millis() / 1000).is_multiple_of(5) {
             self.prune_hosts();
         }

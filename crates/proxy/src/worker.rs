@@ -56,6 +56,8 @@ pub struct Worker {
     pub(crate) hosts: Hosts,
     pub(crate) services: Services,
     pub(crate) destinations: Destinations,
+    pub(crate) http: crate::http::Http,
+    pub(crate) cipher: Vec<u8>,
     pub(crate) methods: AHashMap<Box<[u8]>, u32>,
     pub(crate) method_names: Vec<Box<[u8]>>,
     /// Room to put a service's name together in.
@@ -89,27 +91,36 @@ pub struct Parts {
     pub log: Option<AccessLogger>,
     /// Seed of its random numbers.
     pub seed: u64,
+    /// Its epoll set.
+    pub poller: Poller,
+    /// The handle by which other threads wake it.
+    pub waker: Waker,
+}
+
+/// An epoll set for a worker, and what wakes it.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn reactor() -> io::Result<(Poller, Waker)> {
+    let poller = Poller::new()?;
+    let waker = Waker::new(&poller, TOKEN_WAKE)?;
+    Ok((poller, waker))
 }
 
 impl Worker {
-    /// A worker that accepts nothing yet.
-    ///
-    /// # Errors
-    /// Out of descriptors.
-    pub fn new(parts: Parts) -> io::Result<Worker> {
-        let poller = Poller::new()?;
-        let waker = Waker::new(&poller, TOKEN_WAKE)?;
+    /// A worker that accepts nothing yet. It is made in the thread it runs in, and stays there.
+    pub fn new(parts: Parts) -> Worker {
         let config = parts.shared.config.load_full();
         let now = parts.shared.clock.now();
         let shard = parts.shared.registry.shard(parts.id);
-        Ok(Worker {
+        Worker {
             id: parts.id,
             now,
             config,
             inbox: parts.inbox,
-            waker,
+            waker: parts.waker,
             callers: parts.callers,
-            poller,
+            poller: parts.poller,
             conns: Slab::default(),
             scratch: Vec::new(),
             pool: BufPool::new(64),
@@ -121,6 +132,8 @@ impl Worker {
             hosts: Hosts::default(),
             services: Services::default(),
             destinations: Destinations::default(),
+            http: Default::default(),
+            cipher: Vec::new(),
             methods: AHashMap::new(),
             method_names: vec![Box::from(&b""[..])],
             name: Vec::new(),
@@ -136,12 +149,7 @@ impl Worker {
             tidied: now,
             turn: 0,
             shared: parts.shared,
-        })
-    }
-
-    /// The handle by which other threads wake it.
-    pub fn waker(&self) -> Waker {
-        self.waker.clone()
+        }
     }
 
     /// Runs until it is stopped or drained.
@@ -241,7 +249,15 @@ impl Worker {
             }
             return;
         }
-        if e.writable && !conn.out.is_empty() && conn.interest.write {
+        if let Role::Http(h) = &conn.role
+            && h.connecting()
+        {
+            if e.writable || e.dead {
+                self.on_http_connected(key);
+            }
+            return;
+        }
+        if e.writable && conn.interest.write {
             self.flush(key);
         }
         let Some(conn) = self.conns.get(key) else { return };
@@ -281,6 +297,9 @@ impl Worker {
     fn read_into(&mut self, key: Key, buf: &mut [u8]) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.tls.is_some() {
+            return self.read_tls(key);
+        }
         let held = conn.stash.len();
         buf[..held].copy_from_slice(&conn.stash);
         let most = (held + READ_MOST).min(buf.len());
@@ -320,13 +339,14 @@ impl Worker {
     }
 
     /// Hands bytes to the role's parser and keeps what it could not use yet.
-    fn feed(&mut self, key: Key, bytes: &mut [u8], fresh: bool) {
+    pub(crate) fn feed(&mut self, key: Key, bytes: &mut [u8], fresh: bool) {
         let Some(conn) = self.conns.get(key) else { return };
         let used = match conn.role {
             Role::New(_) => self.detect(key, bytes),
             Role::Caller(_) => self.feed_caller(key, bytes),
             Role::Endpoint(_) => self.feed_endpoint(key, bytes),
             Role::Relay(_) => self.feed_relay(key, bytes),
+            Role::Http(_) => self.feed_http(key, bytes),
         };
         // Gone meanwhile: nothing to keep.
         let Some(conn) = self.conns.get_mut(key) else { return };
@@ -359,12 +379,13 @@ impl Worker {
     }
 
     /// The peer has ended its stream.
-    fn on_end(&mut self, key: Key) {
+    pub(crate) fn on_end(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         match &conn.role {
             Role::New(_) => self.close(key, Reason::CallerGone),
             Role::Endpoint(_) => self.close(key, Reason::ConnectionLost),
             Role::Relay(_) => self.on_relay_end(key),
+            Role::Http(_) => self.on_http_end(key),
             Role::Caller(_) => {
                 // It may only have ended its sending side: what it asked for is still delivered.
                 conn.paused.set(Paused::ENDED);
@@ -377,6 +398,7 @@ impl Worker {
     /// Does what became possible during the turn, until nothing more does.
     fn settle(&mut self) {
         for _ in 0..8 {
+            self.settle_http();
             if self.resume.is_empty() && self.requeue.is_empty() && self.doomed.is_empty() {
                 return;
             }

@@ -21,7 +21,7 @@ impl Worker {
         if long && !conn.connecting() {
             // An error shows again at the turn's end, where closing is safe.
             let before = conn.out.written_offset();
-            let _ = conn.out.flush(&conn.fd, &mut self.pool);
+            let _ = conn.flush_out(&mut self.pool);
             let wrote = conn.out.written_offset() - before;
             if wrote > 0 {
                 conn.wrote_at = self.now;
@@ -50,7 +50,7 @@ impl Worker {
             return;
         }
         let before = conn.out.written_offset();
-        match conn.out.flush(&conn.fd, &mut self.pool) {
+        match conn.flush_out(&mut self.pool) {
             Ok(f) => {
                 let wrote = conn.out.written_offset() - before;
                 if wrote > 0 {
@@ -98,6 +98,7 @@ impl Worker {
             Role::Endpoint(e) => std::mem::take(&mut e.feeders),
             Role::Relay(r) => vec![r.peer],
             Role::New(_) => return,
+            Role::Http(_) => return self.http_made_room(key),
         };
         for f in feeders {
             self.unpause(f, Paused::SINK_FULL);
@@ -129,7 +130,7 @@ impl Worker {
     pub(crate) fn set_interest(&mut self, key: Key) {
         let Some(c) = self.conns.get_mut(key) else { return };
         let want =
-            Interest { read: !c.paused.any() && !c.connecting(), write: c.connecting() || !c.out.is_empty() };
+            Interest { read: !c.paused.any() && !c.connecting(), write: c.connecting() || c.wants_write() };
         if want != c.interest {
             c.interest = want;
             // It can only fail for a descriptor that is not in the set, and every connection's is.

@@ -121,6 +121,10 @@ cells! {
         paused_connections: Gauge = "raddle_paused_connections", "", "connections", "Connections not read from because a buffer behind them is full.";
         pending_requests: Gauge = "raddle_pending_requests", "", "requests", "Requests waiting for a connection to their endpoint.";
         slow_callers_closed: Counter = "raddle_slow_callers_closed_total", "", "connections", "Caller connections closed because they did not read their replies.";
+        mirrored: Counter = "raddle_mirrored_requests_total", "", "requests", "Copies of requests sent to services that mirror others.";
+        mirrors_skipped: Counter = "raddle_mirrored_requests_skipped_total", "", "requests", "Requests a rule wanted copied that were not: their body was too long to be kept, or the service is not known.";
+        tls_accepted: Counter = "raddle_tls_handshakes_total", r#"outcome="begun""#, "handshakes", "TLS handshakes of callers: begun, and failed.";
+        tls_failed: Counter = "raddle_tls_handshakes_total", r#"outcome="failed""#, "handshakes", "TLS handshakes of callers: begun, and failed.";
         turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
         turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
         turn_time: Histogram = "raddle_turn_seconds", "", "seconds", "Time from a reactor turn's wake-up to its end; long turns delay every connection of the worker.";

@@ -2,6 +2,7 @@
 use super::{Context, Page};
 use crate::admin::pages::parameters;
 use crate::conn::{Phase, Role};
+use crate::http::HttpConn;
 use crate::shared::{Message, Shared};
 use crate::worker::Worker;
 use hyper::StatusCode;
@@ -238,6 +239,9 @@ fn worker_connections(w: &mut Worker) -> Vec<Value> {
                 "overdue_replies": e.pending.late(),
                 "idle_ms": ms(e.used_at),
             }),
+            Role::Http(h) => {
+                http_role(h, w.hosts.get(h.host().unwrap_or(raddle_net::Key::NONE)).map(|h| h.host.addr), &ms)
+            }
             Role::Relay(r) => json!({
                 "kind": if r.accepted.is_some() { "relay caller" } else { "relay endpoint" },
                 "protocol": "tcp",
@@ -298,4 +302,34 @@ pub(crate) fn explain(c: &Context, query: &str) -> Page {
             p
         }
     }
+}
+
+/// What a connection that carries HTTP is doing.
+fn http_role(h: &HttpConn, endpoint: Option<SocketAddr>, ms: &dyn Fn(raddle_core::Time) -> u64) -> Value {
+    let (protocol, in_flight, since) = match h {
+        HttpConn::Down1(d) => ("http", usize::from(d.exchange.is_some()), d.accepted.since),
+        HttpConn::Down2(d) => ("http2", d.exchanges.len(), d.accepted.since),
+        HttpConn::Up1(u) => ("http", usize::from(u.exchange.is_some()), u.since),
+        HttpConn::Up2(u) => ("http2", u.active as usize, u.since),
+    };
+    let mut v = json!({ "protocol": protocol, "in_flight": in_flight, "age_ms": ms(since) });
+    if let Some(a) = h.accepted() {
+        v["kind"] = json!("caller");
+        v["peer"] = json!(a.peer);
+        v["id"] = json!(a.id);
+    }
+    match h {
+        HttpConn::Down1(d) => v["direction"] = json!(d.direction.name()),
+        HttpConn::Down2(d) => v["direction"] = json!(d.direction.name()),
+        HttpConn::Up1(_) | HttpConn::Up2(_) => {
+            v["kind"] = json!("endpoint");
+            v["endpoint"] = json!(endpoint);
+            v["state"] = json!(match (h.connecting(), h.retiring()) {
+                (true, _) => "connecting",
+                (false, true) => "retiring",
+                (false, false) => "ready",
+            });
+        }
+    }
+    v
 }

@@ -1,0 +1,299 @@
+//! Connections to endpoints that speak HTTP: which one takes an exchange, and who waits.
+use super::exchange::Up;
+use super::pipe::Pipe;
+use super::sides::{Client, HttpConn, Up1, Up2};
+use super::wake::Token;
+use crate::conn::{Conn, Role};
+use crate::hosts::{HostState, Pooled};
+use crate::lane::Lane;
+use crate::worker::Worker;
+use raddle_core::{Reason, Time};
+use raddle_net::{Interest, Key, Slab, socket};
+use raddle_policy::{Policy, Readiness};
+use std::sync::Arc;
+
+/// What asking for a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpLease {
+    /// This one takes the exchange.
+    Ready(Key),
+    /// Wait: one is being made, or one will be free.
+    Soon,
+    /// None can be made now.
+    Failed,
+}
+
+/// How ready a host is for an exchange in a lane.
+pub(crate) fn http_readiness(host: &HostState, conns: &Slab<Conn>, lane: Lane, now: Time) -> Readiness {
+    if host.down_until.is_some_and(|t| t > now) {
+        return Readiness::Down;
+    }
+    if host.on_trial && host.trying {
+        return Readiness::Connecting;
+    }
+    if lane == Lane::Http1 && !host.idle1.is_empty() {
+        return Readiness::Ready;
+    }
+    let mut found = Readiness::Idle;
+    for p in host.conns.iter().filter(|p| p.lane == lane) {
+        if p.ready {
+            // HTTP/1.1: it can be connected to, and another connection is a matter of a moment.
+            let takes = match conns.get(p.key).map(|c| &c.role) {
+                Some(Role::Http(HttpConn::Up2(u))) => !u.retiring,
+                Some(Role::Http(HttpConn::Up1(_))) => true,
+                _ => false,
+            };
+            if takes {
+                return Readiness::Ready;
+            }
+        }
+        found = Readiness::Connecting;
+    }
+    found
+}
+
+impl Worker {
+    /// A connection for an exchange to a host; starts one where it pays.
+    pub(crate) fn lease_http(&mut self, service: Key, host: Key, lane: Lane) -> HttpLease {
+        let now = self.now;
+        let Some(s) = self.services.get(service) else { return HttpLease::Failed };
+        let policy = s.service.policy.clone();
+        match lane {
+            Lane::Http1 => {
+                while let Some(key) = self.hosts.get_mut(host).and_then(|h| h.idle1.pop()) {
+                    if let Some(Role::Http(HttpConn::Up1(u))) = self.conns.get(key).map(|c| &c.role)
+                        && u.exchange.is_none()
+                        && !u.retiring
+                        && super::up1::idle_until(u) > now
+                    {
+                        return HttpLease::Ready(key);
+                    }
+                }
+            }
+            _ => {
+                if let Some(key) = self.least_used_up2(host) {
+                    return HttpLease::Ready(key);
+                }
+            }
+        }
+        let Some(h) = self.hosts.get(host) else { return HttpLease::Failed };
+        if h.down_until.is_some_and(|t| t > now) {
+            return HttpLease::Failed;
+        }
+        let pool = &policy.settings.pool;
+        let mine = h.conns.iter().filter(|p| p.lane == lane);
+        let (count, connecting) = mine.fold((0u32, 0usize), |(n, c), p| (n + 1, c + usize::from(!p.ready)));
+        let most = match lane {
+            Lane::Http1 => u32::from(pool.http1_connections.max(1)),
+            _ => u32::from(pool.max_connections.max(1)),
+        };
+        let waiting = h.http_waiting.len();
+        // HTTP/2: one that is being made will carry all who wait.
+        let enough = if lane == Lane::Http1 { connecting > waiting } else { connecting > 0 };
+        if enough || count >= most || self.open_http(host, lane, &policy) {
+            return HttpLease::Soon;
+        }
+        HttpLease::Failed
+    }
+
+    fn least_used_up2(&self, host: Key) -> Option<Key> {
+        let h = self.hosts.get(host)?;
+        let usable = h.conns.iter().filter(|p| p.lane == Lane::Http2 && p.ready).filter_map(|p| {
+            let Role::Http(HttpConn::Up2(u)) = &self.conns.get(p.key)?.role else { return None };
+            let peers = match &u.h2 {
+                Client::Open(c) => u32::try_from(c.max_concurrent_send_streams()).unwrap_or(u32::MAX),
+                Client::Handshake(_) | Client::Away => return None,
+            };
+            (u.send.is_some() && !u.retiring && u.active < u.most.min(peers)).then_some((u.active, p.key))
+        });
+        usable.min_by_key(|(active, _)| *active).map(|(_, key)| key)
+    }
+
+    /// Starts to connect to a host. False if it failed at once.
+    pub(crate) fn open_http(&mut self, host: Key, lane: Lane, policy: &Arc<Policy>) -> bool {
+        let now = self.now;
+        let Some(h) = self.hosts.get_mut(host) else { return false };
+        let addr = h.host.addr;
+        h.policy = Some(policy.clone());
+        h.lane = lane;
+        let settings = &policy.settings;
+        let fd = match self.connect_out(addr, settings.timeouts.dead_peer) {
+            Ok(fd) => fd,
+            Err(e) => {
+                self.connect_failed(host, &e);
+                return false;
+            }
+        };
+        let connect_timeout = settings.timeouts.connect;
+        let conn = match lane {
+            Lane::Http1 => HttpConn::Up1(Box::new(Up1 {
+                host,
+                connecting: true,
+                since: now,
+                connect_timeout,
+                idle_timeout: settings.pool.idle_timeout.unwrap_or(super::up1::IDLE),
+                exchange: None,
+                body: None,
+                keep: false,
+                served: 0,
+                retiring: false,
+            })),
+            _ => HttpConn::Up2(Box::new(Up2 {
+                host,
+                connecting: true,
+                since: now,
+                connect_timeout,
+                idle_timeout: settings.pool.idle_timeout,
+                pipe: Pipe::default(),
+                h2: Client::Away,
+                send: None,
+                waker: self.http.ready.waker(Token::Conn(Key::NONE)),
+                active: 0,
+                most: settings.pool.max_streams.max(1),
+                used_at: now,
+                retiring: false,
+            })),
+        };
+        let Some(key) = self.add_conn(fd, Interest::WRITE, Role::Http(conn)) else { return false };
+        let waker = self.http.ready.waker(Token::Conn(key));
+        if let Some(u) = self.up2(key) {
+            u.waker = waker;
+        }
+        self.arm(key, now + connect_timeout);
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.conns.push(Pooled { key, lane, owner: Key::NONE, ready: false });
+        }
+        self.shard.upstream_opened.inc();
+        true
+    }
+
+    /// A connect attempt has ended.
+    pub(crate) fn on_http_connected(&mut self, key: Key) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let result = socket::take_error(&conn.fd);
+        let Role::Http(h) = &mut conn.role else { return };
+        let Some(host) = h.host() else { return };
+        if let Err(error) = result {
+            return self.drop_http_connecting(key, &error);
+        }
+        let two = match h {
+            HttpConn::Up1(u) => {
+                u.connecting = false;
+                u.since = now;
+                false
+            }
+            HttpConn::Up2(u) => {
+                u.connecting = false;
+                true
+            }
+            _ => return,
+        };
+        self.shard.upstream_active.inc();
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.backoff.succeeded();
+            h.host.set_reachable(true, now);
+            h.down_until = None;
+            h.last_error = None;
+            if let Some(p) = h.conns.iter_mut().find(|p| p.key == key) {
+                p.ready = true;
+            }
+            h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
+        }
+        self.set_interest(key);
+        if two {
+            self.start_up2(key);
+            self.offer_up2(host);
+        } else {
+            self.arm(key, now + super::up1::IDLE);
+            self.offer_up1(host, key);
+        }
+        self.release_waiting(host);
+    }
+
+    pub(crate) fn drop_http_connecting(&mut self, key: Key, error: &std::io::Error) {
+        let Some(conn) = self.conns.remove(key) else { return };
+        let Role::Http(h) = conn.role else { return };
+        let Some(host) = h.host() else { return };
+        self.unpool(host, key);
+        self.connect_failed(host, error);
+        self.release_http_waiting(host);
+    }
+
+    /// A free HTTP/1.1 connection: whoever waits first gets it.
+    pub(crate) fn offer_up1(&mut self, host: Key, conn: Key) {
+        while let Some(x) = self.next_waiting(host, Lane::Http1) {
+            if self.http.exchanges.get(x).is_some() {
+                return self.send_on(x, conn, Lane::Http1);
+            }
+        }
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.idle1.push(conn);
+        }
+    }
+
+    /// HTTP/2 streams are to be had: those who wait begin.
+    pub(crate) fn offer_up2(&mut self, host: Key) {
+        while self.hosts.get(host).is_some_and(|h| !h.http_waiting.is_empty()) {
+            let Some(conn) = self.least_used_up2(host) else { return };
+            let Some(x) = self.next_waiting(host, Lane::Http2) else { return };
+            self.send_on(x, conn, Lane::Http2);
+        }
+    }
+
+    fn next_waiting(&mut self, host: Key, lane: Lane) -> Option<Key> {
+        let exchanges = &self.http.exchanges;
+        let h = self.hosts.get_mut(host)?;
+        h.http_waiting.retain(|k| exchanges.get(*k).is_some_and(|x| matches!(x.up, Up::Waiting(..))));
+        let waits = |k: &Key| exchanges.get(*k).is_some_and(|x| matches!(x.up, Up::Waiting(l) if l == lane));
+        let at = h.http_waiting.iter().position(waits)?;
+        h.http_waiting.remove(at)
+    }
+
+    /// The host cannot be had: those who waited for it go elsewhere or are told.
+    pub(crate) fn release_http_waiting(&mut self, host: Key) {
+        let Some(h) = self.hosts.get_mut(host) else { return };
+        for k in std::mem::take(&mut h.http_waiting) {
+            if let Some(x) = self.http.exchanges.get_mut(k)
+                && matches!(x.up, Up::Waiting(..))
+            {
+                x.up = Up::None;
+                x.avoid = Some(x.plan.endpoint);
+                x.moves += 1;
+                self.http.again.push(k);
+            }
+        }
+    }
+
+    /// Takes an endpoint's connection out of use without cutting an exchange.
+    pub(crate) fn retire_http(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Role::Http(h) = &mut conn.role else { return };
+        if h.connecting() {
+            return self.drop_http_connecting(key, &std::io::Error::other("endpoint removed"));
+        }
+        let (host, idle) = match h {
+            HttpConn::Up1(u) => {
+                u.retiring = true;
+                (u.host, u.exchange.is_none())
+            }
+            HttpConn::Up2(u) => {
+                u.retiring = true;
+                if u.active == 0 {
+                    u.send = None;
+                }
+                (u.host, u.active == 0)
+            }
+            HttpConn::Down1(_) | HttpConn::Down2(_) => return,
+        };
+        self.shard.upstream_retired.inc();
+        self.unpool(host, key);
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.idle1.retain(|k| *k != key);
+            h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
+        }
+        if idle {
+            self.close(key, Reason::ConnectionLost);
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! The life of an HTTP request, read downwards: attributes → service → route → endpoint → connection →
+//! bounds → forward. It goes on in [`response`](super::response).
+use super::exchange::{Exchange, HttpPlan, Up};
+use super::pool::{HttpLease, http_readiness};
+use super::sides::HttpConn;
+use crate::conn::{Conn, Direction, Role};
+use crate::hosts::Hosts;
+use crate::lane::Lane;
+use crate::request::MOVES_MOST;
+use crate::worker::Worker;
+use raddle_core::{Protocol, Reason, Time};
+use raddle_model::{AbortStatus, RetryOn};
+use raddle_net::{Key, Slab};
+use raddle_policy::route::{CALLER_APP, LOAD_TEST};
+use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
+use raddle_wire::http::h1::Framing;
+use raddle_wire::http::{Request, grpc};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A gRPC client gives up on its own when its time is over; the sidecar's answer comes this much later.
+const AFTER_CALLERS_OWN: Duration = Duration::from_millis(50);
+/// Field by which Triple consumers name their app.
+const TRIPLE_APP: &str = "tri-consumer-appname";
+
+impl Exchange {
+    /// An exchange that has just begun.
+    pub(crate) fn new(
+        down: Key,
+        direction: Direction,
+        listener: u16,
+        request: Request,
+        framing: Framing,
+        protocol: Protocol,
+        now: Time,
+    ) -> Exchange {
+        Exchange {
+            down,
+            caller: None,
+            direction,
+            listener,
+            request,
+            framing,
+            expects_continue: false,
+            upgrade: false,
+            old: false,
+            protocol,
+            start: now,
+            deadline: Time::MAX,
+            try_deadline: Time::MAX,
+            active_at: now,
+            service: Key::NONE,
+            row: 0,
+            plan: HttpPlan::default(),
+            up: Up::None,
+            host: Key::NONE,
+            permit: None,
+            avoid: None,
+            tried: 0,
+            tries_left: None,
+            moves: 0,
+            kept: Vec::new(),
+            kept_all: true,
+            trailers: None,
+            request_over: false,
+            request_sent: false,
+            up_framing: Framing::None,
+            down_framing: None,
+            response_over: false,
+            status: 0,
+            grpc_status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            counted: false,
+            mirror: false,
+            acted: false,
+            mirror_to: None,
+            response_ops: None,
+            abort: None,
+            abort_grpc: None,
+            reused: false,
+            stale: false,
+            waker: None,
+        }
+    }
+
+    /// Whether the request asks for a tunnel through here (and not for one to an app that proxies).
+    fn request_tunnels(&self, request: &Request) -> bool {
+        request.is_connect() && !self.mirror
+    }
+}
+
+/// What routing reads of an HTTP request.
+struct HttpAttributes<'a> {
+    request: &'a Request,
+    service: &'a [u8],
+    grpc: bool,
+    ip: Option<IpAddr>,
+}
+
+impl Attributes for HttpAttributes<'_> {
+    fn service(&self) -> &[u8] {
+        self.service
+    }
+
+    fn method(&self) -> Option<&[u8]> {
+        if self.grpc {
+            return grpc::split_path(self.request.path()).map(|(_, method)| method);
+        }
+        Some(self.request.method())
+    }
+
+    fn path(&self) -> Option<&[u8]> {
+        Some(self.request.path())
+    }
+
+    fn authority(&self) -> Option<&[u8]> {
+        Some(self.request.authority()).filter(|a| !a.is_empty())
+    }
+
+    fn query(&self, name: &str) -> Option<&[u8]> {
+        self.request.query(name)
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        if name.eq_ignore_ascii_case("host") {
+            return self.authority();
+        }
+        self.request.fields.get(name)
+    }
+
+    fn caller_app(&self) -> Option<&[u8]> {
+        CALLER_APP.iter().chain(&[TRIPLE_APP]).find_map(|name| self.request.fields.get(name))
+    }
+
+    fn caller_ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    fn load_test(&self) -> bool {
+        self.request.fields.get(LOAD_TEST.0) == Some(LOAD_TEST.1.as_bytes())
+    }
+}
+
+/// What the balancer reads of a worker's hosts.
+struct HttpView<'a> {
+    hosts: &'a Hosts,
+    conns: &'a Slab<Conn>,
+    map: &'a [Key],
+    lane: Lane,
+    now: Time,
+}
+
+impl Load for HttpView<'_> {
+    fn ready(&self, i: u32) -> Readiness {
+        match self.map.get(i as usize).and_then(|k| self.hosts.get(*k)) {
+            Some(h) => http_readiness(h, self.conns, self.lane, self.now),
+            None => Readiness::Down,
+        }
+    }
+
+    fn active(&self, i: u32) -> u32 {
+        self.map.get(i as usize).and_then(|k| self.hosts.get(*k)).map_or(0, |h| h.active)
+    }
+
+    fn ewma_ns(&self, i: u32) -> f64 {
+        self.map.get(i as usize).and_then(|k| self.hosts.get(*k)).map_or(0.0, |h| h.ewma.value(self.now))
+    }
+}
+
+/// What routing came to.
+enum Routed {
+    Send {
+        plan: HttpPlan,
+        connect: Option<u32>,
+        ready: bool,
+        timeout: Option<Duration>,
+        tries: u8,
+        per_try: Option<Duration>,
+    },
+    Refuse(Reason, Option<String>),
+    Answered,
+    Delayed,
+}
+
+impl Worker {
+    /// Sends an exchange's request to an endpoint, or answers it.
+    pub(crate) fn dispatch_exchange(&mut self, key: Key) {
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if x.deadline <= self.now {
+            return self.answer_http(key, Reason::Timeout, None, "it waited for a connection");
+        }
+        if x.moves > MOVES_MOST {
+            return self.answer_http(key, Reason::ConnectFailure, None, "no endpoint could be connected to");
+        }
+        let request = std::mem::take(&mut x.request);
+        let ip = self.conn_ip(key);
+
+        // Service.
+        let Some((service, row)) = self.find_http_service(key, &request) else {
+            if let Some(x) = self.http.exchanges.get_mut(key) {
+                x.request = request;
+            }
+            let row = self.row_unknown(key);
+            if let Some(x) = self.http.exchanges.get_mut(key) {
+                x.row = row;
+            }
+            return self.answer_http(
+                key,
+                Reason::NoCluster,
+                None,
+                "no Service has this host or gRPC service",
+            );
+        };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        x.service = service;
+        x.row = row;
+        if x.request_tunnels(&request) {
+            x.request = request;
+            return self.begin_connect(key);
+        }
+        let lane = self.lane_of(key, service);
+
+        // Route and endpoint.
+        let routed = self.route_http(key, &request, service, lane, ip);
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if x.request.method().is_empty() {
+            x.request = request;
+        }
+        let (connect, ready, endpoint) = match routed {
+            Routed::Refuse(reason, rule) => {
+                x.plan.rule = rule;
+                return self.answer_http(key, reason, None, "");
+            }
+            Routed::Answered | Routed::Delayed => return,
+            Routed::Send { plan, connect, ready, timeout, tries, per_try } => {
+                let endpoint = plan.endpoint;
+                x.plan = plan;
+                x.tries_left.get_or_insert(tries);
+                if x.deadline == Time::MAX {
+                    x.deadline = deadline(x, timeout);
+                }
+                x.try_deadline = match per_try.filter(|_| x.tries_left > Some(0)) {
+                    Some(d) => self.now + d,
+                    None => Time::MAX,
+                };
+                let at = x.deadline.min(x.try_deadline);
+                let down = x.down;
+                if at < Time::MAX {
+                    self.arm(down, at);
+                }
+                (connect, ready, endpoint)
+            }
+        };
+        let Some(s) = self.services.get(service) else { return };
+        if let Some(i) = connect.filter(|i| *i != endpoint || !ready)
+            && i != endpoint
+            && let Some(&host) = s.hosts.get(i as usize)
+        {
+            let policy = s.service.policy.clone();
+            self.open_http(host, lane, &policy);
+        }
+
+        // Connection.
+        let Some(&host) = self.services.get(service).and_then(|s| s.hosts.get(endpoint as usize)) else {
+            return;
+        };
+        match self.lease_http(service, host, lane) {
+            HttpLease::Ready(conn) => self.send_on(key, conn, lane),
+            HttpLease::Soon => self.wait_http(key, service, host, lane),
+            HttpLease::Failed => {
+                let Some(x) = self.http.exchanges.get_mut(key) else { return };
+                x.avoid = Some(endpoint);
+                x.moves += 1;
+                if x.moves <= MOVES_MOST && self.any_http_host_up(service) {
+                    self.http.again.push(key);
+                } else {
+                    self.answer_http(key, Reason::ConnectFailure, None, "every endpoint refuses connections");
+                }
+            }
+        }
+    }
+
+    fn conn_ip(&self, key: Key) -> Option<IpAddr> {
+        let x = self.http.exchanges.get(key)?;
+        match &self.conns.get(x.down)?.role {
+            Role::Http(h) => h.accepted()?.peer.map(|a| a.ip()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn row_unknown(&mut self, key: Key) -> u32 {
+        let direction = self.http.exchanges.get(key).map_or(Direction::Outbound, |x| x.direction);
+        self.row(direction, b"unknown")
+    }
+
+    /// The service a request is for, and the row of its metrics.
+    fn find_http_service(&mut self, key: Key, request: &Request) -> Option<(Key, u32)> {
+        let x = self.http.exchanges.get_mut(key)?;
+        let (direction, listener, mirror, down) = (x.direction, x.listener, x.mirror, x.down);
+        if mirror {
+            return Some((x.service, x.row));
+        }
+        let grpc = x.protocol == Protocol::Grpc;
+        match direction {
+            Direction::Inbound => {
+                let service = match self.service_behind(listener) {
+                    Some(s) => s,
+                    None => self.captured_service(down)?,
+                };
+                let name = grpc.then(|| grpc::split_path(request.path())).flatten().map(|(s, _)| s);
+                let name = name.unwrap_or(host_of(request.authority()));
+                let row = self.row(Direction::Inbound, if name.is_empty() { b"unknown" } else { name });
+                Some((service, row))
+            }
+            Direction::Outbound => {
+                let by_path = if grpc { self.grpc_service(request) } else { None };
+                let service = match by_path.or_else(|| self.service_of_host(listener, request.authority())) {
+                    Some(s) => s,
+                    None => match self.captured_service(down) {
+                        Some(s) => s,
+                        None => self.destination_named(key, request)?,
+                    },
+                };
+                Some((service, self.services.get(service)?.row))
+            }
+        }
+    }
+
+    /// The service that has this host, or the listener's own.
+    fn service_of_host(&mut self, listener: u16, authority: &[u8]) -> Option<Key> {
+        let name = match self.config.snapshot.service_for_host(authority) {
+            Some(s) => s.name.clone(),
+            None => self.config.binding(listener)?.default_service.clone()?,
+        };
+        self.service_named(name.as_bytes())
+    }
+
+    /// The service of a gRPC path; Triple's version and group are part of the name.
+    fn grpc_service(&mut self, request: &Request) -> Option<Key> {
+        let (service, _) = grpc::split_path(request.path())?;
+        let version = request.fields.get("tri-service-version").filter(|v| !v.is_empty());
+        let group = request.fields.get("tri-service-group").filter(|v| !v.is_empty());
+        if version.is_some() || group.is_some() {
+            let mut name = [service, b":", version.unwrap_or(b"")].concat();
+            if let Some(g) = group {
+                let short = name.len();
+                name.push(b':');
+                name.extend_from_slice(g);
+                if let Some(found) = self.service_named(&name) {
+                    return Some(found);
+                }
+                name.truncate(short);
+            }
+            if let Some(found) = self.service_named(&name) {
+                return Some(found);
+            }
+        }
+        self.service_named(service)
+    }
+
+    /// What the connection to the endpoint carries: what the endpoint speaks, or what the caller does.
+    fn lane_of(&self, key: Key, service: Key) -> Lane {
+        let Some(x) = self.http.exchanges.get(key) else { return Lane::Http1 };
+        if x.upgrade {
+            return Lane::Http1;
+        }
+        let app = match x.direction {
+            Direction::Inbound => self.config.binding(x.listener).and_then(|b| b.app_protocol),
+            Direction::Outbound => None,
+        };
+        let told = app.or_else(|| self.services.get(service).and_then(|s| s.service.protocol));
+        match told {
+            Some(Protocol::Http) => Lane::Http1,
+            Some(Protocol::Http2 | Protocol::Grpc) => Lane::Http2,
+            _ if x.caller.is_some() || x.protocol != Protocol::Http => Lane::Http2,
+            _ => Lane::Http1,
+        }
+    }
+
+    /// Routes and picks an endpoint; everything borrowed stays inside.
+    fn route_http(
+        &mut self,
+        key: Key,
+        request: &Request,
+        service: Key,
+        lane: Lane,
+        ip: Option<IpAddr>,
+    ) -> Routed {
+        let now = self.now;
+        let logs = self.log.is_some();
+        let Some(x) = self.http.exchanges.get(key) else { return Routed::Answered };
+        let (avoid, tried, grpc, first) =
+            (x.avoid, x.tried, x.protocol == Protocol::Grpc, x.tried == 0 && x.moves == 0 && !x.acted);
+        let Some(s) = self.services.get_mut(service) else {
+            return Routed::Refuse(Reason::NoCluster, None);
+        };
+        let crate::services::ServiceState { service: svc, hosts, route, balance, budget, .. } = s;
+        let svc = svc.clone();
+        let name = svc.name.clone();
+        let a = HttpAttributes { request, service: name.as_bytes(), grpc, ip };
+        let (subset, rule, timeout, retry, actions) = match svc.route(&a, route, &mut self.rng) {
+            Decision::Send { subset, rule, timeout, retry, actions } => {
+                (subset, rule, timeout, retry, actions)
+            }
+            Decision::Reject { reason, rule } => {
+                return Routed::Refuse(reason, rule.map(ToString::to_string));
+            }
+            Decision::Answer { rule, answer } => {
+                let rule = rule.to_string();
+                self.answer_by_rule(key, request, &rule, answer);
+                return Routed::Answered;
+            }
+        };
+        let hash = svc.hash_key(&a);
+        let state = balance.entry(subset.id).or_default();
+        let view = HttpView { hosts: &self.hosts, conns: &self.conns, map: hosts, lane, now };
+        let Some(picked) = pick(subset, &svc, state, &view, hash, now, &mut self.rng, avoid) else {
+            return Routed::Refuse(Reason::NoHealthy, rule.map(ToString::to_string));
+        };
+        let (mut tries, mut per_try, mut retry_on, mut shares) = (0, None, 0, (0.0, 0));
+        if let Some(r) = retry {
+            tries = r.attempts;
+            per_try = r.per_try_timeout;
+            shares = (r.budget, r.budget_min_per_second);
+            let method = a.method();
+            for on in RETRIED {
+                let allowed = if grpc { r.allows(on, method) } else { r.allows_http(on, request.method()) };
+                retry_on |= u8::from(allowed) << on as u8;
+            }
+            if tried == 0 {
+                budget.request(now);
+            }
+        }
+        let rule_name = rule.filter(|_| logs || actions.is_some()).map(ToString::to_string);
+        let plan = HttpPlan { endpoint: picked.index, retry_on, budget: shares, rule: rule_name };
+        if let Some(actions) = actions.filter(|_| first) {
+            let waits = self.act(key, request, actions, &plan);
+            if waits {
+                return Routed::Delayed;
+            }
+        }
+        Routed::Send { plan, connect: picked.connect, ready: picked.ready, timeout, tries, per_try }
+    }
+
+    fn any_http_host_up(&self, service: Key) -> bool {
+        let Some(s) = self.services.get(service) else { return false };
+        s.hosts.iter().filter_map(|h| self.hosts.get(*h)).any(|h| h.down_until.is_none_or(|t| t <= self.now))
+    }
+
+    /// The exchange waits, within bounds, for a connection to a host.
+    fn wait_http(&mut self, key: Key, service: Key, host: Key, lane: Lane) {
+        let most =
+            self.services.get(service).map_or(0, |s| s.service.policy.settings.pool.max_pending as usize);
+        let Some(h) = self.hosts.get_mut(host) else { return };
+        if h.http_waiting.len() >= most {
+            let what = "pool.maxPending requests wait for a connection already";
+            return self.answer_http(key, Reason::Overflow, None, what);
+        }
+        h.http_waiting.push_back(key);
+        if let Some(x) = self.http.exchanges.get_mut(key) {
+            x.up = Up::Waiting(lane);
+        }
+    }
+
+    /// Gives an exchange to a connection, if the bounds allow.
+    pub(crate) fn send_on(&mut self, key: Key, conn: Key, lane: Lane) {
+        let now = self.now;
+        let Some(x) = self.http.exchanges.get(key) else { return };
+        let service = x.service;
+        let most = self.services.get(service).map_or(0, |s| s.service.policy.settings.pool.max_outstanding);
+        let Some(permit) = self.services.get_mut(service).and_then(|s| s.permits.acquire(most)) else {
+            let rule =
+                self.services.get(service).and_then(|s| s.service.policy.name.as_deref().map(str::to_owned));
+            if let Some(x) = self.http.exchanges.get_mut(key) {
+                x.plan.rule = rule;
+            }
+            if lane == Lane::Http1
+                && let Some(Role::Http(HttpConn::Up1(u))) = self.conns.get(conn).map(|c| &c.role)
+            {
+                let host = u.host;
+                self.offer_up1(host, conn);
+            }
+            return self.answer_http(key, Reason::Overflow, None, "pool.maxOutstanding is reached");
+        };
+        let host = match self.conns.get(conn).map(|c| &c.role) {
+            Some(Role::Http(h)) => h.host().unwrap_or(Key::NONE),
+            _ => Key::NONE,
+        };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        x.permit = Some(permit);
+        x.host = host;
+        x.counted = true;
+        x.active_at = now;
+        let row = x.row;
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.active += 1;
+            h.cells.active.set(i64::from(h.active));
+            h.trying |= h.on_trial;
+        }
+        self.services.cells(row).in_flight.inc();
+        let down = self.http.exchanges.get(key).map_or(Key::NONE, |x| x.down);
+        let idle = self.services.get(service).map(|s| s.service.policy.settings.timeouts.stream_idle);
+        if let Some(idle) = idle {
+            self.arm(down, now + idle);
+        }
+        if lane == Lane::Http1 {
+            self.forward_one(key, conn);
+        } else if !self.forward_two(key, conn) {
+            self.settle_try(key, None, false);
+            if let Some(x) = self.http.exchanges.get_mut(key) {
+                x.up = Up::None;
+                x.moves += 1;
+                self.http.again.push(key);
+            }
+        }
+    }
+}
+
+const RETRIED: [RetryOn; 5] = [
+    RetryOn::Overloaded,
+    RetryOn::ConnectFailure,
+    RetryOn::ConnectionLost,
+    RetryOn::Timeout,
+    RetryOn::ServerError,
+];
+
+/// When an exchange's time is over: the shorter of the caller's (gRPC) and the rule's, or never.
+fn deadline(x: &Exchange, rule: Option<Duration>) -> Time {
+    let own = x.request.fields.get("grpc-timeout").filter(|_| x.protocol == Protocol::Grpc);
+    let own = own.and_then(grpc::parse_timeout).map(|d| d + AFTER_CALLERS_OWN);
+    match (own, rule) {
+        (Some(a), Some(b)) => x.start + a.min(b),
+        (Some(d), None) | (None, Some(d)) => x.start + d,
+        (None, None) => Time::MAX,
+    }
+}
+
+/// The host of an authority, without its port.
+pub(crate) fn host_of(authority: &[u8]) -> &[u8] {
+    let end = match authority.first() {
+        Some(b'[') => authority.iter().position(|b| *b == b']').map_or(authority.len(), |i| i + 1),
+        _ => authority.iter().position(|b| *b == b':').unwrap_or(authority.len()),
+    };
+    &authority[..end]
+}
+
+/// How an abort made on purpose looks in HTTP and gRPC.
+pub(crate) fn abort_status(status: AbortStatus) -> (Option<u16>, Option<u8>) {
+    match status {
+        AbortStatus::Reason => (None, None),
+        AbortStatus::Http(s) => (Some(s), None),
+        AbortStatus::Grpc(g) => (None, Some(g)),
+    }
+}

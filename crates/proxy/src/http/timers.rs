@@ -1,0 +1,190 @@
+//! Time on HTTP connections: deadlines, idle connections, heads that do not come.
+use super::exchange::Up;
+use super::sides::{Doing, HttpConn};
+use crate::conn::{Conn, Role};
+use crate::worker::{TICK, Worker};
+use raddle_core::{Reason, Time};
+use raddle_model::RetryOn;
+use raddle_net::Key;
+use raddle_telemetry::Malformed;
+
+impl Worker {
+    pub(crate) fn on_http_timer(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::Http(h) = &conn.role else { return };
+        match h {
+            HttpConn::Down1(d) => {
+                if let Some(x) = d.exchange {
+                    let next = self.check_exchange(x);
+                    return self.arm(key, next);
+                }
+                self.on_idle_down1(key);
+            }
+            HttpConn::Down2(d) => {
+                let all = d.exchanges.clone();
+                let next = all.into_iter().map(|x| self.check_exchange(x)).min().unwrap_or(Time::MAX);
+                self.on_down2_timer(key, next);
+            }
+            HttpConn::Up1(_) | HttpConn::Up2(_) => self.on_up_timer(key),
+        }
+    }
+
+    fn on_idle_down1(&mut self, key: Key) {
+        let now = self.now;
+        let (idle, head) = (self.config.limits().idle_timeout, self.config.limits().head_timeout);
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::Http(HttpConn::Down1(d)) = &conn.role else { return };
+        if conn.interest.write && now.since(conn.wrote_at) >= idle {
+            return self.reset_later(key);
+        }
+        if d.doing == Doing::Head && !conn.stash.is_empty() {
+            let due = conn.frame_since + head;
+            if due <= now {
+                self.shard.caller_malformed[Malformed::SlowFrame].inc();
+                return self.say_last(key, 408, "the request's head did not arrive in time");
+            }
+            return self.arm(key, due);
+        }
+        let patience = if matches!(d.doing, Doing::Discarding { .. } | Doing::Closing) { head } else { idle };
+        let due = d.active_at.max(conn.read_at) + patience;
+        if due <= now {
+            self.shard.idle_closed.inc();
+            return self.close(key, Reason::CallerGone);
+        }
+        self.arm(key, due);
+    }
+
+    fn on_down2_timer(&mut self, key: Key, next: Time) {
+        let now = self.now;
+        let (idle, head) = (self.config.limits().idle_timeout, self.config.limits().head_timeout);
+        let Some(conn) = self.conns.get(key) else { return };
+        let stuck = conn.interest.write && now.since(conn.wrote_at) >= idle;
+        let Role::Http(HttpConn::Down2(d)) = &conn.role else { return };
+        if stuck {
+            return self.reset_later(key);
+        }
+        if !d.exchanges.is_empty() {
+            return self.arm(key, next);
+        }
+        let begun = matches!(d.h2, super::sides::Server::Open(_));
+        let due = d.active_at + if begun { idle } else { head };
+        if due > now {
+            return self.arm(key, due);
+        }
+        if !begun || d.told {
+            self.shard.idle_closed.inc();
+            return self.close(key, Reason::CallerGone);
+        }
+        self.tell_down2(key);
+        self.arm(key, now + head);
+    }
+
+    /// Looks at an exchange's times. Returns when to look again.
+    fn check_exchange(&mut self, key: Key) -> Time {
+        let now = self.now;
+        let Some(x) = self.http.exchanges.get(key) else { return Time::MAX };
+        if let Up::Delayed(until) = x.up {
+            if until <= now {
+                self.http.again.push(key);
+            }
+            return until.max(now + TICK);
+        }
+        if x.deadline.min(x.try_deadline) <= now {
+            self.on_exchange_timeout(key);
+            return now + TICK;
+        }
+        let idle = self
+            .services
+            .get(x.service)
+            .map_or(std::time::Duration::from_mins(5), |s| s.service.policy.settings.timeouts.stream_idle);
+        let quiet = x.active_at + idle;
+        if quiet <= now {
+            self.drop_up(key);
+            self.answer_http(key, Reason::Timeout, None, "no byte moved for timeouts.streamIdle");
+            return now + TICK;
+        }
+        x.deadline.min(x.try_deadline).min(quiet).max(now + TICK)
+    }
+
+    fn on_exchange_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(x) = self.http.exchanges.get(key) else { return };
+        let final_one = x.deadline <= now;
+        let answered = x.down_framing.is_some();
+        if answered && !final_one {
+            // The try was in time: its response has begun.
+            if let Some(x) = self.http.exchanges.get_mut(key) {
+                x.try_deadline = Time::MAX;
+            }
+            return;
+        }
+        self.drop_up(key);
+        if !final_one && self.retry_http(key, RetryOn::Timeout) {
+            return;
+        }
+        self.answer_http(key, Reason::Timeout, None, "no response in time");
+    }
+
+    fn on_up_timer(&mut self, key: Key) {
+        let now = self.now;
+        let Some(conn) = self.conns.get(key) else { return };
+        let Role::Http(h) = &conn.role else { return };
+        let (connecting, since, connect_timeout) = match h {
+            HttpConn::Up1(u) => (u.connecting, u.since, u.connect_timeout),
+            HttpConn::Up2(u) => (u.connecting, u.since, u.connect_timeout),
+            HttpConn::Down1(_) | HttpConn::Down2(_) => return,
+        };
+        if connecting {
+            let due = since + connect_timeout;
+            if due > now {
+                return self.arm(key, due);
+            }
+            let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return self.drop_http_connecting(key, &error);
+        }
+        let (busy, due) = match h {
+            HttpConn::Up1(u) => (u.exchange.is_some(), super::up1::idle_until(u)),
+            HttpConn::Up2(u) => (u.active > 0, u.idle_timeout.map_or(Time::MAX, |d| u.used_at + d)),
+            HttpConn::Down1(_) | HttpConn::Down2(_) => return,
+        };
+        if due == Time::MAX {
+            return;
+        }
+        if busy {
+            return self.arm(key, due.max(now + super::up1::IDLE));
+        }
+        if due > now {
+            return self.arm(key, due);
+        }
+        self.shard.idle_closed.inc();
+        self.retire_http(key);
+    }
+
+    /// During a drain: whether a caller's connection has nothing to do and may be closed; `None` for
+    /// endpoints' connections.
+    pub(crate) fn http_idle(&self, conn: &Conn, h: &HttpConn) -> Option<bool> {
+        let quiet = |at: Time| self.now.since(at) >= QUIET;
+        match h {
+            HttpConn::Down1(d) => Some(
+                d.exchange.is_none()
+                    && !conn.wants_write()
+                    && conn.stash.is_empty()
+                    && (conn.lingers || quiet(d.active_at)),
+            ),
+            HttpConn::Down2(d) => Some(d.exchanges.is_empty() && !conn.wants_write() && quiet(d.active_at)),
+            HttpConn::Up1(_) | HttpConn::Up2(_) => None,
+        }
+    }
+
+    /// The sidecar ends: whoever still waits is told.
+    pub(crate) fn end_exchanges(&mut self) {
+        for x in self.http.exchanges.keys() {
+            self.drop_up(x);
+            self.answer_http(x, Reason::Draining, None, "the sidecar ends");
+        }
+        self.settle_http();
+    }
+}
+
+/// A caller's connection is closed after this long without an exchange while draining.
+const QUIET: std::time::Duration = std::time::Duration::from_millis(500);

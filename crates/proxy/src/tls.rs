@@ -1,0 +1,145 @@
+//! TLS on a connection: between its socket and everything else, which sees plaintext only.
+//!
+//! The out-buffer stays plaintext; it is sealed when it is flushed, once a turn, so that what gathered in it
+//! shares records.
+use crate::conn::{Conn, Role};
+use crate::worker::{READ_MOST, Worker};
+use raddle_core::Reason;
+use raddle_identity::TlsSession;
+use raddle_net::{BufPool, Flushed, Key, OutBuf};
+use raddle_telemetry::Malformed;
+use std::io;
+
+/// Sealed bytes beyond which no more are sealed until the socket takes some.
+const SEALED_MOST: usize = 256 << 10;
+/// Bytes read from a socket at once.
+const CIPHER: usize = 64 << 10;
+
+/// TLS of one connection.
+pub struct Tls {
+    session: TlsSession,
+    /// Sealed bytes for the socket.
+    sealed: OutBuf,
+}
+
+impl Conn {
+    /// Whether bytes wait for the socket.
+    pub fn wants_write(&self) -> bool {
+        match &self.tls {
+            None => !self.out.is_empty(),
+            Some(t) => !t.sealed.is_empty() || (!self.out.is_empty() && !t.session.handshaking()),
+        }
+    }
+
+    /// Writes as much as the socket takes, sealed if the connection is TLS.
+    ///
+    /// # Errors
+    /// What `send` says; the connection is unusable then.
+    pub fn flush_out(&mut self, pool: &mut BufPool) -> io::Result<Flushed> {
+        let Some(tls) = &mut self.tls else { return self.out.flush(&self.fd, pool) };
+        loop {
+            if !self.out.is_empty() && !tls.session.handshaking() && tls.sealed.len() < SEALED_MOST {
+                let session = &mut tls.session;
+                let into = tls.sealed.tail(pool);
+                self.out
+                    .take(SEALED_MOST, pool, |plain| session.seal(plain, into).map_err(io::Error::other))?;
+            }
+            match tls.sealed.flush(&self.fd, pool)? {
+                Flushed::Partly => return Ok(Flushed::Partly),
+                Flushed::All if self.out.is_empty() || tls.session.handshaking() => return Ok(Flushed::All),
+                Flushed::All => {}
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent, in TLS's words.
+    pub fn end_tls(&mut self, pool: &mut BufPool) {
+        if let Some(tls) = &mut self.tls {
+            // Fails if the handshake is not over: then there is nothing to end.
+            let _ = tls.session.close_notify(tls.sealed.tail(pool));
+            let _ = tls.sealed.flush(&self.fd, pool);
+        }
+    }
+}
+
+impl Worker {
+    /// The first byte says TLS and the listener has a certificate. Returns the bytes used: all of them.
+    pub(crate) fn begin_tls(&mut self, key: Key, bytes: &mut [u8]) -> Option<usize> {
+        let conn = self.conns.get_mut(key)?;
+        let Role::New(a) = &conn.role else { return None };
+        let config = self.config.binding(a.listener)?.tls.clone()?;
+        let session = TlsSession::server(config).ok()?;
+        conn.tls = Some(Box::new(Tls { session, sealed: OutBuf::default() }));
+        self.shard.tls_accepted.inc();
+        self.open_records(key, bytes);
+        Some(bytes.len())
+    }
+
+    /// Reads from a connection that is TLS.
+    pub(crate) fn read_tls(&mut self, key: Key) {
+        let mut cipher = std::mem::take(&mut self.cipher);
+        if cipher.len() < CIPHER {
+            cipher.resize(CIPHER, 0);
+        }
+        let now = self.now;
+        if let Some(conn) = self.conns.get_mut(key) {
+            match raddle_net::socket::recv(&conn.fd, &mut cipher) {
+                Ok(0) => self.on_end(key),
+                Ok(n) => {
+                    conn.read_at = now;
+                    match conn.is_endpoint() {
+                        true => self.shard.upstream_bytes_in.add(n as u64),
+                        false => self.shard.caller_bytes_in.add(n as u64),
+                    }
+                    self.open_records(key, &mut cipher[..n]);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.broken(key),
+            }
+        }
+        self.cipher = cipher;
+    }
+
+    /// Opens records and hands on what they hold.
+    fn open_records(&mut self, key: Key, mut cipher: &mut [u8]) {
+        loop {
+            let Some(conn) = self.conns.get_mut(key) else { return };
+            let Some(tls) = &mut conn.tls else { return };
+            let held = conn.stash.len();
+            let mut plain = if held > 0 { std::mem::take(&mut conn.stash) } else { self.pool.take() };
+            let result = tls.session.feed(cipher, &mut plain, READ_MOST);
+            tls.session.take_handshake_output(tls.sealed.tail(&mut self.pool));
+            let (closed, failed) = (tls.session.peer_closed(), result.is_err());
+            self.mark_dirty(key);
+            if plain.len() > held {
+                let fresh = held == 0;
+                self.feed(key, &mut plain, fresh);
+            } else if let Some(conn) = self.conns.get_mut(key)
+                && held > 0
+            {
+                conn.stash = std::mem::take(&mut plain);
+            }
+            self.pool.give(plain);
+            if let Err(e) = &result {
+                tracing::debug!(error = %e, "TLS failed");
+                self.shard.caller_malformed[Malformed::Other].inc();
+                self.shard.tls_failed.inc();
+            }
+            if failed {
+                if let Some(c) = self.conns.get_mut(key) {
+                    // The alert it is owed.
+                    let _ = c.flush_out(&mut self.pool);
+                }
+                return self.close(key, Reason::CallerProtocol);
+            }
+            if closed {
+                return self.on_end(key);
+            }
+            let used = result.unwrap_or(cipher.len());
+            cipher = &mut cipher[used..];
+            if cipher.is_empty() {
+                return;
+            }
+        }
+    }
+}
