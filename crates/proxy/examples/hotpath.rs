@@ -3,13 +3,16 @@
 use raddle_core::Time;
 use raddle_model::{LoadOptions, Source, load};
 use raddle_net::Key;
-use raddle_policy::{Attributes, BalanceState, Decision, Load, Readiness, Rng, RouteState, Snapshot, pick};
+use raddle_policy::{BalanceState, Decision, Load, Readiness, Rng, RouteState, Snapshot, pick};
+use raddle_proxy::call::{Call, CallAttributes};
 use raddle_proxy::conn::Direction;
+use raddle_proxy::frame::{Head, What};
 use raddle_proxy::lane::Lane;
 use raddle_proxy::pending::{Claimed, InFlight, Pending};
-use raddle_wire::bolt::{self, Head, HeaderMap, Limits, Parsed, Variant};
+use raddle_wire::bolt::{self, Limits, Variant};
+use raddle_wire::dubbo;
+use raddle_wire::hessian::v2;
 use std::hint::black_box;
-use std::net::IpAddr;
 
 const CONFIG: &str = r#"
 apiVersion: raddle.io/v1
@@ -37,32 +40,6 @@ spec:
     send: {labels: {version: v2}}
 "#;
 
-struct Request<'a> {
-    headers: HeaderMap<'a>,
-    service: &'a [u8],
-}
-
-impl Attributes for Request<'_> {
-    fn service(&self) -> &[u8] {
-        self.service
-    }
-    fn method(&self) -> Option<&[u8]> {
-        None
-    }
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.get(name.as_bytes())
-    }
-    fn caller_app(&self) -> Option<&[u8]> {
-        None
-    }
-    fn caller_ip(&self) -> Option<IpAddr> {
-        None
-    }
-    fn load_test(&self) -> bool {
-        false
-    }
-}
-
 struct AllReady;
 
 impl Load for AllReady {
@@ -88,11 +65,66 @@ fn main() {
     let mut balance = BalanceState::new();
     let mut pending = Pending::default();
     let limits = Limits::default();
+    let (lane, frame, reply) = match std::env::args().nth(2).as_deref() {
+        Some("dubbo") => (Lane::Dubbo, dubbo_request(), dubbo_reply()),
+        _ => (Lane::Bolt(Variant::V1), bolt_request(), bolt_reply()),
+    };
+    let mut name = Vec::new();
+    let (mut out, mut back) = (Vec::with_capacity(64 << 10), Vec::with_capacity(64 << 10));
+    for i in 0..n {
+        let Ok(Some(head)) = Head::parse(lane, black_box(&frame), limits) else { return };
+        if head.what(&frame) != What::Request {
+            return;
+        }
+        name.clear();
+        let call = Call::open(&head, &frame, &mut name);
+        let Some(service) = call.named else { return };
+        let request = CallAttributes { call: &call, service, ip: None };
+        let Some(s) = snapshot.service(service) else { return };
+        let Decision::Send { subset, .. } = s.route(&request, &mut state, &mut rng) else { return };
+        black_box(call.timeout_ms());
+        let now = Time::from_millis(u64::from(i));
+        let picked = pick(subset, s, &mut balance, &AllReady, None, now, &mut rng, None);
+        let in_flight = InFlight {
+            caller: Key::NONE,
+            caller_id: head.id(),
+            start: now,
+            service: Key::NONE,
+            endpoint: picked.map_or(0, |p| p.index),
+            cells: 0,
+            lane: head.lane(),
+            direction: Direction::Outbound,
+            listener: 0,
+            method: 0,
+            codec: head.codec(),
+            sofa: call.sofa(),
+            out_at: 0,
+            len: frame.len() as u32,
+            permit: None,
+            extra: None,
+        };
+        let id = pending.insert(in_flight, Time::MAX);
+        out.clear();
+        out.extend_from_slice(&frame);
+        head.write_id(&mut out, u64::from(id));
+        let Ok(Some(head)) = Head::parse(lane, black_box(&reply), limits) else { return };
+        if head.what(&reply) != What::Reply || head.not_run(&reply).is_some() || !head.outcome(&reply).1 {
+            return;
+        }
+        let Claimed::Live(r) = pending.claim(id) else { return };
+        back.clear();
+        back.extend_from_slice(&reply);
+        head.write_id(&mut back, r.caller_id);
+        black_box((&out, &back));
+    }
+}
+
+fn bolt_request() -> Vec<u8> {
     let headers: [(&[u8], &[u8]); 3] =
         [(b"service", b"bench.Echo:1.0"), (b"sofa_head_method_name", b"echo"), (b"type", b"plain")];
-    let mut frame = Vec::new();
+    let mut out = Vec::new();
     bolt::encode::request(
-        &mut frame,
+        &mut out,
         Variant::V1,
         1,
         1,
@@ -102,46 +134,43 @@ fn main() {
         &headers,
         &[7; 1024],
     );
-    let mut reply = Vec::new();
-    bolt::encode::response(&mut reply, Variant::V1, 1, 1, 0, bolt::CLASS_RESPONSE, &[], &[7; 1024]);
-    let (mut out, mut back) = (Vec::with_capacity(64 << 10), Vec::with_capacity(64 << 10));
-    for i in 0..n {
-        let Ok(Parsed::Head(head)) = Head::parse(black_box(&frame), &limits) else { return };
-        let headers = head.headers(&frame);
-        let [service, _] = headers.get_all(&[&b"service"[..], &b"sofa_head_target_service"[..]]);
-        let Some(service) = service else { return };
-        let request = Request { headers, service };
-        let Some(s) = snapshot.service(service) else { return };
-        let Decision::Send { subset, .. } = s.route(&request, &mut state, &mut rng) else { return };
-        let now = Time::from_millis(u64::from(i));
-        let picked = pick(subset, s, &mut balance, &AllReady, None, now, &mut rng, None);
-        let in_flight = InFlight {
-            caller: Key::NONE,
-            caller_id: u64::from(head.id),
-            start: now,
-            service: Key::NONE,
-            endpoint: picked.map_or(0, |p| p.index),
-            cells: 0,
-            lane: Lane::Bolt(head.variant),
-            direction: Direction::Outbound,
-            listener: 0,
-            method: 0,
-            codec: head.codec,
-            sofa: head.class(&frame) == bolt::CLASS_REQUEST,
-            out_at: 0,
-            len: frame.len() as u32,
-            permit: None,
-            extra: None,
-        };
-        let id = pending.insert(in_flight, Time::MAX);
-        out.clear();
-        out.extend_from_slice(&frame);
-        bolt::patch_id(&mut out, &head, id);
-        let Ok(Parsed::Head(head)) = Head::parse(black_box(&reply), &limits) else { return };
-        let Claimed::Live(r) = pending.claim(id) else { return };
-        back.clear();
-        back.extend_from_slice(&reply);
-        bolt::patch_id(&mut back, &head, r.caller_id as u32);
-        black_box((&out, &back));
+    out
+}
+
+fn bolt_reply() -> Vec<u8> {
+    let mut out = Vec::new();
+    bolt::encode::response(&mut out, Variant::V1, 1, 1, 0, bolt::CLASS_RESPONSE, &[], &[7; 1024]);
+    out
+}
+
+/// One byte array as argument, and the attachments that Java clients send.
+fn dubbo_request() -> Vec<u8> {
+    let mut body = Vec::new();
+    for text in ["2.0.2", "bench.Echo", "1.0", "echo", "[B"] {
+        v2::push_string(&mut body, text);
     }
+    body.extend(b"B\x04\x00");
+    body.extend([7; 1024]);
+    body.push(b'H');
+    for (key, value) in [
+        ("path", "bench.Echo"),
+        ("interface", "bench.Echo"),
+        ("version", "1.0"),
+        ("timeout", "3000"),
+        ("type", "plain"),
+    ] {
+        v2::push_string(&mut body, key);
+        v2::push_string(&mut body, value);
+    }
+    body.push(b'Z');
+    let mut out = Vec::new();
+    dubbo::encode::request(&mut out, 1, dubbo::SERIALIZER_HESSIAN2, false, &body);
+    out
+}
+
+fn dubbo_reply() -> Vec<u8> {
+    let body = [&b"\x94B\x04\x00"[..], &[7; 1024], b"H\x05dubbo\x052.0.2Z"].concat();
+    let mut out = Vec::new();
+    dubbo::encode::response(&mut out, 1, dubbo::SERIALIZER_HESSIAN2, dubbo::STATUS_OK, &body);
+    out
 }

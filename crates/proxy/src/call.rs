@@ -7,7 +7,8 @@ use raddle_wire::dubbo::{self, Attachments, ServiceName};
 use std::net::IpAddr;
 
 /// A request, opened.
-pub(crate) struct Call<'a> {
+pub struct Call<'a> {
+    /// Its frame's head.
     pub head: &'a Head,
     /// All of it, or its beginning if it is too large to be held.
     pub frame: &'a [u8],
@@ -24,7 +25,7 @@ enum Facts<'a> {
 impl<'a> Call<'a> {
     /// Opens a request. `name` is room for a name that does not stand in the frame in one piece.
     #[inline]
-    pub(crate) fn open(head: &'a Head, frame: &'a [u8], name: &'a mut Vec<u8>) -> Call<'a> {
+    pub fn open(head: &'a Head, frame: &'a [u8], name: &'a mut Vec<u8>) -> Call<'a> {
         match head {
             Head::Bolt(h) => {
                 let headers = h.headers(frame);
@@ -46,13 +47,13 @@ impl<'a> Call<'a> {
 
     /// Whether all of it is there.
     #[inline]
-    pub(crate) fn whole(&self) -> bool {
+    pub fn whole(&self) -> bool {
         self.frame.len() >= self.head.frame_len()
     }
 
     /// The method it calls.
     #[inline]
-    pub(crate) fn method(&self) -> Option<&'a [u8]> {
+    pub fn method(&self) -> Option<&'a [u8]> {
         match &self.facts {
             Facts::Bolt { head, .. } => match bolt::method(head, self.frame) {
                 bolt::Method::Found(m) => Some(m),
@@ -64,7 +65,7 @@ impl<'a> Call<'a> {
 
     /// A header, or what the protocol has for it.
     #[inline]
-    pub(crate) fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
+    pub fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
         match &self.facts {
             Facts::Bolt { headers, .. } => headers.get(name),
             Facts::Dubbo { attachments, .. } => attachments.as_ref()?.get(name),
@@ -73,7 +74,7 @@ impl<'a> Call<'a> {
 
     /// How long the caller says it waits, in milliseconds; nothing above zero = it does not say.
     #[inline]
-    pub(crate) fn timeout_ms(&self) -> i32 {
+    pub fn timeout_ms(&self) -> i32 {
         match &self.facts {
             Facts::Bolt { head, .. } => head.timeout_ms,
             Facts::Dubbo { attachments, .. } => {
@@ -84,7 +85,7 @@ impl<'a> Call<'a> {
     }
 
     /// The caller's app.
-    pub(crate) fn caller_app(&self) -> Option<&'a [u8]> {
+    pub fn caller_app(&self) -> Option<&'a [u8]> {
         match &self.facts {
             Facts::Bolt { headers, .. } => CALLER_APP.iter().find_map(|name| headers.get(name.as_bytes())),
             Facts::Dubbo { attachments, .. } => attachments.as_ref()?.application(),
@@ -92,7 +93,7 @@ impl<'a> Call<'a> {
     }
 
     /// Shorter names than `named` under which its service may be known, the more precise first.
-    pub(crate) fn shorter_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn shorter_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let named = self.named.unwrap_or_default();
         let names = match &self.facts {
             Facts::Dubbo { names, .. } => *names,
@@ -102,13 +103,13 @@ impl<'a> Call<'a> {
     }
 
     /// The trace it is part of.
-    pub(crate) fn trace(&self) -> Option<&'a [u8]> {
+    pub fn trace(&self) -> Option<&'a [u8]> {
         self.header(b"traceparent")
     }
 
     /// The request is SOFARPC's.
     #[inline]
-    pub(crate) fn sofa(&self) -> bool {
+    pub fn sofa(&self) -> bool {
         match &self.facts {
             Facts::Bolt { head, .. } => head.class(self.frame) == bolt::CLASS_REQUEST,
             Facts::Dubbo { .. } => false,
@@ -116,15 +117,18 @@ impl<'a> Call<'a> {
     }
 
     /// Whom an answer is for, by the id its caller gave it.
-    pub(crate) fn asker(&self, id: u64) -> Asker {
+    pub fn asker(&self, id: u64) -> Asker {
         Asker { lane: self.head.lane(), id, codec: self.head.codec(), sofa: self.sofa() }
     }
 }
 
 /// A call as routing asks about it.
-pub(crate) struct CallAttributes<'a> {
+pub struct CallAttributes<'a> {
+    /// The call.
     pub call: &'a Call<'a>,
+    /// The name its service is known by.
     pub service: &'a [u8],
+    /// Where the caller is.
     pub ip: Option<IpAddr>,
 }
 

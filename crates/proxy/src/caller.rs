@@ -85,6 +85,10 @@ impl Worker {
         }));
         self.shard.detected[lane.protocol()].inc();
         self.arm(key, now + idle);
+        if self.draining.is_some() {
+            // It was accepted just before; the others were told when the drain began.
+            self.tell(key);
+        }
     }
 
     /// Silence after accept: server-first protocols begin so, and get TCP.
@@ -95,9 +99,10 @@ impl Worker {
         if due > self.now {
             return self.arm(key, due);
         }
-        // An idle RPC client is silent too: where TCP has nowhere to go, silence decides nothing, and where
-        // it has, the first bytes may still change it.
-        if self.has_tcp_target(a) {
+        // An idle RPC client is silent too: where the protocol is declared or TCP has nowhere to go, silence
+        // decides nothing, and elsewhere the first bytes may still change it.
+        let declared = self.config.binding(a.listener).is_some_and(|b| b.protocol.is_some());
+        if !declared && self.has_tcp_target(a) {
             self.become_relay(key, conn.stash.is_empty());
             self.resume.push(key);
         } else {

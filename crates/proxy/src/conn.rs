@@ -105,9 +105,9 @@ pub struct Stream {
 pub enum Role {
     /// Accepted, and nothing known of its protocol yet.
     New(Box<Accepted>),
-    /// A caller that speaks Bolt.
+    /// A caller that speaks Bolt or Dubbo.
     Caller(Box<Caller>),
-    /// A connection to an endpoint that speaks Bolt.
+    /// A connection to an endpoint that speaks Bolt or Dubbo.
     Endpoint(Box<Endpoint>),
     /// One side of a TCP relay.
     Relay(Box<Relay>),

@@ -88,11 +88,17 @@ impl Worker {
                         left += 1;
                     }
                 }
-                Role::Relay(r) => {
-                    if r.accepted.is_some() {
+                Role::Relay(r) if r.accepted.is_some() => {
+                    // An RPC client that has not asked yet looks so, too: nothing is lost with it.
+                    let other = self.conns.get(r.peer).map(|c| &c.role);
+                    let unused = r.bytes == 0 && matches!(other, Some(Role::Relay(o)) if o.bytes == 0);
+                    if r.undecided && unused && self.now.since(since) >= QUIET {
+                        done.push(key);
+                    } else {
                         left += 1;
                     }
                 }
+                Role::Relay(_) => {}
                 Role::Http(h) => match self.http_idle(conn, h) {
                     None => {}
                     Some(true) => done.push(key),

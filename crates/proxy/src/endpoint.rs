@@ -49,7 +49,8 @@ impl Worker {
         }
         self.set_interest(key);
         self.arm(key, next);
-        // Tells a sidecar at the other end that GOAWAY is understood; a plain server just answers.
+        // Tells a sidecar at the other end what the connection speaks, and in Bolt that GOAWAY is understood; a
+        // plain server just answers.
         if self.leads_out(host) {
             self.send_heartbeat(key, lane);
         }

@@ -18,14 +18,16 @@ const DUBBO_SERVICE_ERROR: u16 = 70;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Head {
+pub enum Head {
+    /// SOFARPC's Bolt.
     Bolt(bolt::Head),
+    /// Dubbo 2.
     Dubbo(dubbo::Head),
 }
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub enum What {
     /// A call, with a reply wanted or without.
     Request,
     /// The reply to a call.
@@ -42,15 +44,20 @@ pub(crate) enum What {
 
 /// Bytes that are no frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Malformed {
+pub enum Malformed {
+    /// Not Bolt.
     Bolt(bolt::Malformed),
+    /// Not Dubbo 2.
     Dubbo(dubbo::Malformed),
 }
 
 impl Head {
     /// The head of the frame that `bytes` begin with; `None` if more of it has to come.
+    ///
+    /// # Errors
+    /// The bytes are none of this lane's; the connection cannot be read on.
     #[inline]
-    pub(crate) fn parse(lane: Lane, bytes: &[u8], limits: Limits) -> Result<Option<Head>, Malformed> {
+    pub fn parse(lane: Lane, bytes: &[u8], limits: Limits) -> Result<Option<Head>, Malformed> {
         match lane {
             Lane::Dubbo => match dubbo::Head::parse(bytes, &limits) {
                 Ok(dubbo::Parsed::Head(h)) => Ok(Some(Head::Dubbo(h))),
@@ -68,7 +75,7 @@ impl Head {
 
     /// What a connection that carries this frame carries.
     #[inline]
-    pub(crate) const fn lane(&self) -> Lane {
+    pub const fn lane(&self) -> Lane {
         match self {
             Head::Bolt(h) => Lane::Bolt(h.variant),
             Head::Dubbo(_) => Lane::Dubbo,
@@ -77,7 +84,7 @@ impl Head {
 
     /// What the frame is for. `frame` is all of it, or its beginning if it is large.
     #[inline]
-    pub(crate) fn what(&self, frame: &[u8]) -> What {
+    pub fn what(&self, frame: &[u8]) -> What {
         use bolt::{Command, Kind};
         match self {
             Head::Bolt(h) => match (h.command, h.kind) {
@@ -101,7 +108,7 @@ impl Head {
 
     /// The request's id.
     #[inline]
-    pub(crate) const fn id(&self) -> u64 {
+    pub const fn id(&self) -> u64 {
         match self {
             Head::Bolt(h) => h.id as u64,
             Head::Dubbo(h) => h.id,
@@ -110,7 +117,7 @@ impl Head {
 
     /// The body's serialiser, as the protocol numbers them.
     #[inline]
-    pub(crate) const fn codec(&self) -> u8 {
+    pub const fn codec(&self) -> u8 {
         match self {
             Head::Bolt(h) => h.codec,
             Head::Dubbo(h) => h.serializer,
@@ -119,7 +126,7 @@ impl Head {
 
     /// Whether somebody waits for a reply.
     #[inline]
-    pub(crate) const fn wants_reply(&self) -> bool {
+    pub const fn wants_reply(&self) -> bool {
         match self {
             Head::Bolt(h) => h.wants_reply(),
             Head::Dubbo(h) => h.wants_reply(),
@@ -128,7 +135,7 @@ impl Head {
 
     /// Bytes of the whole frame.
     #[inline]
-    pub(crate) const fn frame_len(&self) -> usize {
+    pub const fn frame_len(&self) -> usize {
         match self {
             Head::Bolt(h) => h.frame_len(),
             Head::Dubbo(h) => h.frame_len(),
@@ -136,7 +143,7 @@ impl Head {
     }
 
     /// Bytes of a request too large to be held that must be there to route it.
-    pub(crate) fn request_opening(&self) -> usize {
+    pub fn request_opening(&self) -> usize {
         match self {
             // The rest holds the checksum, whole.
             Head::Bolt(h) => (h.head_len() + bolt::PEEK_MAX).min(h.frame_len() - 4),
@@ -145,7 +152,7 @@ impl Head {
     }
 
     /// Bytes of a reply too large to be held that must be there to tell what it says.
-    pub(crate) fn reply_opening(&self) -> usize {
+    pub fn reply_opening(&self) -> usize {
         match self {
             Head::Bolt(h) => h.head_len().min(h.frame_len() - 4),
             // And the beginning of the body, which tells a result from an exception.
@@ -156,7 +163,7 @@ impl Head {
     /// Gives a whole frame another id, and the checksum that goes with it. The frame's own id need not be the
     /// head's: it may have been rewritten before.
     #[inline]
-    pub(crate) fn write_id(&self, frame: &mut [u8], id: u64) {
+    pub fn write_id(&self, frame: &mut [u8], id: u64) {
         match self {
             Head::Bolt(h) if h.variant.crc() => {
                 let was = bolt::Head { id: read_u32(frame, h.id_offset()), ..*h };
@@ -169,7 +176,7 @@ impl Head {
 
     /// The same for a frame of which only the beginning is there. Returns what its last four bytes are to be
     /// XORed with.
-    pub(crate) fn write_id_ahead(&self, opening: &mut [u8], id: u64) -> u32 {
+    pub fn write_id_ahead(&self, opening: &mut [u8], id: u64) -> u32 {
         match self {
             Head::Bolt(h) => {
                 let at = h.id_offset();
@@ -190,7 +197,7 @@ impl Head {
     /// The status of a reply, and whether it is a result. An exception of the app's travels as a success and
     /// is marked otherwise; here it has the status of an error.
     #[inline]
-    pub(crate) fn outcome(&self, frame: &[u8]) -> (u16, bool) {
+    pub fn outcome(&self, frame: &[u8]) -> (u16, bool) {
         match self {
             Head::Bolt(h) => {
                 let exception = h.header_len > 0
@@ -209,7 +216,7 @@ impl Head {
     /// Whether a reply says that the request was not run, and so may be sent to another endpoint by policy: a
     /// server too busy to take it, or a sidecar whose app is not there.
     #[inline]
-    pub(crate) fn not_run(&self, frame: &[u8]) -> Option<RetryOn> {
+    pub fn not_run(&self, frame: &[u8]) -> Option<RetryOn> {
         match self {
             Head::Bolt(h) if h.status == bolt::STATUS_SUCCESS => None,
             Head::Bolt(h) => self.unserved(frame, h.status),
@@ -233,7 +240,7 @@ impl Head {
 
     /// Why another sidecar made this reply itself, and by which rule, if one did.
     #[inline]
-    pub(crate) fn said_by_sidecar<'a>(&self, frame: &'a [u8]) -> Option<(Reason, Option<&'a str>)> {
+    pub fn said_by_sidecar<'a>(&self, frame: &'a [u8]) -> Option<(Reason, Option<&'a str>)> {
         let text = |b: Option<&'a [u8]>| b.and_then(|b| std::str::from_utf8(b).ok());
         match self {
             Head::Bolt(h) if h.status != bolt::STATUS_SUCCESS && h.header_len > 0 => {
@@ -248,7 +255,7 @@ impl Head {
     }
 
     /// Whether a heartbeat says that its sender understands GOAWAY.
-    pub(crate) fn announces_goaway(&self, frame: &[u8]) -> bool {
+    pub fn announces_goaway(&self, frame: &[u8]) -> bool {
         match self {
             Head::Bolt(h) => {
                 h.header_len > 0
@@ -259,7 +266,7 @@ impl Head {
     }
 
     /// Appends the answer to this heartbeat.
-    pub(crate) fn pong(&self, frame: &[u8], out: &mut Vec<u8>) {
+    pub fn pong(&self, frame: &[u8], out: &mut Vec<u8>) {
         match self {
             Head::Bolt(h) => bolt::encode::heartbeat_ack(out, h),
             Head::Dubbo(h) => dubbo::encode::heartbeat_ack(out, h, frame),
@@ -269,7 +276,7 @@ impl Head {
 
 impl Malformed {
     /// The metric label.
-    pub(crate) const fn label(self) -> Label {
+    pub const fn label(self) -> Label {
         match self {
             Malformed::Bolt(e) => match e.reason {
                 bolt::MalformedKind::UnknownProtocol => Label::BadMagic,
@@ -296,7 +303,7 @@ impl fmt::Display for Malformed {
 }
 
 /// Appends a heartbeat; in Bolt it tells a sidecar at the other end that GOAWAY is understood.
-pub(crate) fn ping(out: &mut Vec<u8>, lane: Lane) {
+pub fn ping(out: &mut Vec<u8>, lane: Lane) {
     match lane {
         Lane::Bolt(v) => {
             let codec = bolt::CODEC_HESSIAN;
@@ -308,7 +315,7 @@ pub(crate) fn ping(out: &mut Vec<u8>, lane: Lane) {
 }
 
 /// Appends the notice that no more requests are wanted on the connection.
-pub(crate) fn goaway(out: &mut Vec<u8>, lane: Lane) {
+pub fn goaway(out: &mut Vec<u8>, lane: Lane) {
     match lane {
         Lane::Bolt(v) => bolt::encode::goaway(out, v, 0),
         Lane::Dubbo => dubbo::encode::readonly(out, 0),
@@ -318,7 +325,7 @@ pub(crate) fn goaway(out: &mut Vec<u8>, lane: Lane) {
 
 /// What a reply of the sidecar's own must know of its request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker {
+pub struct Asker {
     /// What its connection carries.
     pub lane: Lane,
     /// The id it gave the request.
@@ -331,7 +338,7 @@ pub(crate) struct Asker {
 
 /// What a reply of the sidecar's own says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Said<'a> {
+pub struct Said<'a> {
     /// Why.
     pub reason: Reason,
     /// The rule that caused it.
@@ -343,7 +350,7 @@ pub(crate) struct Said<'a> {
 }
 
 /// Appends a reply of the sidecar's own.
-pub(crate) fn reply(out: &mut Vec<u8>, to: &Asker, said: &Said<'_>) {
+pub fn reply(out: &mut Vec<u8>, to: &Asker, said: &Said<'_>) {
     let Said { reason, rule, detail, readable } = *said;
     match to.lane {
         Lane::Bolt(variant) => {

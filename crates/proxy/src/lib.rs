@@ -5,7 +5,8 @@
 //!
 //! * [`request`]: a request's life, downwards. Start here. It goes on in [`waiting`], [`reply`], [`answer`] and
 //!   ends in [`record`].
-//! * [`caller`], [`endpoint`], [`relay`]: the two sides of a Bolt connection, and TCP.
+//! * [`caller`], [`endpoint`], [`relay`]: the two sides of a connection that many share (Bolt, Dubbo), and TCP.
+//! * [`frame`], [`call`], [`lane`]: what differs between the protocols that go that way, and nothing else.
 //! * [`worker`]: the turn of the loop, with [`writing`] and [`timers`]; [`listening`], [`accept`], [`closing`],
 //!   [`drain`]: how connections begin and end.
 //! * [`hosts`], [`services`], [`pending`]: what a worker remembers.
@@ -17,14 +18,14 @@
 pub mod accept;
 pub mod admin;
 pub mod answer;
-pub(crate) mod call;
+pub mod call;
 pub mod caller;
 pub mod closing;
 pub mod conn;
 pub mod destination;
 mod drain;
 pub mod endpoint;
-pub(crate) mod frame;
+pub mod frame;
 pub mod health;
 pub mod hosts;
 pub mod http;

@@ -70,12 +70,24 @@ impl Child {
         Pid::from_raw(self.process.id() as i32).expect("a pid is positive")
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal; one that stops it has taken effect when this returns.
     #[track_caller]
     pub fn signal(&self, s: Signal) {
         if let Err(e) = kill_process(self.pid(), s) {
             panic!("signal {s:?}: {e}");
         }
+        if s == Signal::STOP {
+            until(PATIENCE, "every thread stands still", || self.stands_still());
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.process.id())) else { return false };
+        tasks.flatten().all(|t| {
+            let stat = std::fs::read_to_string(t.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in brackets.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// Its exit, if it has ended.

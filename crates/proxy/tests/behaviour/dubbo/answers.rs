@@ -166,6 +166,31 @@ fn another_sidecars_rejection_keeps_its_status_where_no_form_is_asked_for() {
 }
 
 #[test]
+fn the_line_of_a_request_whose_caller_is_gone_names_its_side_and_listener() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let (server, held) = holding();
+    let listen = free_addr();
+    let line = format!("accessLog: {{path: {}, format: json, sample: 1}}", path.display());
+    let sidecar = Running::start(&Config::new().inbound(listen, server.addr).sidecar(&line));
+    let mut c = DubboClient::connect(listen);
+    c.ask(&DubboAsk::to(SERVICE).id(1 << 40));
+    until(PATIENCE, "it arrives", || held.lock().unwrap().len() == 1);
+    // A reset: after an orderly end it would still be owed its reply.
+    socket2::SockRef::from(&*c.stream.0).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(c);
+    sidecar.admin.until_metric("raddle_connections_active", &["caller"], |n| n == 0);
+    held.lock().unwrap().pop().unwrap().echo();
+    let mut text = String::new();
+    until(PATIENCE, "the line is written", || {
+        text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.contains("\"DC\"")
+    });
+    assert!(text.contains("\"inbound\"") && !text.contains("\"outbound\""), "{text}");
+    assert!(text.contains(&listen.to_string()) && !text.contains("\"-\""), "{text}");
+}
+
+#[test]
 fn the_log_names_protocol_method_and_64_bit_id_on_both_sides() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("in.log"), dir.path().join("out.log"));

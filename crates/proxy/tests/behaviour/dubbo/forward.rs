@@ -2,8 +2,8 @@
 use super::{SERVICE, outbound, started, two_hops};
 use raddle_testkit::frame::noise;
 use raddle_testkit::{
-    Ask, BoltClient, BoltServer, DubboAsk, DubboClient, DubboFrame, DubboServer, Load, PATIENCE, Status,
-    dubbo_load, free_addr, until,
+    Ask, BoltClient, BoltServer, Config, DubboAsk, DubboClient, DubboFrame, DubboServer, Load, PATIENCE,
+    Running, Status, TcpServer, dubbo_load, free_addr, until,
 };
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -118,7 +118,7 @@ fn bolt_and_dubbo_callers_share_a_port_and_never_a_connection() {
 fn one_service_may_be_called_in_both_protocols_on_connections_of_each() {
     // A server that speaks whatever the connection's first byte says.
     let (bolt, dubbo) = (BoltServer::echo(), DubboServer::echo());
-    let front = crate::dubbo::forward::either(bolt.addr, dubbo.addr);
+    let front = either(bolt.addr, dubbo.addr);
     let (_sidecar, listen) = started(|c| c.service(SERVICE, &[front]));
     for round in 0..50 {
         let f = DubboClient::connect(listen).call(&DubboAsk::to(SERVICE).id(round));
@@ -228,8 +228,8 @@ fn bodies_in_a_serialisation_that_nobody_reads_go_to_the_listeners_service() {
     let (plain, declared) = (free_addr(), free_addr());
     let listener =
         format!("outbound: [{{listen: \"{declared}\", service: \"{SERVICE}\"}}, {{listen: \"{plain}\"}}]");
-    let config = raddle_testkit::Config::new().sidecar(&listener).service(SERVICE, &[server.addr]);
-    let _sidecar = raddle_testkit::Running::start(&config);
+    let config = Config::new().sidecar(&listener).service(SERVICE, &[server.addr]);
+    let _sidecar = Running::start(&config);
     // Kryo, FST, protobuf, MessagePack, and a number that stands for nothing yet.
     for serializer in [8, 9, 21, 22, 27, 31] {
         let ask = DubboAsk::to(SERVICE).serializer(serializer).id(u64::from(serializer) << 50);
@@ -239,6 +239,38 @@ fn bodies_in_a_serialisation_that_nobody_reads_go_to_the_listeners_service() {
         let f = DubboClient::connect(plain).call(&ask);
         assert_eq!((f.status(), f.flag().as_deref()), (Status::ServiceNotFound as u8, Some("NC")));
     }
+}
+
+#[test]
+fn a_dubbo_client_silent_beyond_the_detection_timeout_is_still_a_dubbo_client() {
+    // What the listener would relay to says nothing first, either.
+    let quiet = TcpServer::start(|mut s| drop(std::io::Read::read(&mut s, &mut [0; 16])));
+    let server = DubboServer::echo();
+    let listen = free_addr();
+    let config = Config::new().outbound_tcp(listen, "com.test.Tcp", false);
+    let config = config.service("com.test.Tcp", &[quiet.addr]).service(SERVICE, &[server.addr]);
+    let _sidecar = Running::start(&config);
+    let mut c = DubboClient::connect(listen);
+    until(PATIENCE, "detection gives up", || quiet.accepted() == 1);
+    assert_eq!(c.call(&DubboAsk::to(SERVICE).id(3)).content().unwrap(), b"hello");
+}
+
+#[test]
+fn a_listener_declared_for_dubbo_takes_nothing_else_and_waits_for_a_silent_caller() {
+    let server = DubboServer::echo();
+    let (listen, admin_line) = (free_addr(), "limits: {detectTimeout: 20ms}");
+    let listener = format!("outbound: [{{listen: \"{listen}\", service: \"{SERVICE}\", protocol: dubbo}}]");
+    let config = Config::new().sidecar(&listener).sidecar(admin_line).service(SERVICE, &[server.addr]);
+    let sidecar = Running::start(&config);
+    let mut silent = DubboClient::connect(listen);
+    let mut wrong = DubboClient::connect(listen);
+    wrong.send(b"GET / HTTP/1.1\r\n\r\n");
+    wrong.expect_end();
+    assert_eq!(sidecar.admin.metric("raddle_malformed_frames_total", &["caller", "bad_magic"]), 1);
+    let began = std::time::Instant::now();
+    until(PATIENCE, "detection is long over", || began.elapsed().as_millis() > 150);
+    assert_eq!(server.accepted(), 0, "silence is no reason to relay");
+    assert_eq!(silent.call(&DubboAsk::to(SERVICE).id(3)).status(), Status::Ok as u8);
 }
 
 #[test]

@@ -183,6 +183,18 @@ fn readonly_from_an_endpoint_retires_its_connection_and_loses_nothing() {
 }
 
 #[test]
+fn a_connection_on_which_nothing_was_said_does_not_hold_up_a_drain() {
+    let server = DubboServer::echo();
+    let listen = free_addr();
+    let sidecar = Running::start(&Config::new().inbound(listen, server.addr));
+    let _silent = TcpStream::connect(listen).unwrap();
+    // After the detection timeout it is taken for one whose server speaks first.
+    until(PATIENCE, "the app is connected to", || server.open() == 1);
+    sidecar.sidecar().drain();
+    until(Duration::from_secs(3), "it ends", || sidecar.sidecar().ended());
+}
+
+#[test]
 fn a_callee_that_drains_under_load_loses_no_request() {
     let server = DubboServer::echo();
     let (a, b, listen) = (free_addr(), free_addr(), free_addr());
