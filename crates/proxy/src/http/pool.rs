@@ -152,6 +152,9 @@ impl Worker {
                 most: settings.pool.max_streams.max(1),
                 used_at: now,
                 retiring: false,
+                pinger: None,
+                pinged: None,
+                quiet_for: settings.timeouts.dead_peer,
             })),
         };
         let Some(key) = self.add_conn(fd, Interest::WRITE, Role::Http(conn)) else { return false };

@@ -329,7 +329,9 @@ impl Worker {
 
     /// The service that has this host, or the listener's own.
     fn service_of_host(&mut self, listener: u16, authority: &[u8]) -> Option<Key> {
-        let name = match self.config.snapshot.service_for_host(authority) {
+        let speaks_http = |p: Option<Protocol>| !matches!(p, Some(Protocol::Bolt | Protocol::Dubbo));
+        let found = self.config.snapshot.service_for_host(authority).filter(|s| speaks_http(s.protocol));
+        let name = match found {
             Some(s) => s.name.clone(),
             None => self.config.binding(listener)?.default_service.clone()?,
         };
@@ -397,8 +399,7 @@ impl Worker {
         };
         let crate::services::ServiceState { service: svc, hosts, route, balance, budget, .. } = s;
         let svc = svc.clone();
-        let name = svc.name.clone();
-        let a = HttpAttributes { request, service: name.as_bytes(), grpc, ip };
+        let a = HttpAttributes { request, service: svc.name.as_bytes(), grpc, ip };
         let (subset, rule, timeout, retry, actions) = match svc.route(&a, route, &mut self.rng) {
             Decision::Send { subset, rule, timeout, retry, actions } => {
                 (subset, rule, timeout, retry, actions)

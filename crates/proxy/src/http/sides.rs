@@ -126,6 +126,11 @@ pub struct Up2 {
     pub used_at: Time,
     /// No more requests; it closes after those under way.
     pub retiring: bool,
+    pub(crate) pinger: Option<h2::PingPong>,
+    /// When an endpoint that was silent was last asked whether it lives.
+    pub pinged: Option<Time>,
+    /// How long it may be silent with streams under way before it is asked.
+    pub quiet_for: Duration,
 }
 
 pub(crate) enum Client {

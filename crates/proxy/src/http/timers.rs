@@ -125,6 +125,42 @@ impl Worker {
         self.answer_http(key, Reason::Timeout, None, "no response in time");
     }
 
+    /// An endpoint with streams under way that has been silent is asked by a PING, and given up if it does
+    /// not answer. The kernel acknowledges bytes for a process that hangs; only an answer shows that it lives.
+    fn ask_if_alive(&mut self, key: Key) {
+        let now = self.now;
+        let Some(read_at) = self.conns.get(key).map(|c| c.read_at) else { return };
+        let Some(u) = self.up2(key) else { return };
+        let quiet_for = u.quiet_for;
+        if now.since(read_at) < quiet_for {
+            u.pinged = None;
+            return self.arm(key, read_at + quiet_for);
+        }
+        let patience = (quiet_for * 4).max(ANSWER_LEAST);
+        match u.pinged {
+            Some(at) if now.since(at) >= patience => {
+                let addr = self.host_of_http(key).map(|a| a.to_string()).unwrap_or_default();
+                self.shared.warn("dead_peer", addr, "it answers neither requests nor pings");
+                return self.close(key, Reason::ConnectionLost);
+            }
+            Some(at) => return self.arm(key, at + patience),
+            None => {
+                u.pinged = Some(now);
+                let asked = u.pinger.as_mut().is_some_and(|p| p.send_ping(h2::Ping::opaque()).is_ok());
+                if asked {
+                    self.shard.heartbeats_sent.inc();
+                    self.drive_up2(key);
+                }
+            }
+        }
+        self.arm(key, now + patience);
+    }
+
+    fn host_of_http(&self, key: Key) -> Option<std::net::SocketAddr> {
+        let Role::Http(h) = &self.conns.get(key)?.role else { return None };
+        self.hosts.get(h.host()?).map(|h| h.host.addr)
+    }
+
     fn on_up_timer(&mut self, key: Key) {
         let now = self.now;
         let Some(conn) = self.conns.get(key) else { return };
@@ -141,6 +177,11 @@ impl Worker {
             }
             let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return self.drop_http_connecting(key, &error);
+        }
+        if let HttpConn::Up2(u) = h
+            && u.active > 0
+        {
+            return self.ask_if_alive(key);
         }
         let (busy, due) = match h {
             HttpConn::Up1(u) => (u.exchange.is_some(), super::up1::idle_until(u)),
@@ -186,5 +227,7 @@ impl Worker {
     }
 }
 
+/// A PING is waited for at least this long: an event loop may be busy.
+const ANSWER_LEAST: std::time::Duration = std::time::Duration::from_secs(20);
 /// A caller's connection is closed after this long without an exchange while draining.
 const QUIET: std::time::Duration = std::time::Duration::from_millis(500);

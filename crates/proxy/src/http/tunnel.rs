@@ -205,6 +205,7 @@ impl Worker {
         }
         c.lingers = true;
         c.paused.clear(Paused::ENDED);
+        c.end_tls(&mut self.pool);
         raddle_net::socket::shutdown_write(&c.fd);
         self.pool.give(std::mem::take(&mut c.stash));
         self.unpause(key, Paused::SINK_FULL);

@@ -54,8 +54,9 @@ impl Worker {
         let mut over = None;
         if let Client::Handshake(f) = &mut u.h2 {
             match f.as_mut().poll(&mut cx) {
-                Poll::Ready(Ok((send, conn))) => {
+                Poll::Ready(Ok((send, mut conn))) => {
                     u.send = Some(send);
+                    u.pinger = conn.ping_pong();
                     u.h2 = Client::Open(conn);
                 }
                 Poll::Ready(Err(e)) => over = Some(Err(e)),
@@ -114,7 +115,9 @@ impl Worker {
         let Ok((response, stream)) = send.send_request(head, over) else { return false };
         u.active += 1;
         u.used_at = now;
+        let quiet_for = u.quiet_for;
         waker.wake();
+        self.arm(conn, now + quiet_for);
         let mut out = Sender::new(stream, over);
         let Some(x) = self.http.exchanges.get_mut(key) else { return true };
         out.push(Bytes::copy_from_slice(&x.kept));
