@@ -1,18 +1,16 @@
 //! The thread of what is not on a request's way: the admin server, and active health checks. The checks
 //! are a thin shell around the thresholds in crate `policy`.
 use crate::loader::Loader;
+use crate::probe::probe;
 use crate::shared::Shared;
-use raddle_model::{CheckKind, HealthCheck};
+use raddle_model::HealthCheck;
 use raddle_policy::{Health, HealthState, Host, Rng};
-use raddle_wire::{bolt, dubbo};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// How often the configuration is looked at for checks, and due checks are started.
@@ -127,49 +125,5 @@ fn judge(shared: &Shared, c: &Checked, verdict: Health) {
         Health::Unhealthy => shared.warn("endpoint_unhealthy", addr, "active health checks fail"),
         Health::Healthy => shared.note("endpoint_healthy", addr, "active health checks pass"),
         Health::Unknown => {}
-    }
-}
-
-async fn probe(addr: SocketAddr, kind: CheckKind) -> io::Result<()> {
-    let mut stream = TcpStream::connect(addr).await?;
-    match kind {
-        CheckKind::Tcp => Ok(()),
-        CheckKind::Bolt => bolt_heartbeat(&mut stream).await,
-        CheckKind::Dubbo => dubbo_heartbeat(&mut stream).await,
-        // Not asked further yet.
-        CheckKind::Http { .. } | CheckKind::Grpc { .. } => Ok(()),
-    }
-}
-
-async fn dubbo_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
-    let mut out = Vec::new();
-    dubbo::encode::heartbeat(&mut out, 1);
-    stream.write_all(&out).await?;
-    let mut answer = [0u8; dubbo::Head::LEN];
-    // A server may have an event of its own to say first.
-    for _ in 0..4 {
-        stream.read_exact(&mut answer).await?;
-        let Ok(dubbo::Parsed::Head(h)) = dubbo::Head::parse(&answer, &dubbo::Limits::default()) else {
-            break;
-        };
-        if h.is_heartbeat() && h.kind == dubbo::Kind::Response {
-            // Node's servers answer with status 0.
-            return Ok(());
-        }
-        let mut body = stream.take(u64::from(h.body_len));
-        tokio::io::copy(&mut body, &mut tokio::io::sink()).await?;
-    }
-    Err(io::Error::from(io::ErrorKind::InvalidData))
-}
-
-async fn bolt_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
-    let mut out = Vec::new();
-    bolt::encode::heartbeat(&mut out, bolt::Variant::V1, 1, bolt::CODEC_HESSIAN, 3000, &[]);
-    stream.write_all(&out).await?;
-    let mut answer = [0u8; 20];
-    stream.read_exact(&mut answer).await?;
-    match bolt::Head::parse(&answer, &bolt::Limits::default()) {
-        Ok(bolt::Parsed::Head(h)) if h.command == bolt::Command::Heartbeat && h.status == 0 => Ok(()),
-        _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
     }
 }

@@ -33,6 +33,7 @@ pub mod lane;
 pub mod listening;
 pub mod loader;
 pub mod pending;
+pub(crate) mod probe;
 pub mod record;
 pub mod relay;
 pub mod reply;
