@@ -25,6 +25,7 @@ pub mod conn;
 pub mod destination;
 mod drain;
 pub mod endpoint;
+pub mod fault;
 pub mod frame;
 pub mod health;
 pub mod hosts;

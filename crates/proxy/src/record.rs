@@ -1,5 +1,6 @@
 //! The end of every request: counted, and written to the access log.
 use crate::conn::Role;
+use crate::fault::Faults;
 use crate::pending::InFlight;
 use crate::request::Origin;
 use crate::worker::Worker;
@@ -66,6 +67,7 @@ impl Worker {
             tried: 0,
             tries_left: None,
             moves: 0,
+            faults: Faults::Over,
         };
         let origin = self.origin_of(r).unwrap_or(origin);
         self.write_line(&origin, r.cells, &end);

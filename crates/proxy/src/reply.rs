@@ -1,6 +1,7 @@
 //! What comes back for a request: its reply, too late a reply, a lost connection; and whether it is tried again.
 use crate::answer::ReplyTo;
 use crate::conn::Role;
+use crate::fault::Faults;
 use crate::frame::Head;
 use crate::pending::InFlight;
 use crate::record::End;
@@ -135,6 +136,7 @@ impl Worker {
             tried: r.extra.as_ref().map_or(0, |x| x.tried),
             tries_left: r.extra.as_ref().map(|x| x.tries_left),
             moves: 0,
+            faults: Faults::Over,
         })
     }
 

@@ -7,6 +7,7 @@
 use crate::answer::Refusal;
 use crate::call::{Call, CallAttributes};
 use crate::conn::{Direction, Role};
+use crate::fault::{self, Faults};
 use crate::frame::Head;
 use crate::hosts::{Lease, readiness};
 use crate::lane::Lane;
@@ -59,6 +60,8 @@ pub struct Origin {
     pub tries_left: Option<u8>,
     /// How often it was moved without having been sent.
     pub moves: u8,
+    /// Faults made on purpose.
+    pub faults: Faults,
 }
 
 /// A request that is dispatched again: it waited for a connection, or is retried.
@@ -122,6 +125,7 @@ pub(crate) struct Plan {
     pub retry_on: u8,
     pub budget: (f64, u32),
     pub rule: Option<String>,
+    pub delay: Option<Duration>,
 }
 
 impl Worker {
@@ -146,6 +150,7 @@ impl Worker {
             tried: 0,
             tries_left: None,
             moves: 0,
+            faults: Faults::Undrawn,
         };
         if !origin.one_way {
             c.in_flight += 1;
@@ -219,10 +224,15 @@ impl Worker {
         // their own.
         let private = !call.whole() || self.is_private(origin.caller);
         let owner = if private { origin.caller } else { Key::NONE };
-        let plan = match self.plan(&origin, service, &attributes, owner) {
+        let plan = match self.plan(&mut origin, service, &attributes, owner) {
             Ok(p) => p,
             Err(refusal) => return self.refuse(&origin, call, row, refusal),
         };
+        if let Some(delay) = plan.delay.filter(|_| call.whole())
+            && self.hold(&origin, call.frame, delay)
+        {
+            return Sent::Done;
+        }
         if let Some(i) = plan.connect {
             self.connect_ahead(service, i, origin.lane, owner);
         }
@@ -263,7 +273,7 @@ impl Worker {
     /// Routes and picks an endpoint; everything borrowed stays inside.
     fn plan(
         &mut self,
-        origin: &Origin,
+        origin: &mut Origin,
         service: Key,
         a: &CallAttributes<'_>,
         owner: Key,
@@ -274,8 +284,10 @@ impl Worker {
             return Err(Refusal::new(Reason::NoCluster, "the service was removed"));
         };
         let crate::services::ServiceState { service, hosts, route, balance, budget, .. } = s;
-        let (subset, rule, timeout, retry) = match service.route(a, route, &mut self.rng) {
-            Decision::Send { subset, rule, timeout, retry, .. } => (subset, rule, timeout, retry),
+        let (subset, rule, timeout, retry, actions) = match service.route(a, route, &mut self.rng) {
+            Decision::Send { subset, rule, timeout, retry, actions } => {
+                (subset, rule, timeout, retry, actions)
+            }
             // Redirects and HTTP replies cannot be said in an RPC protocol.
             Decision::Answer { rule, .. } => {
                 let detail = "the rule's answer can only be said in HTTP";
@@ -285,6 +297,10 @@ impl Worker {
                 let rule = rule.map(ToString::to_string);
                 return Err(Refusal { reason, rule, detail: "" });
             }
+        };
+        let delay = match actions {
+            None if origin.faults != Faults::Abort => None,
+            actions => fault::draw(origin, rule, actions, &mut self.rng)?,
         };
         let hash = service.hash_key(a);
         let state = balance.entry(subset.id).or_default();
@@ -320,6 +336,7 @@ impl Worker {
             retry_on,
             budget: shares,
             rule,
+            delay,
         })
     }
 

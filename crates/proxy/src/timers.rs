@@ -23,9 +23,14 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let mut next = self.timers.peek().map(|Reverse((t, _))| *t);
-        for t in [self.accept_again, self.draining.map(|_| self.now + TICK), self.next_down_host()]
-            .into_iter()
-            .flatten()
+        for t in [
+            self.accept_again,
+            self.draining.map(|_| self.now + TICK),
+            self.next_down_host(),
+            self.delayed.next(),
+        ]
+        .into_iter()
+        .flatten()
         {
             next = Some(next.map_or(t, |n| n.min(t)));
         }
@@ -50,6 +55,7 @@ impl Worker {
                 self.on_timer(key);
             }
         }
+        self.release_delayed();
         self.try_down_hosts_if_due();
         if self.accept_again.is_some_and(|t| t <= self.now) {
             self.accept_again = None;

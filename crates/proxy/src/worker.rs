@@ -51,6 +51,7 @@ pub struct Worker {
     pub(crate) resume: Vec<Key>,
     /// Requests to dispatch again.
     pub(crate) requeue: VecDeque<Requeued>,
+    pub(crate) delayed: crate::fault::Delayed,
     /// Connections to reset when it is safe to.
     pub(crate) doomed: Vec<Key>,
     pub(crate) hosts: Hosts,
@@ -128,6 +129,7 @@ impl Worker {
             timers: BinaryHeap::new(),
             resume: Vec::new(),
             requeue: VecDeque::new(),
+            delayed: Default::default(),
             doomed: Vec::new(),
             hosts: Hosts::default(),
             services: Services::default(),
