@@ -52,15 +52,14 @@ pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
             false => Ok(None),
         };
     };
-    let mut lines = bytes[..end].split(|b| *b == b'\n');
+    let text = &bytes[..end + 2];
+    let (first, rest) = text.split_at(find(text, b"\r\n").map_or(0, |at| at + 2));
+    let first = &first[..first.len().saturating_sub(2)];
     let mut out = Head::default();
-    let first = lines.next().unwrap_or_default();
-    let first = first.strip_suffix(b"\r").unwrap_or(first);
     if first.iter().any(|b| *b < 0x20 || *b == 0x7f) {
         return Err(format!("a control character in the first line {}", show(first)));
     }
     out.line = String::from_utf8_lossy(first).into_owned();
-    let rest = &bytes[..end + 2][find(&bytes[..end + 2], b"\r\n").unwrap_or(0) + 2..];
     for line in rest.split_inclusive(|b| *b == b'\n') {
         out.fields.push(field(line)?);
     }
