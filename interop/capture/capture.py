@@ -24,6 +24,7 @@ TOOLS = ("nft", "iptables-nft", "iptables-legacy")
 OUTBOUND, INBOUND, ADMIN = 15001, 15006, 15000
 # On the far machine.
 KNOWN, UNKNOWN, GREETS, GREETS_LATE, WEB, BOLT, BOLT_UNKNOWN = 7000, 7001, 3306, 3307, 8080, 12200, 12201
+NAMED_WEB = 8081
 SCANNED, SCANS = 20000, 2500
 # On the app's machine.
 APP_PORT = 9000
@@ -53,6 +54,11 @@ def web(one):
     one.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body))
 
 
+def named_web(one):
+    one.recv(65536)
+    one.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nnamed")
+
+
 def who(one):
     """Says who called."""
     one.recv(4)
@@ -76,6 +82,9 @@ def config(mode, unknown="allow"):
         endpoints = [f'{{address: "{at}:{port}"}}' for at in (ADDRESS[4][FAR], f"[{ADDRESS[6][FAR]}]")]
         documents.append(f'apiVersion: raddle.io/v1\nkind: Service\nmetadata: {{name: "{name}"}}\n'
                          f"spec: {{app: far, protocol: {protocol}, endpoints: [{', '.join(endpoints)}]}}\n")
+    endpoint = f'{{address: "{ADDRESS[4][FAR]}:{NAMED_WEB}"}}'
+    documents.append("apiVersion: raddle.io/v1\nkind: Service\nmetadata: {name: prices}\n"
+                     f"spec: {{app: far, protocol: http, hosts: [prices.shop], endpoints: [{endpoint}]}}\n")
     return mesh.document(*documents)
 
 
@@ -183,13 +192,26 @@ def outbound(m, family):
         expect(one.recv(5) == b"hello", "the server that speaks first was not heard")
         took = time.monotonic() - began
         expect(took < AT_ONCE_S, f"a server that speaks first was heard after {took:.2f} s on a declared port")
-    with m.connect(family, WEB) as one:
-        answer = http.client.HTTPConnection(ADDRESS[family][FAR], WEB)
-        answer.sock = one
-        answer.request("GET", "/price?of=tea")
-        reply = answer.getresponse()
-        expect((reply.status, reply.read()) == (200, b"/price?of=tea"), "HTTP was changed on the way")
-    return count + 2
+    return count + 1
+
+
+def web_calls(m, family):
+    """HTTP goes by its host if a service has it, else where it was going; returns how many connections."""
+    at = ADDRESS[family][FAR]
+    cases = (("prices.shop", b"named", "prices"), (f"[{at}]" if family == 6 else at, b"/price?of=tea", "passthrough"))
+    for host, body, row in cases:
+        before = m.metric("raddle_requests_total", f'service="{row}"', 'outcome="ok"')
+        with m.connect(family, WEB) as one:
+            answer = http.client.HTTPConnection(at, WEB)
+            answer.sock = one
+            answer.request("GET", "/price?of=tea", headers={"host": host})
+            reply = answer.getresponse()
+            got = reply.status, reply.read()
+            expect(got == (200, body), f"{got} came for a request to {host}")
+            reply.close()
+        wait_until(lambda row=row, n=before: m.metric("raddle_requests_total", f'service="{row}"', 'outcome="ok"') > n,
+                   5, f"a request counted as {row}'s")
+    return len(cases)
 
 
 def bolt(m, family):
@@ -278,7 +300,7 @@ def by_tool(report, m, tool):
         m.install(tool)
         captured, connections = m.metric("raddle_captured_connections_total"), 0
         for family in (4, 6):
-            connections += outbound(m, family) + bolt(m, family) + inbound(m, family)
+            connections += outbound(m, family) + web_calls(m, family) + bolt(m, family) + inbound(m, family)
         seen = m.metric("raddle_captured_connections_total") - captured
         # The load generator may make some of its own beside those it was told to.
         expect(seen >= connections, f"{tool}: the sidecar saw {seen} captured connections of {connections}")
@@ -356,6 +378,7 @@ def capture(report):
                 spaces.serve(FAR, GREETS, greet)
                 spaces.serve(FAR, GREETS_LATE, greet)
                 spaces.serve(FAR, WEB, web)
+                spaces.serve(FAR, NAMED_WEB, named_web)
                 spaces.serve(APP, APP_PORT, who)
                 m = Machine(work, spaces, mode)
                 for family, at in ((4, ADDRESS[4][FAR]), (6, f"[{ADDRESS[6][FAR]}]")):

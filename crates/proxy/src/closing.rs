@@ -9,7 +9,13 @@ impl Worker {
     pub(crate) fn close(&mut self, key: Key, why: Reason) {
         let Some(conn) = self.conns.remove(key) else { return };
         let Conn { fd, mut out, stash, stream, role, .. } = conn;
-        if matches!(&role, Role::Endpoint(_)) || matches!(&role, Role::Relay(r) if r.accepted.is_none()) {
+        let opened = match &role {
+            Role::Endpoint(_) => true,
+            Role::Relay(r) => r.accepted.is_none(),
+            Role::Http(h) => h.accepted().is_none(),
+            Role::New(_) | Role::Caller(_) => false,
+        };
+        if opened {
             self.shared.opened.closed(&fd);
         }
         self.pool.give(stash);

@@ -216,6 +216,7 @@ impl Worker {
 
     pub(crate) fn drop_http_connecting(&mut self, key: Key, error: &std::io::Error) {
         let Some(conn) = self.conns.remove(key) else { return };
+        self.shared.opened.closed(&conn.fd);
         let Role::Http(h) = conn.role else { return };
         let Some(host) = h.host() else { return };
         self.unpool(host, key);
