@@ -95,6 +95,14 @@ impl Worker {
     pub(crate) fn on_detect_timer(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
         let Role::New(a) = &conn.role else { return };
+        if conn.tls.as_ref().is_some_and(|t| t.handshaking()) {
+            let due = a.since + self.config.limits().head_timeout;
+            if due > self.now {
+                return self.arm(key, due);
+            }
+            self.shard.tls_failed.inc();
+            return self.close(key, Reason::CallerProtocol);
+        }
         let due = a.since + self.config.limits().detect_timeout;
         if due > self.now {
             return self.arm(key, due);
@@ -385,7 +393,7 @@ impl Worker {
         tracing::debug!(error = %e, "malformed frame");
         if let Some(c) = self.conns.get_mut(key) {
             // Answers to what came before it were earned.
-            let _ = c.out.flush(&c.fd, &mut self.pool);
+            let _ = c.flush_out(&mut self.pool);
         }
         self.close(key, side);
     }

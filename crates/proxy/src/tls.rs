@@ -22,6 +22,13 @@ pub struct Tls {
     sealed: OutBuf,
 }
 
+impl Tls {
+    /// Whether the handshake is still going on.
+    pub(crate) fn handshaking(&self) -> bool {
+        self.session.handshaking()
+    }
+}
+
 impl Conn {
     /// Whether bytes wait for the socket.
     pub fn wants_write(&self) -> bool {
@@ -133,6 +140,13 @@ impl Worker {
                 return self.close(key, Reason::CallerProtocol);
             }
             if closed {
+                if let Some(c) = self.conns.get_mut(key)
+                    && c.paused.any()
+                    && !c.stash.is_empty()
+                {
+                    c.ends = true;
+                    return;
+                }
                 return self.on_end(key);
             }
             let used = result.unwrap_or(cipher.len());

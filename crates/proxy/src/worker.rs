@@ -336,6 +336,13 @@ impl Worker {
             self.feed(key, &mut buf[..held], false);
             self.scratch = buf;
         }
+        if let Some(c) = self.conns.get_mut(key)
+            && c.ends
+            && c.stash.is_empty()
+        {
+            c.ends = false;
+            self.on_end(key);
+        }
         self.set_interest(key);
         self.close_if_done(key);
     }

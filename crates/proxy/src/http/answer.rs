@@ -79,15 +79,17 @@ impl Worker {
         let bodiless = response.is_bodiless() || x.request.method() == b"HEAD";
         self.send_head(key, response, framing);
         if !bodiless && !body.is_empty() {
-            self.response_data(key, Data::Slice(body));
+            match self.http.exchanges.get_mut(key).map(|x| (&mut x.caller, &mut x.bytes_out)) {
+                Some((Some(c), bytes_out)) => {
+                    *bytes_out += body.len() as u64;
+                    c.out.push(bytes::Bytes::copy_from_slice(body));
+                }
+                Some((None, _)) => self.response_data(key, Data::Slice(body)),
+                None => return,
+            }
         }
         if let Some(c) = self.http.exchanges.get_mut(key).and_then(|x| x.caller.as_mut()) {
-            // It is small enough for h2 to hold until the window opens.
-            if !c.out.ended {
-                c.out.finish(None);
-                let waker = std::task::Waker::noop();
-                let _ = c.out.flush(&mut std::task::Context::from_waker(waker));
-            }
+            c.out.finish_now();
         }
         self.finish_exchange(key, reason);
     }

@@ -59,7 +59,7 @@ impl Worker {
             if conn.paused.any() && !conn.paused.has(Paused::ENDED) {
                 return at;
             }
-            let Role::Http(HttpConn::Down1(d)) = &conn.role else { return bytes.len() };
+            let Role::Http(HttpConn::Down1(d)) = &conn.role else { return at };
             let rest = &bytes[at..];
             match d.doing {
                 Doing::Closing => return bytes.len(),
@@ -82,7 +82,7 @@ impl Worker {
                         }
                         Ok(Parsed::Incomplete) => {
                             self.http.give(request);
-                            return at;
+                            return self.half_a_head(key, at, bytes.len());
                         }
                         Err(e) => {
                             self.http.give(request);
@@ -103,6 +103,21 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// The rest of a head is awaited, but not for long. Returns the bytes used.
+    fn half_a_head(&mut self, key: Key, at: usize, all: usize) -> usize {
+        let Some(c) = self.conns.get(key) else { return all };
+        if c.paused.has(Paused::ENDED) {
+            if let Some(d) = self.down1(key) {
+                d.doing = Doing::Closing;
+            }
+            self.mark_dirty(key);
+            return all;
+        }
+        let due = self.now + self.config.limits().head_timeout;
+        self.arm(key, due);
+        at
     }
 
     /// A piece of the body under way. Returns the bytes used; `None` if there is nothing to do with them now.
@@ -157,7 +172,8 @@ impl Worker {
             self.drop_up(x);
             self.answer_http(x, Reason::CallerProtocol, Some(e.status), e.what);
         } else {
-            self.cancel(x, Reason::CallerProtocol);
+            self.drop_up(x);
+            self.cut(x, Reason::CallerProtocol);
         }
     }
 
@@ -173,7 +189,10 @@ impl Worker {
         let left = left.saturating_sub(used as u64);
         let d = self.down1(key)?;
         if decoder.is_over() {
-            d.doing = Doing::Head;
+            d.doing = if d.last { Doing::Closing } else { Doing::Head };
+            if d.last {
+                self.mark_dirty(key);
+            }
         } else if left == 0 {
             d.doing = Doing::Closing;
             self.mark_dirty(key);
@@ -285,8 +304,9 @@ impl Worker {
             }
             (_, Some(_)) => {
                 // It may only have ended its sending side: what it asked for is still delivered.
+                let more = self.conns.get(key).is_some_and(|c| !c.stash.is_empty());
                 if let Some(d) = self.down1(key) {
-                    d.last = true;
+                    d.last |= !more;
                 }
                 if let Some(c) = self.conns.get_mut(key) {
                     c.paused.set(Paused::ENDED);

@@ -91,6 +91,8 @@ pub(crate) struct Exchange {
     pub mirror: bool,
     /// A rule's actions have been carried out on it.
     pub acted: bool,
+    /// The head as it came, where rules changed `request`: routes look at this one.
+    pub original: Option<Box<Request>>,
     /// The service that gets a copy when all of the request is here.
     pub mirror_to: Option<std::sync::Arc<str>>,
     /// Changes of the response's fields.
@@ -101,6 +103,8 @@ pub(crate) struct Exchange {
     pub abort_grpc: Option<u8>,
     /// It was sent on a connection that had carried others.
     pub reused: bool,
+    /// Its connection is gone and the kernel had taken nothing of it.
+    pub unsent: bool,
     /// It has been sent again because of that.
     pub stale: bool,
     /// Wakes it.
@@ -143,6 +147,8 @@ pub(crate) struct CallerStream {
 
 /// A stream to an endpoint.
 pub(crate) struct EndpointStream {
+    /// The connection's stream position before it began.
+    pub at: u64,
     pub response: Option<h2::client::ResponseFuture>,
     pub body: Option<h2::RecvStream>,
     pub out: Sender,
@@ -170,7 +176,7 @@ impl Sender {
 
     /// Adds data.
     pub(crate) fn push(&mut self, data: Bytes) {
-        if !data.is_empty() {
+        if !data.is_empty() && !self.ended {
             self.queued += data.len();
             self.queue.push_back(data);
         }
@@ -178,7 +184,33 @@ impl Sender {
 
     /// Nothing follows but these trailers.
     pub(crate) fn finish(&mut self, trailers: Option<HeaderMap>) {
-        self.end.get_or_insert(trailers);
+        if !self.ended {
+            self.end.get_or_insert(trailers);
+        }
+    }
+
+    /// Nobody reads what was to be sent.
+    pub(crate) fn abandon(&mut self) {
+        self.queue.clear();
+        self.queued = 0;
+        self.end = None;
+        self.ended = true;
+    }
+
+    /// Gives h2 everything at once, whatever the window: for short answers of the sidecar's own.
+    pub(crate) fn finish_now(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        self.end = None;
+        while let Some(piece) = self.queue.pop_front() {
+            let last = self.queue.is_empty();
+            // Fails if the caller is gone: then nobody misses it.
+            let _ = stream.send_data(piece, last);
+            self.ended |= last;
+        }
+        self.queued = 0;
+        if !std::mem::replace(&mut self.ended, true) {
+            let _ = stream.send_data(Bytes::new(), true);
+        }
     }
 
     /// Sends what the window takes.

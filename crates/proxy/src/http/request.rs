@@ -2,7 +2,7 @@
 //! bounds → forward. It goes on in [`response`](super::response).
 use super::exchange::{Exchange, HttpPlan, Up};
 use super::pool::{HttpLease, http_readiness};
-use super::sides::HttpConn;
+use super::up2::Begun;
 use crate::conn::{Conn, Direction, Role};
 use crate::hosts::Hosts;
 use crate::lane::Lane;
@@ -74,11 +74,13 @@ impl Exchange {
             counted: false,
             mirror: false,
             acted: false,
+            original: None,
             mirror_to: None,
             response_ops: None,
             abort: None,
             abort_grpc: None,
             reused: false,
+            unsent: false,
             stale: false,
             waker: None,
         }
@@ -193,14 +195,13 @@ impl Worker {
         if x.moves > MOVES_MOST {
             return self.answer_http(key, Reason::ConnectFailure, None, "no endpoint could be connected to");
         }
-        let request = std::mem::take(&mut x.request);
+        let changed = x.original.is_some();
+        let request = x.original.take().map_or_else(|| std::mem::take(&mut x.request), |o| *o);
         let ip = self.conn_ip(key);
 
         // Service.
         let Some((service, row)) = self.find_http_service(key, &request) else {
-            if let Some(x) = self.http.exchanges.get_mut(key) {
-                x.request = request;
-            }
+            self.put_back(key, request, changed);
             let row = self.row_unknown(key);
             if let Some(x) = self.http.exchanges.get_mut(key) {
                 x.row = row;
@@ -216,17 +217,15 @@ impl Worker {
         x.service = service;
         x.row = row;
         if x.request_tunnels(&request) {
-            x.request = request;
+            self.put_back(key, request, changed);
             return self.begin_connect(key);
         }
         let lane = self.lane_of(key, service);
 
         // Route and endpoint.
         let routed = self.route_http(key, &request, service, lane, ip);
+        self.put_back(key, request, changed);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        if x.request.method().is_empty() {
-            x.request = request;
-        }
         let (connect, ready, endpoint) = match routed {
             Routed::Refuse(reason, rule) => {
                 x.plan.rule = rule;
@@ -266,7 +265,11 @@ impl Worker {
             return;
         };
         match self.lease_http(service, host, lane) {
-            HttpLease::Ready(conn) => self.send_on(key, conn, lane),
+            HttpLease::Ready(conn) => {
+                if !self.send_on(key, conn, lane) && lane == Lane::Http1 {
+                    self.offer_up1(host, conn);
+                }
+            }
             HttpLease::Soon => self.wait_http(key, service, host, lane),
             HttpLease::Failed => {
                 let Some(x) = self.http.exchanges.get_mut(key) else { return };
@@ -278,6 +281,16 @@ impl Worker {
                     self.answer_http(key, Reason::ConnectFailure, None, "every endpoint refuses connections");
                 }
             }
+        }
+    }
+
+    /// Puts a head back that was taken out to be looked at; `changed` = another one is what is sent.
+    fn put_back(&mut self, key: Key, request: Request, changed: bool) {
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if changed || !x.request.method().is_empty() {
+            x.original = Some(Box::new(request));
+        } else {
+            x.request = request;
         }
     }
 
@@ -453,7 +466,12 @@ impl Worker {
     fn wait_http(&mut self, key: Key, service: Key, host: Key, lane: Lane) {
         let most =
             self.services.get(service).map_or(0, |s| s.service.policy.settings.pool.max_pending as usize);
+        let exchanges = &self.http.exchanges;
         let Some(h) = self.hosts.get_mut(host) else { return };
+        if h.http_waiting.len() >= most {
+            // Those that were cancelled are still there.
+            h.http_waiting.retain(|k| exchanges.get(*k).is_some_and(|x| matches!(x.up, Up::Waiting(_))));
+        }
         if h.http_waiting.len() >= most {
             let what = "pool.maxPending requests wait for a connection already";
             return self.answer_http(key, Reason::Overflow, None, what);
@@ -464,10 +482,10 @@ impl Worker {
         }
     }
 
-    /// Gives an exchange to a connection, if the bounds allow.
-    pub(crate) fn send_on(&mut self, key: Key, conn: Key, lane: Lane) {
+    /// Gives an exchange to a connection, if the bounds allow. False if the connection is still free.
+    pub(crate) fn send_on(&mut self, key: Key, conn: Key, lane: Lane) -> bool {
         let now = self.now;
-        let Some(x) = self.http.exchanges.get(key) else { return };
+        let Some(x) = self.http.exchanges.get(key) else { return false };
         let service = x.service;
         let most = self.services.get(service).map_or(0, |s| s.service.policy.settings.pool.max_outstanding);
         let Some(permit) = self.services.get_mut(service).and_then(|s| s.permits.acquire(most)) else {
@@ -476,19 +494,14 @@ impl Worker {
             if let Some(x) = self.http.exchanges.get_mut(key) {
                 x.plan.rule = rule;
             }
-            if lane == Lane::Http1
-                && let Some(Role::Http(HttpConn::Up1(u))) = self.conns.get(conn).map(|c| &c.role)
-            {
-                let host = u.host;
-                self.offer_up1(host, conn);
-            }
-            return self.answer_http(key, Reason::Overflow, None, "pool.maxOutstanding is reached");
+            self.answer_http(key, Reason::Overflow, None, "pool.maxOutstanding is reached");
+            return false;
         };
         let host = match self.conns.get(conn).map(|c| &c.role) {
             Some(Role::Http(h)) => h.host().unwrap_or(Key::NONE),
             _ => Key::NONE,
         };
-        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return false };
         x.permit = Some(permit);
         x.host = host;
         x.counted = true;
@@ -507,14 +520,25 @@ impl Worker {
         }
         if lane == Lane::Http1 {
             self.forward_one(key, conn);
-        } else if !self.forward_two(key, conn) {
-            self.settle_try(key, None, false);
-            if let Some(x) = self.http.exchanges.get_mut(key) {
-                x.up = Up::None;
-                x.moves += 1;
-                self.http.again.push(key);
+            return true;
+        }
+        match self.forward_two(key, conn) {
+            Begun::Yes => {}
+            Begun::Later => {
+                self.settle_try(key, None, false);
+                self.wait_http(key, service, host, lane);
+            }
+            Begun::Never => {
+                self.settle_try(key, None, false);
+                self.retire_http(conn);
+                if let Some(x) = self.http.exchanges.get_mut(key) {
+                    x.up = Up::None;
+                    x.moves += 1;
+                    self.http.again.push(key);
+                }
             }
         }
+        true
     }
 }
 

@@ -124,14 +124,17 @@ impl Worker {
         self.mark_dirty(down);
     }
 
-    /// An exchange is over, both ways or as far as it matters.
-    pub(crate) fn complete(&mut self, key: Key) {
+    /// A response is whole: the endpoint's side is done with, whenever the caller takes the rest.
+    pub(crate) fn release_endpoint(&mut self, key: Key) {
         let now = self.now;
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        let latency = now.since(x.start);
-        let (host, sent) = (x.host, x.request_sent);
+        let (host, sent, latency) = (x.host, x.request_sent, now.since(x.start));
         let failed = x.status >= 500 || x.grpc_status.is_some_and(|s| s == 14);
-        match std::mem::replace(&mut x.up, Up::None) {
+        let up = std::mem::replace(&mut x.up, Up::None);
+        self.host_answers(host);
+        // First the accounts: who waits for a place may get the connection next.
+        self.settle_try(key, Some(latency), failed);
+        match up {
             Up::One(conn, _) => self.free_up1(conn, sent),
             Up::Two(conn, mut s) => {
                 if !sent && let Some(stream) = &mut s.out.stream {
@@ -140,11 +143,8 @@ impl Worker {
                 drop(s);
                 self.free_up2(conn);
             }
-            Up::None | Up::Waiting(..) | Up::Delayed(_) => {}
+            Up::None | Up::Waiting(_) | Up::Delayed(_) => {}
         }
-        self.host_answers(host);
-        self.settle_try(key, Some(latency), failed);
-        self.finish_exchange(key, None);
     }
 
     /// The accounts of a try.
@@ -163,11 +163,10 @@ impl Worker {
 
     /// Gives up the endpoint's side.
     pub(crate) fn drop_up(&mut self, key: Key) {
+        self.settle_try(key, None, true);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         match std::mem::replace(&mut x.up, Up::None) {
-            Up::One(conn, _) => {
-                self.free_up1(conn, false);
-            }
+            Up::One(conn, _) => self.free_up1(conn, false),
             Up::Two(conn, mut s) => {
                 if let Some(stream) = &mut s.out.stream {
                     stream.send_reset(h2::Reason::CANCEL);
@@ -175,20 +174,16 @@ impl Worker {
                 drop(s);
                 self.free_up2(conn);
             }
-            Up::None | Up::Waiting(..) | Up::Delayed(_) => {}
+            Up::None | Up::Waiting(_) | Up::Delayed(_) => {}
         }
-        self.settle_try(key, None, true);
     }
 
     /// The caller is gone, or what it sends makes no sense.
     pub(crate) fn cancel(&mut self, key: Key, why: Reason) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        // The endpoint did nothing wrong.
-        let counted = x.counted;
         x.response_over = true;
-        if counted {
-            self.settle_try(key, None, false);
-        }
+        // The endpoint did nothing wrong.
+        self.settle_try(key, None, false);
         self.drop_up(key);
         self.finish_exchange(key, Some(why));
     }
@@ -197,6 +192,9 @@ impl Worker {
     pub(crate) fn lost_http(&mut self, key: Key, why: Reason, unsent: bool, what: &'static str) {
         self.settle_try(key, None, true);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if x.response_over {
+            return;
+        }
         if x.down_framing.is_some() {
             return self.cut(key, why);
         }
@@ -322,6 +320,7 @@ impl Worker {
 
     /// The end of every exchange: counted, logged, and its caller's next one.
     pub(crate) fn finish_exchange(&mut self, key: Key, reason: Option<Reason>) {
+        self.settle_try(key, None, false);
         let Some(mut x) = self.http.exchanges.remove(key) else { return };
         let endpoint = self.hosts.get(x.host).map(|h| h.host.addr);
         self.record_http(&x, &End { reason, endpoint });

@@ -70,7 +70,7 @@ impl Worker {
             if conn.paused.any() && !conn.paused.has(Paused::ENDED) {
                 return at;
             }
-            let Role::Http(HttpConn::Up1(u)) = &conn.role else { return bytes.len() };
+            let Role::Http(HttpConn::Up1(u)) = &conn.role else { return at };
             let rest = &bytes[at..];
             if rest.is_empty() {
                 return at;
@@ -109,6 +109,8 @@ impl Worker {
                 let hint = keep_alive_hint(&response);
                 let u = self.up1(key)?;
                 u.keep = read.keep_alive;
+                // Bytes behind a response are nobody's, and must not become the next one's.
+                u.keep &= !(Decoder::new(read.framing).is_over() && rest.len() > read.used);
                 if let Some(hint) = hint {
                     u.idle_timeout = hint;
                 }
@@ -151,6 +153,7 @@ impl Worker {
             Ok((used, piece)) => {
                 if let Some(u) = self.up1(key) {
                     u.body = Some(decoder);
+                    u.keep &= !(decoder.is_over() && used < rest.len());
                 }
                 match piece {
                     Piece::Data(range) => {
@@ -204,9 +207,8 @@ impl Worker {
         u.body = None;
         u.since = now;
         let (host, keep, idle) = (u.host, clean && u.keep && !u.retiring, u.idle_timeout);
-        let read_whole =
-            self.conns.get(key).is_some_and(|c| c.stash.is_empty() && c.out.is_empty() || !clean);
-        if !keep || !read_whole && !self.conns.get(key).is_some_and(|c| c.stash.is_empty()) {
+        let unread = self.conns.get(key).is_none_or(|c| !c.stash.is_empty());
+        if !keep || unread {
             return self.close(key, Reason::ConnectionLost);
         }
         self.unpause(key, Paused::SINK_FULL);
