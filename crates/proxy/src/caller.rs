@@ -54,7 +54,7 @@ impl Worker {
                 self.become_down2(key);
                 self.feed_http(key, bytes)
             }
-            _ => {
+            Protocol::Tcp => {
                 self.become_relay(key, false);
                 self.feed_relay(key, bytes)
             }
