@@ -91,16 +91,14 @@ impl Worker {
                         }
                     }
                 }
-                Doing::Body(decoder) => match self.feed_body(key, decoder, rest, &limits) {
+                Doing::Body(decoder) => match self.feed_body(key, decoder, rest, limits) {
                     Some(used) => at += used,
                     None => return at,
                 },
-                Doing::Discarding { decoder, left } => {
-                    match self.discard(key, decoder, left, rest, &limits) {
-                        Some(used) => at += used,
-                        None => return at,
-                    }
-                }
+                Doing::Discarding { decoder, left } => match self.discard(key, decoder, left, rest, limits) {
+                    Some(used) => at += used,
+                    None => return at,
+                },
             }
         }
     }
@@ -126,7 +124,7 @@ impl Worker {
         key: Key,
         mut decoder: Decoder,
         rest: &[u8],
-        limits: &h1::Limits,
+        limits: h1::Limits,
     ) -> Option<usize> {
         let x = self.down1(key)?.exchange?;
         if self.request_room(x) == 0 {
@@ -134,7 +132,7 @@ impl Worker {
             self.shard.held_back.inc();
             return None;
         }
-        match decoder.next(rest, limits) {
+        match decoder.next(rest, &limits) {
             Err(e) => {
                 self.shard.caller_malformed[Malformed::BadBody].inc();
                 tracing::debug!(error = %e, "malformed body");
@@ -183,9 +181,9 @@ impl Worker {
         mut decoder: Decoder,
         left: u64,
         rest: &[u8],
-        limits: &h1::Limits,
+        limits: h1::Limits,
     ) -> Option<usize> {
-        let (used, piece) = decoder.next(rest, limits).unwrap_or((rest.len(), Piece::More));
+        let (used, piece) = decoder.next(rest, &limits).unwrap_or((rest.len(), Piece::More));
         let left = left.saturating_sub(used as u64);
         let d = self.down1(key)?;
         if decoder.is_over() {

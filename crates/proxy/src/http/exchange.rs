@@ -154,13 +154,25 @@ pub(crate) struct EndpointStream {
     pub out: Sender,
 }
 
+/// What follows a stream's data.
+#[derive(Default)]
+enum Ending {
+    /// Not known yet, or it has been sent.
+    #[default]
+    Open,
+    /// Nothing.
+    Bare,
+    /// These.
+    Trailers(HeaderMap),
+}
+
 /// The sending half of a stream, and what waits for its window.
 #[derive(Default)]
 pub(crate) struct Sender {
     pub stream: Option<h2::SendStream<Bytes>>,
     queue: VecDeque<Bytes>,
     queued: usize,
-    end: Option<Option<HeaderMap>>,
+    end: Ending,
     pub ended: bool,
 }
 
@@ -185,7 +197,7 @@ impl Sender {
     /// Nothing follows but these trailers.
     pub(crate) fn finish(&mut self, trailers: Option<HeaderMap>) {
         if !self.ended {
-            self.end.get_or_insert(trailers);
+            self.end = trailers.map_or(Ending::Bare, Ending::Trailers);
         }
     }
 
@@ -193,14 +205,14 @@ impl Sender {
     pub(crate) fn abandon(&mut self) {
         self.queue.clear();
         self.queued = 0;
-        self.end = None;
+        self.end = Ending::Open;
         self.ended = true;
     }
 
     /// Gives h2 everything at once, whatever the window: for short answers of the sidecar's own.
     pub(crate) fn finish_now(&mut self) {
         let Some(stream) = &mut self.stream else { return };
-        self.end = None;
+        self.end = Ending::Open;
         while let Some(piece) = self.queue.pop_front() {
             let last = self.queue.is_empty();
             // Fails if the caller is gone: then nobody misses it.
@@ -235,21 +247,22 @@ impl Sender {
             if front.is_empty() {
                 self.queue.pop_front();
             }
-            let last = self.queue.is_empty() && matches!(self.end, Some(None));
+            let last = self.queue.is_empty() && matches!(self.end, Ending::Bare);
             stream.send_data(piece, last)?;
             if last {
                 self.ended = true;
-                self.end = None;
+                self.end = Ending::Open;
             }
         }
-        if let Some(end) = self.end.take()
-            && !self.ended
-        {
-            self.ended = true;
-            match end {
-                Some(trailers) => stream.send_trailers(trailers)?,
-                None => stream.send_data(Bytes::new(), true)?,
-            }
+        let end = std::mem::take(&mut self.end);
+        if self.ended {
+            return Ok(());
+        }
+        self.ended = !matches!(end, Ending::Open);
+        match end {
+            Ending::Open => {}
+            Ending::Bare => stream.send_data(Bytes::new(), true)?,
+            Ending::Trailers(t) => stream.send_trailers(t)?,
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ pub struct Up2 {
 
 pub(crate) enum Client {
     Handshake(h2ClientHandshake),
-    Open(h2::client::Connection<Pipe, Bytes>),
+    Open(Box<h2::client::Connection<Pipe, Bytes>>),
     /// Being driven, or over.
     Away,
 }

@@ -82,8 +82,8 @@ impl Worker {
                 return bytes.len();
             };
             let step = match u.body {
-                None => self.feed_up1_head(key, x, rest, &limits),
-                Some(decoder) => self.feed_up1_body(key, x, decoder, rest, &limits),
+                None => self.feed_up1_head(key, x, rest, limits),
+                Some(decoder) => self.feed_up1_body(key, x, decoder, rest, limits),
             };
             match step {
                 Some(used) => at += used,
@@ -92,10 +92,10 @@ impl Worker {
         }
     }
 
-    fn feed_up1_head(&mut self, key: Key, x: Key, rest: &[u8], limits: &h1::Limits) -> Option<usize> {
+    fn feed_up1_head(&mut self, key: Key, x: Key, rest: &[u8], limits: h1::Limits) -> Option<usize> {
         let mut response = Response::default();
         let method = self.http.exchanges.get(x)?.request.method();
-        match h1::response(rest, limits, method, &mut response) {
+        match h1::response(rest, &limits, method, &mut response) {
             Ok(Parsed::Incomplete) => None,
             Ok(Parsed::Head(read)) => {
                 let used = Some(read.used);
@@ -137,14 +137,14 @@ impl Worker {
         x: Key,
         mut decoder: Decoder,
         rest: &[u8],
-        limits: &h1::Limits,
+        limits: h1::Limits,
     ) -> Option<usize> {
         if self.response_room(x) == 0 {
             self.pause(key, Paused::SINK_FULL);
             self.shard.held_back.inc();
             return None;
         }
-        match decoder.next(rest, limits) {
+        match decoder.next(rest, &limits) {
             Err(e) => {
                 self.shard.upstream_malformed[Malformed::BadBody].inc();
                 self.endpoint_garbled(key, x, e.what);

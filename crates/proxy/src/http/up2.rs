@@ -70,14 +70,14 @@ impl Worker {
                 Poll::Ready(Ok((send, mut conn))) => {
                     u.send = Some(send);
                     u.pinger = conn.ping_pong();
-                    u.h2 = Client::Open(conn);
+                    u.h2 = Client::Open(Box::new(conn));
                 }
                 Poll::Ready(Err(e)) => over = Some(Err(e)),
                 Poll::Pending => {}
             }
         }
         if let Client::Open(conn) = &mut u.h2
-            && let Poll::Ready(r) = Pin::new(conn).poll(&mut cx)
+            && let Poll::Ready(r) = Pin::new(&mut **conn).poll(&mut cx)
         {
             over = Some(r);
         }
