@@ -25,7 +25,6 @@ fn heads_that_trickle_are_ended_by_the_head_timeout() {
 }
 
 #[test]
-#[ignore = "frameTimeout is waited for when headTimeout is shorter"]
 fn the_head_timeout_holds_whatever_the_frame_timeout() {
     trickling_heads("detectTimeout: 1m, headTimeout: 1s, frameTimeout: 1m");
 }
