@@ -118,8 +118,6 @@ pub struct Up2 {
     pub(crate) h2: Client,
     pub(crate) send: Option<h2::client::SendRequest<Bytes>>,
     pub(crate) waker: Waker,
-    /// A stream of it has ended.
-    pub served: bool,
     /// Streams in use.
     pub active: u32,
     /// Streams it may have at once, by policy.
@@ -137,7 +135,7 @@ pub struct Up2 {
 
 pub(crate) enum Client {
     Handshake(h2ClientHandshake),
-    Open(Box<h2::client::Connection<Pipe, Bytes>>),
+    Open(h2::client::Connection<Pipe, Bytes>),
     /// Being driven, or over.
     Away,
 }
