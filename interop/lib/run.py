@@ -4,7 +4,11 @@ import argparse
 import signal
 import sys
 import traceback
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "capture"))
+
+import capture
 import disturbance
 import dubbo_suites
 import grpc_suites
@@ -17,7 +21,8 @@ from harness import Failure, Report, Skip
 
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
-                **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES, **dubbo_suites.DISTURBANCES}
+                "capture": capture.capture, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
+                **dubbo_suites.DISTURBANCES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}

@@ -51,6 +51,14 @@ fn captured_listeners_need_no_address_of_the_app_and_let_unknown_destinations_pa
 }
 
 #[test]
+fn both_families_may_listen_on_one_port() {
+    let text = "apiVersion: raddle.io/v1\nkind: Sidecar\nmetadata: {name: s}\nspec:\n  app: web\n  outbound:\n  \
+                - {listen: 0.0.0.0:15001, capture: redirect}\n  - {listen: \"[::]:15001\", capture: redirect}\n  \
+                inbound:\n  - {listen: \"[::]:8080\", forward: 127.0.0.1:8080}\n";
+    assert_eq!(read("both.yaml", text).sidecar.expect("it has one").outbound.len(), 2);
+}
+
+#[test]
 fn files_of_certificates_are_found_from_the_folder_of_their_yaml() {
     let certificate = |name| read(name, CAPTURED).certificates.remove(0);
     let own = certificate("/etc/raddle/web.yaml");

@@ -54,7 +54,7 @@ impl Worker {
                 self.become_down2(key);
                 self.feed_http(key, bytes)
             }
-            _ => {
+            Protocol::Tcp => {
                 self.become_relay(key, false);
                 self.feed_relay(key, bytes)
             }
@@ -95,19 +95,17 @@ impl Worker {
     pub(crate) fn on_detect_timer(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
         let Role::New(a) = &conn.role else { return };
+        if conn.tls.as_ref().is_some_and(|t| t.handshaking()) {
+            let due = a.since + self.config.limits().head_timeout;
+            if due > self.now {
+                return self.arm(key, due);
+            }
+            self.shard.tls_failed.inc();
+            return self.close(key, Reason::CallerProtocol);
+        }
         let due = a.since + self.config.limits().detect_timeout;
         if due > self.now {
             return self.arm(key, due);
-        }
-        if conn.tls.as_ref().is_some_and(|t| t.handshaking()) {
-            // What is inside can only be told when it is over; it has as long as an HTTP head.
-            let due = a.since + self.config.limits().head_timeout;
-            if due <= self.now {
-                self.shard.caller_malformed[raddle_telemetry::Malformed::SlowFrame].inc();
-                self.shard.tls_failed.inc();
-                return self.close(key, Reason::CallerProtocol);
-            }
-            return self.arm(key, due.min(self.now + self.config.limits().detect_timeout));
         }
         // An idle RPC client is silent too: where the protocol is declared or TCP has nowhere to go, silence
         // decides nothing, and elsewhere the first bytes may still change it.
@@ -395,7 +393,7 @@ impl Worker {
         tracing::debug!(error = %e, "malformed frame");
         if let Some(c) = self.conns.get_mut(key) {
             // Answers to what came before it were earned.
-            let _ = c.out.flush(&c.fd, &mut self.pool);
+            let _ = c.flush_out(&mut self.pool);
         }
         self.close(key, side);
     }

@@ -9,13 +9,13 @@ impl Worker {
     pub(crate) fn close(&mut self, key: Key, why: Reason) {
         let Some(conn) = self.conns.remove(key) else { return };
         let Conn { fd, mut out, stash, stream, role, .. } = conn;
-        let connected_out = match &role {
+        let opened = match &role {
             Role::Endpoint(_) => true,
             Role::Relay(r) => r.accepted.is_none(),
-            Role::Http(h) => h.is_upstream(),
+            Role::Http(h) => h.accepted().is_none(),
             Role::New(_) | Role::Caller(_) => false,
         };
-        if connected_out {
+        if opened {
             self.shared.opened.closed(&fd);
         }
         self.pool.give(stash);

@@ -85,6 +85,8 @@ pub struct Conn {
     pub frame_since: Time,
     /// Its TLS, if it has any.
     pub tls: Option<Box<crate::tls::Tls>>,
+    /// The peer has ended its stream behind what is in `stash`.
+    pub ends: bool,
     /// Our side is ended, and what the peer still sends is of no use.
     pub lingers: bool,
     /// What it is.

@@ -164,7 +164,7 @@ impl Worker {
                 s.waiting.is_empty()
                     && s.hosts
                         .iter()
-                        .all(|h| self.hosts.get(*h).is_none_or(|h| h.active == 0 && h.waiting.is_empty()))
+                        .all(|h| self.hosts.get(*h).is_none_or(|h| h.active == 0 && !h.is_awaited()))
             })
         };
         let oldest = self.destinations.made.iter().filter(|(_, m)| unused(m)).min_by_key(|(_, m)| m.used);

@@ -165,10 +165,7 @@ impl Head {
     #[inline]
     pub fn write_id(&self, frame: &mut [u8], id: u64) {
         match self {
-            Head::Bolt(h) if h.variant.crc() => {
-                let was = bolt::Head { id: read_u32(frame, h.id_offset()), ..*h };
-                bolt::patch_id(frame, &was, id as u32);
-            }
+            Head::Bolt(h) if h.variant.crc() => write_bolt_id(h, frame, id as u32),
             Head::Bolt(h) => write_at(frame, h.id_offset(), &(id as u32).to_be_bytes()),
             Head::Dubbo(_) => dubbo::patch_id(frame, id),
         }
@@ -387,6 +384,13 @@ pub fn reply(out: &mut Vec<u8>, to: &Asker, said: &Said<'_>) {
         }
         Lane::Http1 | Lane::Http2 => {}
     }
+}
+
+/// Not inlined: few frames have a checksum, and all others are spared the code.
+#[inline(never)]
+fn write_bolt_id(h: &bolt::Head, frame: &mut [u8], id: u32) {
+    let was = bolt::Head { id: read_u32(frame, h.id_offset()), ..*h };
+    bolt::patch_id(frame, &was, id);
 }
 
 #[inline]

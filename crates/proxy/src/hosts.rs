@@ -61,6 +61,13 @@ pub struct HostState {
     pub http_waiting: std::collections::VecDeque<Key>,
 }
 
+impl HostState {
+    /// Whether somebody waits for a connection to it.
+    pub fn is_awaited(&self) -> bool {
+        !(self.waiting.is_empty() && self.blocked.is_empty() && self.http_waiting.is_empty())
+    }
+}
+
 /// The hosts of a worker.
 #[derive(Default)]
 pub struct Hosts {
@@ -336,6 +343,7 @@ impl Worker {
             wrote_at: self.now,
             frame_since: self.now,
             tls: None,
+            ends: false,
             lingers: false,
             role,
         });
@@ -500,7 +508,7 @@ impl Worker {
         for k in gone {
             let Some(h) = self.hosts.slab.get(k) else { continue };
             let conns: Vec<Key> = h.conns.iter().map(|p| p.key).collect();
-            let (addr, idle) = (h.host.addr, h.active == 0 && h.waiting.is_empty() && h.blocked.is_empty());
+            let (addr, idle) = (h.host.addr, h.active == 0 && !h.is_awaited());
             for c in conns {
                 self.retire(c, "endpoint removed");
             }

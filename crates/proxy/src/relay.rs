@@ -285,7 +285,7 @@ impl Worker {
         let peer = r.peer;
         let Some(to) = self.conns.get_mut(peer) else { return bytes.len() };
         let mut rest = &*bytes;
-        if to.out.is_empty() && !to.connecting() {
+        if to.out.is_empty() && to.tls.is_none() && !to.connecting() {
             // The common case copies nothing; an error shows again at the next write or read.
             if let Ok(n) = socket::send(&to.fd, rest) {
                 to.out.note_written(n);
@@ -377,16 +377,17 @@ impl Worker {
             Some(Role::Relay(p)) => p.ended,
             _ => true,
         };
-        if !peer_ended || !conn.out.is_empty() || conn.connecting() {
+        if !peer_ended || conn.wants_write() || conn.connecting() {
             return;
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Role::Relay(r) = &mut conn.role else { return };
-        if !r.shut {
-            r.shut = true;
+        let (ended, shut) = (r.ended, std::mem::replace(&mut r.shut, true));
+        if !shut {
+            conn.end_tls(&mut self.pool);
             socket::shutdown_write(&conn.fd);
         }
-        let both = r.ended && matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.shut);
+        let both = ended && matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.shut);
         if both {
             self.close(key, Reason::CallerGone);
         }
@@ -420,7 +421,7 @@ impl Worker {
         {
             other.peer = Key::NONE;
             let peer = r.peer;
-            let _ = p.out.flush(&p.fd, &mut self.pool);
+            let _ = p.flush_out(&mut self.pool);
             self.close(peer, why);
         }
     }

@@ -90,8 +90,8 @@ impl Config {
     /// Whether `addr` is where one of the sidecar's own listeners accepts.
     pub fn is_own(&self, addr: SocketAddr) -> bool {
         self.bindings.iter().map(|b| b.listener.addr).any(|l| {
-            l.port() == addr.port()
-                && (l.ip() == addr.ip() || (l.ip().is_unspecified() && is_local(addr.ip())))
+            let everywhere = l.ip().is_unspecified() && l.is_ipv4() == addr.is_ipv4();
+            l.port() == addr.port() && (l.ip() == addr.ip() || (everywhere && is_local(addr.ip())))
         })
     }
 

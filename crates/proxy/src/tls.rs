@@ -23,7 +23,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Whether the handshake is under way.
+    /// Whether the handshake is still going on.
     pub(crate) fn handshaking(&self) -> bool {
         self.session.handshaking()
     }
@@ -140,6 +140,13 @@ impl Worker {
                 return self.close(key, Reason::CallerProtocol);
             }
             if closed {
+                if let Some(c) = self.conns.get_mut(key)
+                    && c.paused.any()
+                    && !c.stash.is_empty()
+                {
+                    c.ends = true;
+                    return;
+                }
                 return self.on_end(key);
             }
             let used = result.unwrap_or(cipher.len());

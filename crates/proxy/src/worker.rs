@@ -336,6 +336,13 @@ impl Worker {
             self.feed(key, &mut buf[..held], false);
             self.scratch = buf;
         }
+        if let Some(c) = self.conns.get_mut(key)
+            && c.ends
+            && c.stash.is_empty()
+        {
+            c.ends = false;
+            self.on_end(key);
+        }
         self.set_interest(key);
         self.close_if_done(key);
     }
@@ -362,12 +369,8 @@ impl Worker {
         conn.stash = stash;
         if arm {
             conn.frame_since = self.now;
-            let limits = self.config.limits();
-            let most = match conn.role {
-                Role::Http(_) => limits.frame_timeout.min(limits.head_timeout),
-                _ => limits.frame_timeout,
-            };
-            self.arm(key, self.now + most);
+            let at = self.now + self.config.limits().frame_timeout;
+            self.arm(key, at);
         }
     }
 

@@ -76,18 +76,34 @@ fn http(first: &[u8]) -> Sniff {
     // RFC 9110 tokens have more characters than these, but no method in use has.
     let word = first.iter().position(|b| !(b.is_ascii_alphabetic() || *b == b'-'));
     match word {
-        Some(end) if end <= METHOD_MAX && first[end] == b' ' => target(&first[end + 1..]),
+        Some(end) if end <= METHOD_MAX && first[end] == b' ' => target(&first[..end], &first[end + 1..]),
         None if first.len() <= METHOD_MAX => Sniff::NeedMore,
         _ => Sniff::Unknown,
     }
 }
 
-/// A request target begins with `/`, `*`, a scheme or an authority: so with no control byte or space.
-fn target(rest: &[u8]) -> Sniff {
-    match rest.first() {
-        None => Sniff::NeedMore,
-        Some(b'!'..=b'~') => Sniff::Http1,
-        Some(_) => Sniff::Unknown,
+/// A request target begins with `/`, `*`, a scheme or an authority. Other text protocols begin with a word and
+/// a space too (memcached's `get key`, NATS's `CONNECT {`, a mail server's `EHLO name`), so only after methods
+/// of HTTP's own is anything a target that is no control byte or space, and then wrong in HTTP's own terms.
+fn target(method: &[u8], rest: &[u8]) -> Sniff {
+    const SCHEME: &[u8] = b"http";
+    let own = matches!(
+        method,
+        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH"
+    );
+    match rest {
+        [] => Sniff::NeedMore,
+        [b'/' | b'*', ..] => Sniff::Http1,
+        [b'{', ..] if method == b"CONNECT" => Sniff::Unknown,
+        [b'!'..=b'~', ..] if own => Sniff::Http1,
+        _ => {
+            let known = rest.len().min(SCHEME.len());
+            match rest[..known].eq_ignore_ascii_case(&SCHEME[..known]) {
+                true if known == SCHEME.len() => Sniff::Http1,
+                true => Sniff::NeedMore,
+                false => Sniff::Unknown,
+            }
+        }
     }
 }
 
@@ -130,6 +146,18 @@ mod tests {
         assert_eq!(sniff(b"hello\r\n"), Sniff::Unknown);
         assert_eq!(sniff(b"abcdefghijklmnopqrstuvwxyz"), Sniff::Unknown);
         assert_eq!(sniff(b"GET \r\n"), Sniff::Unknown);
+    }
+
+    #[test]
+    fn words_of_other_text_protocols_are_not_taken_for_methods() {
+        for other in
+            ["get key\r\n", "CONNECT {\"verbose\":false}", "EHLO example.com\r\n", "SET name value\r\n"]
+        {
+            assert_eq!(sniff(other.as_bytes()), Sniff::Unknown, "{other}");
+        }
+        assert_eq!(sniff(b"CONNECT example.com:443"), Sniff::Http1);
+        assert_eq!(sniff(b"SEARCH HTTP://a/"), Sniff::Http1);
+        assert_eq!(sniff(b"SEARCH ht"), Sniff::NeedMore);
     }
 
     #[test]

@@ -399,12 +399,18 @@ fn note(
 }
 
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    // Listeners take one family only: 0.0.0.0 and [::] may have the same port.
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let meet = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && same_family && meet
 }
 
 /// Whether a connection to `target`, an address of this machine, ends at a listener on `listen`.
 fn accepts_local(listen: SocketAddr, target: SocketAddr) -> bool {
-    listen.port() == target.port() && (listen.ip() == target.ip() || listen.ip().is_unspecified())
+    let same_family = listen.is_ipv4() == target.is_ipv4();
+    listen.port() == target.port()
+        && same_family
+        && (listen.ip() == target.ip() || listen.ip().is_unspecified())
 }
 
 /// Whether a connection to `target`, an address of any machine, certainly ends at a listener on `listen`.

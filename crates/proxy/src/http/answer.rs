@@ -78,18 +78,18 @@ impl Worker {
         let framing = if grpc { Framing::None } else { Framing::Length(body.len() as u64) };
         let bodiless = response.is_bodiless() || x.request.method() == b"HEAD";
         self.send_head(key, response, framing);
-        let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        match &mut x.caller {
-            Some(c) => {
-                if let Some(stream) = c.out.stream.as_mut().filter(|_| !c.out.ended) {
-                    // It is small: h2 holds what the window does not take yet. Fails if the caller is gone.
-                    let _ = stream.send_data(bytes::Bytes::copy_from_slice(body), true);
-                    c.out.ended = true;
+        if !bodiless && !body.is_empty() {
+            match self.http.exchanges.get_mut(key).map(|x| (&mut x.caller, &mut x.bytes_out)) {
+                Some((Some(c), bytes_out)) => {
+                    *bytes_out += body.len() as u64;
+                    c.out.push(bytes::Bytes::copy_from_slice(body));
                 }
-                x.bytes_out += body.len() as u64;
+                Some((None, _)) => self.response_data(key, Data::Slice(body)),
+                None => return,
             }
-            None if !bodiless && !body.is_empty() => self.response_data(key, Data::Slice(body)),
-            None => {}
+        }
+        if let Some(c) = self.http.exchanges.get_mut(key).and_then(|x| x.caller.as_mut()) {
+            c.out.finish_now();
         }
         self.finish_exchange(key, reason);
     }

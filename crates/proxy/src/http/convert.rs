@@ -21,7 +21,8 @@ pub(crate) fn request_from(parts: &http::request::Parts, to: &mut Request) -> Re
     check_authority(name).map_err(|m| m.what)?;
     let target = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str).as_bytes();
     let connect = parts.method == Method::CONNECT;
-    if !connect && !(target.starts_with(b"/") || (target == b"*" && parts.method == Method::OPTIONS)) {
+    let fits = connect || target.starts_with(b"/") || target == b"*" && parts.method == Method::OPTIONS;
+    if !fits {
         return Err(":path is no path");
     }
     if target.iter().any(|b| *b <= b' ' || *b == 0x7F || *b == b'#') {

@@ -59,7 +59,6 @@ impl Worker {
             if conn.paused.any() && !conn.paused.has(Paused::ENDED) {
                 return at;
             }
-            // A tunnel by now: what follows is for whoever it leads to.
             let Role::Http(HttpConn::Down1(d)) = &conn.role else { return at };
             let rest = &bytes[at..];
             match d.doing {
@@ -83,7 +82,7 @@ impl Worker {
                         }
                         Ok(Parsed::Incomplete) => {
                             self.http.give(request);
-                            return at;
+                            return self.half_a_head(key, at, bytes.len());
                         }
                         Err(e) => {
                             self.http.give(request);
@@ -92,23 +91,31 @@ impl Worker {
                         }
                     }
                 }
-                Doing::Body(_) if rest.is_empty() && conn.paused.has(Paused::ENDED) => {
-                    // The rest of it never comes.
-                    self.close(key, Reason::CallerGone);
-                    return bytes.len();
-                }
-                Doing::Body(decoder) => match self.feed_body(key, decoder, rest, &limits) {
+                Doing::Body(decoder) => match self.feed_body(key, decoder, rest, limits) {
                     Some(used) => at += used,
                     None => return at,
                 },
-                Doing::Discarding { decoder, left } => {
-                    match self.discard(key, decoder, left, rest, &limits) {
-                        Some(used) => at += used,
-                        None => return at,
-                    }
-                }
+                Doing::Discarding { decoder, left } => match self.discard(key, decoder, left, rest, limits) {
+                    Some(used) => at += used,
+                    None => return at,
+                },
             }
         }
+    }
+
+    /// The rest of a head is awaited, but not for long. Returns the bytes used.
+    fn half_a_head(&mut self, key: Key, at: usize, all: usize) -> usize {
+        let Some(c) = self.conns.get(key) else { return all };
+        if c.paused.has(Paused::ENDED) {
+            if let Some(d) = self.down1(key) {
+                d.doing = Doing::Closing;
+            }
+            self.mark_dirty(key);
+            return all;
+        }
+        let due = self.now + self.config.limits().head_timeout;
+        self.arm(key, due);
+        at
     }
 
     /// A piece of the body under way. Returns the bytes used; `None` if there is nothing to do with them now.
@@ -117,7 +124,7 @@ impl Worker {
         key: Key,
         mut decoder: Decoder,
         rest: &[u8],
-        limits: &h1::Limits,
+        limits: h1::Limits,
     ) -> Option<usize> {
         let x = self.down1(key)?.exchange?;
         if self.request_room(x) == 0 {
@@ -125,7 +132,7 @@ impl Worker {
             self.shard.held_back.inc();
             return None;
         }
-        match decoder.next(rest, limits) {
+        match decoder.next(rest, &limits) {
             Err(e) => {
                 self.shard.caller_malformed[Malformed::BadBody].inc();
                 tracing::debug!(error = %e, "malformed body");
@@ -163,7 +170,8 @@ impl Worker {
             self.drop_up(x);
             self.answer_http(x, Reason::CallerProtocol, Some(e.status), e.what);
         } else {
-            self.cancel(x, Reason::CallerProtocol);
+            self.drop_up(x);
+            self.cut(x, Reason::CallerProtocol);
         }
     }
 
@@ -173,14 +181,17 @@ impl Worker {
         mut decoder: Decoder,
         left: u64,
         rest: &[u8],
-        limits: &h1::Limits,
+        limits: h1::Limits,
     ) -> Option<usize> {
-        let (used, piece) = decoder.next(rest, limits).unwrap_or((rest.len(), Piece::More));
+        let (used, piece) = decoder.next(rest, &limits).unwrap_or((rest.len(), Piece::More));
         let left = left.saturating_sub(used as u64);
         let d = self.down1(key)?;
-        if decoder.is_over() && !d.last {
-            d.doing = Doing::Head;
-        } else if decoder.is_over() || left == 0 {
+        if decoder.is_over() {
+            d.doing = if d.last { Doing::Closing } else { Doing::Head };
+            if d.last {
+                self.mark_dirty(key);
+            }
+        } else if left == 0 {
             d.doing = Doing::Closing;
             self.mark_dirty(key);
         } else {
@@ -291,11 +302,12 @@ impl Worker {
             }
             (_, Some(_)) => {
                 // It may only have ended its sending side: what it asked for is still delivered.
-                let Some(c) = self.conns.get_mut(key) else { return };
-                c.paused.set(Paused::ENDED);
-                let more = !c.stash.is_empty();
+                let more = self.conns.get(key).is_some_and(|c| !c.stash.is_empty());
                 if let Some(d) = self.down1(key) {
                     d.last |= !more;
+                }
+                if let Some(c) = self.conns.get_mut(key) {
+                    c.paused.set(Paused::ENDED);
                 }
                 self.set_interest(key);
             }

@@ -86,7 +86,9 @@ impl Worker {
 
     /// Lets h2 work: requests come out, and frames to be written.
     pub(crate) fn drive_down2(&mut self, key: Key) {
+        let behind = self.conns.get(key).map_or(0, |c| c.out.len());
         let Some(d) = self.down2(key) else { return };
+        d.pipe.0.borrow_mut().behind = behind;
         let waker = d.waker.clone();
         let mut cx = Context::from_waker(&waker);
         let mut h2 = std::mem::replace(&mut d.h2, Server::Away);
@@ -120,6 +122,9 @@ impl Worker {
         match over {
             Some(e) => self.down2_over(key, e.as_ref()),
             None => self.take_output(key),
+        }
+        if self.draining.is_some() {
+            self.tell_down2(key);
         }
     }
 
@@ -245,12 +250,14 @@ impl Worker {
 
     /// Tells the caller to send no more requests here; those under way finish.
     pub(crate) fn tell_down2(&mut self, key: Key) {
+        let now = self.now;
         let Some(d) = self.down2(key) else { return };
         if d.told {
             return;
         }
-        d.told = true;
+        d.active_at = now;
         if let Server::Open(conn) = &mut d.h2 {
+            d.told = true;
             conn.graceful_shutdown();
             self.shard.goaways_sent.inc();
             self.drive_down2(key);

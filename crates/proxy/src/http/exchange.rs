@@ -21,10 +21,8 @@ pub(crate) struct Exchange {
     pub direction: Direction,
     /// The listener it came by.
     pub listener: u16,
-    /// The request's head as the endpoint is to get it.
+    /// The request's head as the caller sent it.
     pub request: Request,
-    /// The head as it was before a rule changed it: what routing goes by when it is sent again.
-    pub asked: Option<Box<Request>>,
     /// How its body comes.
     pub framing: Framing,
     /// It waits for `100 Continue`.
@@ -93,6 +91,8 @@ pub(crate) struct Exchange {
     pub mirror: bool,
     /// A rule's actions have been carried out on it.
     pub acted: bool,
+    /// The head as it came, where rules changed `request`: routes look at this one.
+    pub original: Option<Box<Request>>,
     /// The service that gets a copy when all of the request is here.
     pub mirror_to: Option<std::sync::Arc<str>>,
     /// Changes of the response's fields.
@@ -103,6 +103,8 @@ pub(crate) struct Exchange {
     pub abort_grpc: Option<u8>,
     /// It was sent on a connection that had carried others.
     pub reused: bool,
+    /// Its connection is gone and the kernel had taken nothing of it.
+    pub unsent: bool,
     /// It has been sent again because of that.
     pub stale: bool,
     /// Wakes it.
@@ -145,9 +147,23 @@ pub(crate) struct CallerStream {
 
 /// A stream to an endpoint.
 pub(crate) struct EndpointStream {
+    /// The connection's stream position before it began.
+    pub at: u64,
     pub response: Option<h2::client::ResponseFuture>,
     pub body: Option<h2::RecvStream>,
     pub out: Sender,
+}
+
+/// What follows a stream's data.
+#[derive(Default)]
+enum Ending {
+    /// Not known yet, or it has been sent.
+    #[default]
+    Open,
+    /// Nothing.
+    Bare,
+    /// These.
+    Trailers(HeaderMap),
 }
 
 /// The sending half of a stream, and what waits for its window.
@@ -156,7 +172,7 @@ pub(crate) struct Sender {
     pub stream: Option<h2::SendStream<Bytes>>,
     queue: VecDeque<Bytes>,
     queued: usize,
-    end: Option<Option<HeaderMap>>,
+    end: Ending,
     pub ended: bool,
 }
 
@@ -172,7 +188,7 @@ impl Sender {
 
     /// Adds data.
     pub(crate) fn push(&mut self, data: Bytes) {
-        if !data.is_empty() {
+        if !data.is_empty() && !self.ended {
             self.queued += data.len();
             self.queue.push_back(data);
         }
@@ -180,7 +196,33 @@ impl Sender {
 
     /// Nothing follows but these trailers.
     pub(crate) fn finish(&mut self, trailers: Option<HeaderMap>) {
-        self.end.get_or_insert(trailers);
+        if !self.ended {
+            self.end = trailers.map_or(Ending::Bare, Ending::Trailers);
+        }
+    }
+
+    /// Nobody reads what was to be sent.
+    pub(crate) fn abandon(&mut self) {
+        self.queue.clear();
+        self.queued = 0;
+        self.end = Ending::Open;
+        self.ended = true;
+    }
+
+    /// Gives h2 everything at once, whatever the window: for short answers of the sidecar's own.
+    pub(crate) fn finish_now(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        self.end = Ending::Open;
+        while let Some(piece) = self.queue.pop_front() {
+            let last = self.queue.is_empty();
+            // Fails if the caller is gone: then nobody misses it.
+            let _ = stream.send_data(piece, last);
+            self.ended |= last;
+        }
+        self.queued = 0;
+        if !std::mem::replace(&mut self.ended, true) {
+            let _ = stream.send_data(Bytes::new(), true);
+        }
     }
 
     /// Sends what the window takes.
@@ -205,21 +247,22 @@ impl Sender {
             if front.is_empty() {
                 self.queue.pop_front();
             }
-            let last = self.queue.is_empty() && matches!(self.end, Some(None));
+            let last = self.queue.is_empty() && matches!(self.end, Ending::Bare);
             stream.send_data(piece, last)?;
             if last {
                 self.ended = true;
-                self.end = None;
+                self.end = Ending::Open;
             }
         }
-        if let Some(end) = self.end.take()
-            && !self.ended
-        {
-            self.ended = true;
-            match end {
-                Some(trailers) => stream.send_trailers(trailers)?,
-                None => stream.send_data(Bytes::new(), true)?,
-            }
+        let end = std::mem::take(&mut self.end);
+        if self.ended {
+            return Ok(());
+        }
+        self.ended = !matches!(end, Ending::Open);
+        match end {
+            Ending::Open => {}
+            Ending::Bare => stream.send_data(Bytes::new(), true)?,
+            Ending::Trailers(t) => stream.send_trailers(t)?,
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Bodies on their way: from either side to the other, never further ahead than the receiver has room.
 use super::convert;
 use super::exchange::{Exchange, Up};
-use super::sides::{Doing, HttpConn};
+use super::sides::HttpConn;
 use super::wake::Token;
 use crate::conn::{Paused, Role};
 use crate::worker::Worker;
@@ -59,6 +59,7 @@ impl Worker {
     pub(crate) fn request_room(&self, key: Key) -> usize {
         let Some(x) = self.http.exchanges.get(key) else { return usize::MAX };
         match &x.up {
+            _ if x.response_over => usize::MAX,
             Up::None | Up::Waiting(..) | Up::Delayed(_) => KEEP_FOR_MOVE.saturating_sub(x.kept.len()),
             Up::One(conn, _) => self.out_room(*conn),
             Up::Two(_, s) => QUEUE_MOST.saturating_sub(s.out.queued()),
@@ -86,6 +87,9 @@ impl Worker {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.active_at = now;
         x.bytes_in += data.bytes().len() as u64;
+        if x.response_over {
+            return;
+        }
         let sent_on = matches!(x.up, Up::One(..) | Up::Two(..));
         if x.kept_all {
             if !sent_on || x.kept.len() + data.bytes().len() <= x.keep_most() {
@@ -179,6 +183,8 @@ impl Worker {
         if let Some(status) = trailers.and_then(|t| t.get("grpc-status")) {
             x.grpc_status = std::str::from_utf8(status).ok().and_then(|s| s.parse().ok());
         }
+        self.release_endpoint(key);
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if !x.mirror {
             match &mut x.caller {
                 None => {
@@ -194,18 +200,21 @@ impl Worker {
                     s.out.finish(trailers.map(convert::trailers_to));
                     self.flush_caller_stream(key);
                     // It is over when the stream's window has let all of it out.
-                    if self
-                        .http
-                        .exchanges
-                        .get(key)
-                        .is_some_and(|x| x.caller.as_ref().is_some_and(|c| !c.out.ended))
-                    {
+                    if !self.caller_has_all(key) {
                         return;
                     }
                 }
             }
         }
-        self.complete(key);
+        self.finish_exchange(key, None);
+    }
+
+    /// Whether the response is whole and h2 has all of it for the caller.
+    fn caller_has_all(&self, key: Key) -> bool {
+        self.http
+            .exchanges
+            .get(key)
+            .is_some_and(|x| x.response_over && x.caller.as_ref().is_some_and(|c| c.out.ended))
     }
 
     /// Writes a piece of a body to an HTTP/1.1 connection.
@@ -224,12 +233,10 @@ impl Worker {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         let waker = x.waker.get_or_insert_with(|| self.http.ready.waker(Token::Exchange(key)));
         let Up::Two(_, s) = &mut x.up else { return };
-        if let Err(e) = s.out.flush(&mut Context::from_waker(waker)) {
-            // An endpoint may answer before it has read everything: the response tells.
-            let answers = s.response.is_none() || e.reason() == Some(h2::Reason::NO_ERROR);
-            if !answers {
-                self.up_stream_failed(key, &e);
-            }
+        if s.out.flush(&mut Context::from_waker(waker)).is_err() {
+            // The receiving half tells why: an answer before all was read, a reset, a lost connection.
+            s.out.abandon();
+            self.http.again.push(key);
         }
     }
 
@@ -255,13 +262,8 @@ impl Worker {
         self.pull_request(key);
         self.pull_response(key);
         self.unpause_sources(key);
-        let over = self
-            .http
-            .exchanges
-            .get(key)
-            .is_some_and(|x| x.response_over && x.caller.as_ref().is_some_and(|c| c.out.ended));
-        if over {
-            self.complete(key);
+        if self.caller_has_all(key) {
+            self.finish_exchange(key, None);
         }
     }
 
@@ -336,6 +338,10 @@ impl Worker {
                 Got::Interim(r) => {
                     let mut head = Response::default();
                     convert::response_from(&r.into_parts().0, &mut head);
+                    if !head.is_interim() {
+                        self.drop_up(key);
+                        return self.lost_for_good(key, Reason::EndpointProtocol, "HTTP/2 has no 101");
+                    }
                     self.on_interim(key, &head);
                 }
                 Got::Failed(e) => return self.up_stream_failed(key, &e),
@@ -429,21 +435,39 @@ impl Worker {
         let Some(conn) = self.conns.get(key) else { return };
         let Role::Http(h) = &conn.role else { return };
         match h {
-            HttpConn::Down1(d) => self.http.again.extend(d.exchange.filter(|_| d.doing != Doing::Head)),
-            HttpConn::Up1(u) => self.http.again.extend(u.exchange),
-            HttpConn::Down2(d) => {
-                let stuck = d.pipe.0.borrow().stuck();
-                if stuck {
-                    d.waker.wake_by_ref();
+            HttpConn::Down1(d) => {
+                if let Some(x) = d.exchange
+                    && self.response_held(x)
+                {
+                    self.http.again.push(x);
                 }
             }
-            HttpConn::Up2(u) => {
-                let stuck = u.pipe.0.borrow().stuck();
-                if stuck {
-                    u.waker.wake_by_ref();
+            HttpConn::Up1(u) => {
+                if let Some(x) = u.exchange
+                    && self.request_held(x)
+                {
+                    self.http.again.push(x);
                 }
             }
+            HttpConn::Down2(d) => d.pipe.made_room(conn.out.len(), &d.waker),
+            HttpConn::Up2(u) => u.pipe.made_room(conn.out.len(), &u.waker),
         }
+    }
+
+    /// Whether more of a response's body could come if the caller had room.
+    fn response_held(&self, key: Key) -> bool {
+        self.http.exchanges.get(key).is_some_and(|x| match x.up {
+            Up::One(conn, _) => self.conns.get(conn).is_some_and(|c| c.paused.any()),
+            Up::Two(..) => true,
+            Up::None | Up::Waiting(_) | Up::Delayed(_) => false,
+        })
+    }
+
+    /// Whether more of a request's body could come if the endpoint had room.
+    fn request_held(&self, key: Key) -> bool {
+        self.http.exchanges.get(key).is_some_and(|x| {
+            !x.request_over && (x.caller.is_some() || self.conns.get(x.down).is_some_and(|c| c.paused.any()))
+        })
     }
 }
 

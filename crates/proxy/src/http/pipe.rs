@@ -52,6 +52,17 @@ impl Buffers {
 #[derive(Clone, Default)]
 pub(crate) struct Pipe(pub Rc<RefCell<Buffers>>);
 
+impl Pipe {
+    /// The out-buffer behind the pipe has emptied to `behind` bytes; whoever waited to write may go on.
+    pub(crate) fn made_room(&self, behind: usize, waker: &Waker) {
+        let mut b = self.0.borrow_mut();
+        b.behind = behind;
+        if b.stuck() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
 impl AsyncRead for Pipe {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut b = self.0.borrow_mut();

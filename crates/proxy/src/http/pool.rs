@@ -148,6 +148,7 @@ impl Worker {
                 h2: Client::Away,
                 send: None,
                 waker: self.http.ready.waker(Token::Conn(Key::NONE)),
+                served: false,
                 active: 0,
                 most: settings.pool.max_streams.max(1),
                 used_at: now,
@@ -219,6 +220,7 @@ impl Worker {
         self.shared.opened.closed(&conn.fd);
         let Role::Http(h) = conn.role else { return };
         let Some(host) = h.host() else { return };
+        self.shared.opened.closed(&conn.fd);
         self.unpool(host, key);
         self.connect_failed(host, error);
         self.release_http_waiting(host);
@@ -227,8 +229,8 @@ impl Worker {
     /// A free HTTP/1.1 connection: whoever waits first gets it.
     pub(crate) fn offer_up1(&mut self, host: Key, conn: Key) {
         while let Some(x) = self.next_waiting(host, Lane::Http1) {
-            if self.http.exchanges.get(x).is_some() {
-                return self.send_on(x, conn, Lane::Http1);
+            if self.send_on(x, conn, Lane::Http1) {
+                return;
             }
         }
         if let Some(h) = self.hosts.get_mut(host) {
@@ -247,40 +249,43 @@ impl Worker {
 
     fn next_waiting(&mut self, host: Key, lane: Lane) -> Option<Key> {
         let exchanges = &self.http.exchanges;
-        let h = self.hosts.get_mut(host)?;
-        h.http_waiting.retain(|k| exchanges.get(*k).is_some_and(|x| matches!(x.up, Up::Waiting(..))));
-        let waits = |k: &Key| exchanges.get(*k).is_some_and(|x| matches!(x.up, Up::Waiting(l) if l == lane));
-        let at = h.http_waiting.iter().position(waits)?;
-        h.http_waiting.remove(at)
+        let waiting = &mut self.hosts.get_mut(host)?.http_waiting;
+        let lane_of = |k: &Key| match exchanges.get(*k)?.up {
+            Up::Waiting(lane) => Some(lane),
+            _ => None,
+        };
+        // Nearly always the first one; those that were cancelled meanwhile go.
+        while waiting.front().is_some_and(|k| lane_of(k).is_none()) {
+            waiting.pop_front();
+        }
+        let at = waiting.iter().position(|k| lane_of(k) == Some(lane))?;
+        waiting.remove(at)
     }
 
-    /// A connection is gone and its place is free: whoever waits gets another one, or goes elsewhere.
-    pub(crate) fn make_up_for(&mut self, host: Key) {
+    /// A connection is no more: those who wait for one of its lane get another, or go elsewhere.
+    pub(crate) fn serve_waiting(&mut self, host: Key, lane: Lane) {
         let now = self.now;
-        for lane in [Lane::Http1, Lane::Http2] {
-            let exchanges = &self.http.exchanges;
-            let Some(h) = self.hosts.get(host) else { return };
-            let waits =
-                |k: &&Key| exchanges.get(**k).is_some_and(|x| matches!(x.up, Up::Waiting(l) if l == lane));
-            let waiting = h.http_waiting.iter().filter(waits).count();
-            let mine = || h.conns.iter().filter(|p| p.lane == lane);
-            if waiting == 0 || mine().filter(|p| !p.ready).count() >= waiting {
-                continue;
-            }
-            let addr = h.host.addr;
-            let most = h.policy.as_ref().map_or(0, |p| match lane {
-                Lane::Http1 => p.settings.pool.http1_connections,
-                _ => p.settings.pool.max_connections,
-            });
-            let full = mine().count() >= usize::from(most.max(1));
-            let none = mine().count() == 0;
-            let wanted = h.down_until.is_none_or(|t| t <= now)
-                && (self.config.names_host(&addr) || self.destinations.has(addr));
-            let policy = h.policy.clone().filter(|_| wanted);
-            let made = !full && policy.is_some_and(|p| self.open_http(host, lane, &p));
-            if none && !made {
-                self.release_http_waiting(host);
-            }
+        let exchanges = &self.http.exchanges;
+        let Some(h) = self.hosts.get(host) else { return };
+        let waits =
+            |k: &&Key| exchanges.get(**k).is_some_and(|x| matches!(x.up, Up::Waiting(l) if l == lane));
+        let waiting = h.http_waiting.iter().filter(waits).count();
+        if waiting == 0 {
+            return;
+        }
+        let mine = h.conns.iter().filter(|p| p.lane == lane);
+        let (count, connecting) = mine.fold((0usize, 0usize), |(n, c), p| (n + 1, c + usize::from(!p.ready)));
+        let Some(policy) = h.policy.clone() else { return self.release_http_waiting(host) };
+        if h.down_until.is_some_and(|t| t > now) {
+            return self.release_http_waiting(host);
+        }
+        let pool = &policy.settings.pool;
+        let short = match lane {
+            Lane::Http1 => connecting < waiting && count < usize::from(pool.http1_connections.max(1)),
+            _ => connecting == 0 && count < usize::from(pool.max_connections.max(1)),
+        };
+        if short {
+            self.open_http(host, lane, &policy);
         }
     }
 
@@ -306,6 +311,7 @@ impl Worker {
         if h.connecting() {
             return self.drop_http_connecting(key, &std::io::Error::other("endpoint removed"));
         }
+        let lane = if matches!(h, HttpConn::Up1(_)) { Lane::Http1 } else { Lane::Http2 };
         let (host, idle) = match h {
             HttpConn::Up1(u) => {
                 u.retiring = true;
@@ -328,6 +334,8 @@ impl Worker {
         }
         if idle {
             self.close(key, Reason::ConnectionLost);
+        } else {
+            self.serve_waiting(host, lane);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! bounds → forward. It goes on in [`response`](super::response).
 use super::exchange::{Exchange, HttpPlan, Up};
 use super::pool::{HttpLease, http_readiness};
-use super::sides::HttpConn;
+use super::up2::Begun;
 use crate::conn::{Conn, Direction, Role};
 use crate::hosts::Hosts;
 use crate::lane::Lane;
@@ -40,7 +40,6 @@ impl Exchange {
             direction,
             listener,
             request,
-            asked: None,
             framing,
             expects_continue: false,
             upgrade: false,
@@ -75,22 +74,15 @@ impl Exchange {
             counted: false,
             mirror: false,
             acted: false,
+            original: None,
             mirror_to: None,
             response_ops: None,
             abort: None,
             abort_grpc: None,
             reused: false,
+            unsent: false,
             stale: false,
             waker: None,
-        }
-    }
-
-    /// Takes back the head that routing looked at; a rule may have made another meanwhile.
-    fn give_back(&mut self, asked: Request) {
-        if self.request.method().is_empty() {
-            self.request = asked;
-        } else {
-            self.asked = Some(Box::new(asked));
         }
     }
 
@@ -203,17 +195,13 @@ impl Worker {
         if x.moves > MOVES_MOST {
             return self.answer_http(key, Reason::ConnectFailure, None, "no endpoint could be connected to");
         }
-        let request = match x.asked.take() {
-            Some(asked) => *asked,
-            None => std::mem::take(&mut x.request),
-        };
+        let changed = x.original.is_some();
+        let request = x.original.take().map_or_else(|| std::mem::take(&mut x.request), |o| *o);
         let ip = self.conn_ip(key);
 
         // Service.
         let Some((service, row)) = self.find_http_service(key, &request) else {
-            if let Some(x) = self.http.exchanges.get_mut(key) {
-                x.give_back(request);
-            }
+            self.put_back(key, request, changed);
             let row = self.row_unknown(key);
             if let Some(x) = self.http.exchanges.get_mut(key) {
                 x.row = row;
@@ -229,15 +217,15 @@ impl Worker {
         x.service = service;
         x.row = row;
         if x.request_tunnels(&request) {
-            x.give_back(request);
+            self.put_back(key, request, changed);
             return self.begin_connect(key);
         }
         let lane = self.lane_of(key, service);
 
         // Route and endpoint.
         let routed = self.route_http(key, &request, service, lane, ip);
+        self.put_back(key, request, changed);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        x.give_back(request);
         let (connect, ready, endpoint) = match routed {
             Routed::Refuse(reason, rule) => {
                 x.plan.rule = rule;
@@ -277,7 +265,11 @@ impl Worker {
             return;
         };
         match self.lease_http(service, host, lane) {
-            HttpLease::Ready(conn) => self.send_on(key, conn, lane),
+            HttpLease::Ready(conn) => {
+                if !self.send_on(key, conn, lane) && lane == Lane::Http1 {
+                    self.offer_up1(host, conn);
+                }
+            }
             HttpLease::Soon => self.wait_http(key, service, host, lane),
             HttpLease::Failed => {
                 let Some(x) = self.http.exchanges.get_mut(key) else { return };
@@ -289,6 +281,16 @@ impl Worker {
                     self.answer_http(key, Reason::ConnectFailure, None, "every endpoint refuses connections");
                 }
             }
+        }
+    }
+
+    /// Puts a head back that was taken out to be looked at; `changed` = another one is what is sent.
+    fn put_back(&mut self, key: Key, request: Request, changed: bool) {
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if changed || !x.request.method().is_empty() {
+            x.original = Some(Box::new(request));
+        } else {
+            x.request = request;
         }
     }
 
@@ -408,7 +410,7 @@ impl Worker {
         let Some(s) = self.services.get_mut(service) else {
             return Routed::Refuse(Reason::NoCluster, None);
         };
-        let crate::services::ServiceState { service: svc, route, .. } = s;
+        let crate::services::ServiceState { service: svc, hosts, route, balance, budget, .. } = s;
         let svc = svc.clone();
         let a = HttpAttributes { request, service: svc.name.as_bytes(), grpc, ip };
         let (subset, rule, timeout, retry, actions) = match svc.route(&a, route, &mut self.rng) {
@@ -418,27 +420,12 @@ impl Worker {
             Decision::Reject { reason, rule } => {
                 return Routed::Refuse(reason, rule.map(ToString::to_string));
             }
-            // A gRPC caller could not make sense of a page.
-            Decision::Answer { rule, .. } if grpc => {
-                return Routed::Refuse(Reason::NoRoute, Some(rule.to_string()));
-            }
             Decision::Answer { rule, answer } => {
                 let rule = rule.to_string();
                 self.answer_by_rule(key, request, &rule, answer);
                 return Routed::Answered;
             }
         };
-        let rule_name = rule.filter(|_| logs || actions.is_some()).map(ToString::to_string);
-        // Before an endpoint is picked: one that waits or fails on purpose takes nobody's turn.
-        if let Some(actions) = actions.filter(|_| first)
-            && self.act(key, request, actions, rule_name.as_deref())
-        {
-            return Routed::Delayed;
-        }
-        let Some(s) = self.services.get_mut(service) else {
-            return Routed::Refuse(Reason::NoCluster, rule_name);
-        };
-        let crate::services::ServiceState { hosts, balance, budget, .. } = s;
         let hash = svc.hash_key(&a);
         let state = balance.entry(subset.id).or_default();
         let view = HttpView { hosts: &self.hosts, conns: &self.conns, map: hosts, lane, now };
@@ -459,7 +446,14 @@ impl Worker {
                 budget.request(now);
             }
         }
+        let rule_name = rule.filter(|_| logs || actions.is_some()).map(ToString::to_string);
         let plan = HttpPlan { endpoint: picked.index, retry_on, budget: shares, rule: rule_name };
+        if let Some(actions) = actions.filter(|_| first) {
+            let waits = self.act(key, request, actions, &plan);
+            if waits {
+                return Routed::Delayed;
+            }
+        }
         Routed::Send { plan, connect: picked.connect, ready: picked.ready, timeout, tries, per_try }
     }
 
@@ -475,7 +469,7 @@ impl Worker {
         let exchanges = &self.http.exchanges;
         let Some(h) = self.hosts.get_mut(host) else { return };
         if h.http_waiting.len() >= most {
-            // Those whose caller is gone or whose time was over do not count.
+            // Those that were cancelled are still there.
             h.http_waiting.retain(|k| exchanges.get(*k).is_some_and(|x| matches!(x.up, Up::Waiting(_))));
         }
         if h.http_waiting.len() >= most {
@@ -488,10 +482,10 @@ impl Worker {
         }
     }
 
-    /// Gives an exchange to a connection, if the bounds allow.
-    pub(crate) fn send_on(&mut self, key: Key, conn: Key, lane: Lane) {
+    /// Gives an exchange to a connection, if the bounds allow. False if the connection is still free.
+    pub(crate) fn send_on(&mut self, key: Key, conn: Key, lane: Lane) -> bool {
         let now = self.now;
-        let Some(x) = self.http.exchanges.get(key) else { return };
+        let Some(x) = self.http.exchanges.get(key) else { return false };
         let service = x.service;
         let most = self.services.get(service).map_or(0, |s| s.service.policy.settings.pool.max_outstanding);
         let Some(permit) = self.services.get_mut(service).and_then(|s| s.permits.acquire(most)) else {
@@ -500,19 +494,14 @@ impl Worker {
             if let Some(x) = self.http.exchanges.get_mut(key) {
                 x.plan.rule = rule;
             }
-            if lane == Lane::Http1
-                && let Some(Role::Http(HttpConn::Up1(u))) = self.conns.get(conn).map(|c| &c.role)
-            {
-                let host = u.host;
-                self.offer_up1(host, conn);
-            }
-            return self.answer_http(key, Reason::Overflow, None, "pool.maxOutstanding is reached");
+            self.answer_http(key, Reason::Overflow, None, "pool.maxOutstanding is reached");
+            return false;
         };
         let host = match self.conns.get(conn).map(|c| &c.role) {
             Some(Role::Http(h)) => h.host().unwrap_or(Key::NONE),
             _ => Key::NONE,
         };
-        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return false };
         x.permit = Some(permit);
         x.host = host;
         x.counted = true;
@@ -531,14 +520,25 @@ impl Worker {
         }
         if lane == Lane::Http1 {
             self.forward_one(key, conn);
-        } else if !self.forward_two(key, conn) {
-            self.settle_try(key, None, false);
-            if let Some(x) = self.http.exchanges.get_mut(key) {
-                x.up = Up::None;
-                x.moves += 1;
-                self.http.again.push(key);
+            return true;
+        }
+        match self.forward_two(key, conn) {
+            Begun::Yes => {}
+            Begun::Later => {
+                self.settle_try(key, None, false);
+                self.wait_http(key, service, host, lane);
+            }
+            Begun::Never => {
+                self.settle_try(key, None, false);
+                self.retire_http(conn);
+                if let Some(x) = self.http.exchanges.get_mut(key) {
+                    x.up = Up::None;
+                    x.moves += 1;
+                    self.http.again.push(key);
+                }
             }
         }
+        true
     }
 }
 

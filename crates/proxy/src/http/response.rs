@@ -57,10 +57,17 @@ impl Worker {
         }
         if let Some(f) = failure
             && self.may_retry_http(key, f)
-            && self.budget_allows(key)
         {
             self.drop_up(key);
-            return self.try_again(key);
+            if self.retry_http(key, f) {
+                return;
+            }
+            return self.answer_http(
+                key,
+                Reason::ConnectFailure,
+                None,
+                "the endpoint said it cannot serve it",
+            );
         }
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if let Some(ops) = x.response_ops.take() {
@@ -104,12 +111,10 @@ impl Worker {
         };
         x.down_framing = Some(framing);
         let (down, old) = (x.down, x.old);
-        // Whether a body that was not asked for still comes is the caller's to choose.
-        let unsure = x.expects_continue && !x.request_over && x.bytes_in == 0;
-        let ends = self.draining.is_some() || unsure;
+        let draining = self.draining.is_some();
         let Some(c) = self.conns.get_mut(down) else { return };
         let Role::Http(HttpConn::Down1(d)) = &mut c.role else { return };
-        d.last |= ends || framing == Framing::UntilClose;
+        d.last |= draining || framing == Framing::UntilClose;
         let connection = match (d.last, old) {
             (true, _) => Connection::Close,
             (false, true) => Connection::KeepAlive,
@@ -119,16 +124,15 @@ impl Worker {
         self.mark_dirty(down);
     }
 
-    /// An exchange is over, both ways or as far as it matters.
-    pub(crate) fn complete(&mut self, key: Key) {
+    /// A response is whole: the endpoint's side is done with, whenever the caller takes the rest.
+    pub(crate) fn release_endpoint(&mut self, key: Key) {
         let now = self.now;
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        let latency = now.since(x.start);
-        let (host, sent) = (x.host, x.request_sent);
+        let (host, sent, latency) = (x.host, x.request_sent, now.since(x.start));
         let failed = x.status >= 500 || x.grpc_status.is_some_and(|s| s == 14);
         let up = std::mem::replace(&mut x.up, Up::None);
         self.host_answers(host);
-        // Before the connection is offered: whoever waits for it may need the place this one had.
+        // First the accounts: who waits for a place may get the connection next.
         self.settle_try(key, Some(latency), failed);
         match up {
             Up::One(conn, _) => self.free_up1(conn, sent),
@@ -139,9 +143,8 @@ impl Worker {
                 drop(s);
                 self.free_up2(conn);
             }
-            Up::None | Up::Waiting(..) | Up::Delayed(_) => {}
+            Up::None | Up::Waiting(_) | Up::Delayed(_) => {}
         }
-        self.finish_exchange(key, None);
     }
 
     /// The accounts of a try.
@@ -160,13 +163,10 @@ impl Worker {
 
     /// Gives up the endpoint's side.
     pub(crate) fn drop_up(&mut self, key: Key) {
-        let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        let up = std::mem::replace(&mut x.up, Up::None);
         self.settle_try(key, None, true);
-        match up {
-            Up::One(conn, _) => {
-                self.free_up1(conn, false);
-            }
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        match std::mem::replace(&mut x.up, Up::None) {
+            Up::One(conn, _) => self.free_up1(conn, false),
             Up::Two(conn, mut s) => {
                 if let Some(stream) = &mut s.out.stream {
                     stream.send_reset(h2::Reason::CANCEL);
@@ -174,19 +174,16 @@ impl Worker {
                 drop(s);
                 self.free_up2(conn);
             }
-            Up::None | Up::Waiting(..) | Up::Delayed(_) => {}
+            Up::None | Up::Waiting(_) | Up::Delayed(_) => {}
         }
     }
 
     /// The caller is gone, or what it sends makes no sense.
     pub(crate) fn cancel(&mut self, key: Key, why: Reason) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        // The endpoint did nothing wrong.
-        let counted = x.counted;
         x.response_over = true;
-        if counted {
-            self.settle_try(key, None, false);
-        }
+        // The endpoint did nothing wrong.
+        self.settle_try(key, None, false);
         self.drop_up(key);
         self.finish_exchange(key, Some(why));
     }
@@ -195,6 +192,9 @@ impl Worker {
     pub(crate) fn lost_http(&mut self, key: Key, why: Reason, unsent: bool, what: &'static str) {
         self.settle_try(key, None, true);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if x.response_over {
+            return;
+        }
         if x.down_framing.is_some() {
             return self.cut(key, why);
         }
@@ -250,13 +250,7 @@ impl Worker {
         self.settle_try(key, None, true);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         let Some(c) = &mut x.caller else {
-            let begun = x.down_framing.is_some();
-            return match begun {
-                true => self.cut(key, Reason::ConnectionLost),
-                false => {
-                    self.answer_http(key, Reason::ConnectionLost, None, "the endpoint reset the stream");
-                }
-            };
+            return self.lost_for_good(key, Reason::ConnectionLost, "the endpoint reset the stream");
         };
         if let Some(r) = &mut c.respond {
             r.send_reset(code);
@@ -300,16 +294,10 @@ impl Worker {
 
     /// Tries a request again if its policy, its budget and its time allow.
     pub(crate) fn retry_http(&mut self, key: Key, failure: RetryOn) -> bool {
-        let allowed = self.may_retry_http(key, failure) && self.budget_allows(key);
-        if allowed {
-            self.try_again(key);
-        }
-        allowed
-    }
-
-    /// Takes a retry out of the service's budget, if there is one left.
-    fn budget_allows(&mut self, key: Key) -> bool {
         let now = self.now;
+        if !self.may_retry_http(key, failure) {
+            return false;
+        }
         let workers = self.shared.workers().len().max(1) as u32;
         let Some(x) = self.http.exchanges.get_mut(key) else { return false };
         let (share, floor) = x.plan.budget;
@@ -318,11 +306,6 @@ impl Worker {
             self.shard.retries_denied.inc();
             return false;
         }
-        true
-    }
-
-    fn try_again(&mut self, key: Key) {
-        let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.avoid = Some(x.plan.endpoint);
         x.tried += 1;
         x.tries_left = x.tries_left.map(|n| n - 1);
@@ -332,10 +315,12 @@ impl Worker {
         x.grpc_status = None;
         self.shard.retries.inc();
         self.http.again.push(key);
+        true
     }
 
     /// The end of every exchange: counted, logged, and its caller's next one.
     pub(crate) fn finish_exchange(&mut self, key: Key, reason: Option<Reason>) {
+        self.settle_try(key, None, false);
         let Some(mut x) = self.http.exchanges.remove(key) else { return };
         let endpoint = self.hosts.get(x.host).map(|h| h.host.addr);
         self.record_http(&x, &End { reason, endpoint });

@@ -118,6 +118,8 @@ pub struct Up2 {
     pub(crate) h2: Client,
     pub(crate) send: Option<h2::client::SendRequest<Bytes>>,
     pub(crate) waker: Waker,
+    /// A stream of it has ended.
+    pub served: bool,
     /// Streams in use.
     pub active: u32,
     /// Streams it may have at once, by policy.
@@ -135,7 +137,7 @@ pub struct Up2 {
 
 pub(crate) enum Client {
     Handshake(h2ClientHandshake),
-    Open(h2::client::Connection<Pipe, Bytes>),
+    Open(Box<h2::client::Connection<Pipe, Bytes>>),
     /// Being driven, or over.
     Away,
 }

@@ -45,8 +45,12 @@ impl Worker {
             }
             return self.arm(key, due);
         }
-        let patience = if matches!(d.doing, Doing::Discarding { .. } | Doing::Closing) { head } else { idle };
-        let due = d.active_at.max(conn.read_at) + patience;
+        let due = match d.doing {
+            // However its bytes trickle, they are of no use.
+            Doing::Closing => d.active_at + head,
+            Doing::Discarding { .. } => d.active_at + idle,
+            _ => d.active_at.max(conn.read_at) + idle,
+        };
         if due <= now {
             self.shard.idle_closed.inc();
             return self.close(key, Reason::CallerGone);
@@ -204,15 +208,18 @@ impl Worker {
     /// During a drain: whether a caller's connection has nothing to do and may be closed; `None` for
     /// endpoints' connections.
     pub(crate) fn http_idle(&self, conn: &Conn, h: &HttpConn) -> Option<bool> {
-        let quiet = |at: Time| self.now.since(at) >= QUIET;
+        let since = self.draining.unwrap_or(self.now);
+        let quiet = |at: Time, d| self.now.since(at.max(since)) >= d;
         match h {
             HttpConn::Down1(d) => Some(
                 d.exchange.is_none()
                     && !conn.wants_write()
                     && conn.stash.is_empty()
-                    && (conn.lingers || quiet(d.active_at)),
+                    && (conn.lingers || quiet(d.active_at, QUIET)),
             ),
-            HttpConn::Down2(d) => Some(d.exchanges.is_empty() && !conn.wants_write() && quiet(d.active_at)),
+            HttpConn::Down2(d) => {
+                Some(d.exchanges.is_empty() && !conn.wants_write() && quiet(d.active_at, QUIET_TOLD))
+            }
             HttpConn::Up1(_) | HttpConn::Up2(_) => None,
         }
     }
@@ -231,3 +238,5 @@ impl Worker {
 const ANSWER_LEAST: std::time::Duration = std::time::Duration::from_secs(20);
 /// A caller's connection is closed after this long without an exchange while draining.
 const QUIET: std::time::Duration = std::time::Duration::from_millis(500);
+/// The same over HTTP/2, where callers are told and close by themselves.
+const QUIET_TOLD: std::time::Duration = std::time::Duration::from_secs(2);

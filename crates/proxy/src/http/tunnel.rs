@@ -3,6 +3,7 @@ use super::exchange::Up;
 use super::pipe::Pipe;
 use super::sides::HttpConn;
 use crate::conn::{Direction, Paused, Relay, Role};
+use crate::lane::Lane;
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::{Key, OutBuf};
@@ -129,7 +130,7 @@ impl Worker {
                 }
             }
             HttpConn::Up1(u) => {
-                self.up_closed(u.host, key, u.connecting, u.exchange.is_some());
+                self.up_closed(u.host, key, Lane::Http1, u.connecting, u.exchange.is_some());
                 let Some(x) = u.exchange else { return };
                 let Some(e) = self.http.exchanges.get_mut(x) else { return };
                 let Up::One(_, at) = std::mem::replace(&mut e.up, Up::None) else { return };
@@ -137,7 +138,16 @@ impl Worker {
                 self.lost_http(x, why, unsent, "the endpoint closed its connection");
             }
             HttpConn::Up2(u) => {
-                self.up_closed(u.host, key, u.connecting, u.active > 0);
+                for k in self.http.exchanges.keys() {
+                    if let Some(x) = self.http.exchanges.get_mut(k)
+                        && let Up::Two(conn, s) = &x.up
+                        && *conn == key
+                    {
+                        // The kernel took nothing that was written after the stream began.
+                        x.unsent = out.written_offset() <= s.at;
+                    }
+                }
+                self.up_closed(u.host, key, Lane::Http2, u.connecting, u.active > 0);
                 // Streams learn it from h2 when it goes.
                 let Pipe(pipe) = u.pipe.clone();
                 pipe.borrow_mut().ended = true;
@@ -146,7 +156,7 @@ impl Worker {
         }
     }
 
-    fn up_closed(&mut self, host: Key, key: Key, connecting: bool, busy: bool) {
+    fn up_closed(&mut self, host: Key, key: Key, lane: Lane, connecting: bool, busy: bool) {
         self.unpool(host, key);
         if !connecting {
             self.shard.upstream_active.dec();
@@ -158,7 +168,7 @@ impl Worker {
             h.idle1.retain(|k| *k != key);
             h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
         }
-        self.make_up_for(host);
+        self.serve_waiting(host, lane);
     }
 
     /// Ends an HTTP connection when nothing is left for it to do.
@@ -196,8 +206,6 @@ impl Worker {
         let Some(c) = self.conns.get_mut(key) else { return };
         if peer_ended || c.lingers {
             if peer_ended {
-                // Said even to one that has ended its side: it may wait to know that nothing is missing.
-                c.end_tls(&mut self.pool);
                 self.close(key, Reason::CallerGone);
             }
             return;

@@ -70,7 +70,6 @@ impl Worker {
             if conn.paused.any() && !conn.paused.has(Paused::ENDED) {
                 return at;
             }
-            // A tunnel by now: what follows is for the caller.
             let Role::Http(HttpConn::Up1(u)) = &conn.role else { return at };
             let rest = &bytes[at..];
             if rest.is_empty() {
@@ -83,8 +82,8 @@ impl Worker {
                 return bytes.len();
             };
             let step = match u.body {
-                None => self.feed_up1_head(key, x, rest, &limits),
-                Some(decoder) => self.feed_up1_body(key, x, decoder, rest, &limits),
+                None => self.feed_up1_head(key, x, rest, limits),
+                Some(decoder) => self.feed_up1_body(key, x, decoder, rest, limits),
             };
             match step {
                 Some(used) => at += used,
@@ -93,10 +92,10 @@ impl Worker {
         }
     }
 
-    fn feed_up1_head(&mut self, key: Key, x: Key, rest: &[u8], limits: &h1::Limits) -> Option<usize> {
+    fn feed_up1_head(&mut self, key: Key, x: Key, rest: &[u8], limits: h1::Limits) -> Option<usize> {
         let mut response = Response::default();
         let method = self.http.exchanges.get(x)?.request.method();
-        match h1::response(rest, limits, method, &mut response) {
+        match h1::response(rest, &limits, method, &mut response) {
             Ok(Parsed::Incomplete) => None,
             Ok(Parsed::Head(read)) => {
                 let used = Some(read.used);
@@ -110,13 +109,13 @@ impl Worker {
                 let hint = keep_alive_hint(&response);
                 let u = self.up1(key)?;
                 u.keep = read.keep_alive;
+                // Bytes behind a response are nobody's, and must not become the next one's.
+                u.keep &= !(Decoder::new(read.framing).is_over() && rest.len() > read.used);
                 if let Some(hint) = hint {
                     u.idle_timeout = hint;
                 }
                 let decoder = Decoder::new(read.framing);
                 u.body = Some(decoder);
-                // Bytes nobody asked for must not become the answer to whoever waits for the connection.
-                u.keep &= !decoder.is_over() || read.used == rest.len();
                 self.on_response(x, response, read.framing);
                 if decoder.is_over() && self.carries(key, x) {
                     self.response_end(x, None);
@@ -138,14 +137,14 @@ impl Worker {
         x: Key,
         mut decoder: Decoder,
         rest: &[u8],
-        limits: &h1::Limits,
+        limits: h1::Limits,
     ) -> Option<usize> {
         if self.response_room(x) == 0 {
             self.pause(key, Paused::SINK_FULL);
             self.shard.held_back.inc();
             return None;
         }
-        match decoder.next(rest, limits) {
+        match decoder.next(rest, &limits) {
             Err(e) => {
                 self.shard.upstream_malformed[Malformed::BadBody].inc();
                 self.endpoint_garbled(key, x, e.what);
@@ -154,7 +153,7 @@ impl Worker {
             Ok((used, piece)) => {
                 if let Some(u) = self.up1(key) {
                     u.body = Some(decoder);
-                    u.keep &= !decoder.is_over() || used == rest.len();
+                    u.keep &= !(decoder.is_over() && used < rest.len());
                 }
                 match piece {
                     Piece::Data(range) => {
@@ -208,7 +207,8 @@ impl Worker {
         u.body = None;
         u.since = now;
         let (host, keep, idle) = (u.host, clean && u.keep && !u.retiring, u.idle_timeout);
-        if !keep || !self.conns.get(key).is_some_and(|c| c.stash.is_empty()) {
+        let unread = self.conns.get(key).is_none_or(|c| !c.stash.is_empty());
+        if !keep || unread {
             return self.close(key, Reason::ConnectionLost);
         }
         self.unpause(key, Paused::SINK_FULL);

@@ -10,6 +10,17 @@ use raddle_net::Key;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+/// Whether a stream could be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It is, or the exchange was answered.
+    Yes,
+    /// The endpoint allows no more for now.
+    Later,
+    /// The connection takes none any more.
+    Never,
+}
+
 impl Worker {
     pub(crate) fn up2(&mut self, key: Key) -> Option<&mut Up2> {
         match &mut self.conns.get_mut(key)?.role {
@@ -48,7 +59,9 @@ impl Worker {
 
     /// Lets h2 work on the connection.
     pub(crate) fn drive_up2(&mut self, key: Key) {
+        let behind = self.conns.get(key).map_or(0, |c| c.out.len());
         let Some(u) = self.up2(key) else { return };
+        u.pipe.0.borrow_mut().behind = behind;
         let waker = u.waker.clone();
         let mut cx = Context::from_waker(&waker);
         let mut over = None;
@@ -57,26 +70,20 @@ impl Worker {
                 Poll::Ready(Ok((send, mut conn))) => {
                     u.send = Some(send);
                     u.pinger = conn.ping_pong();
-                    u.h2 = Client::Open(conn);
+                    u.h2 = Client::Open(Box::new(conn));
                 }
                 Poll::Ready(Err(e)) => over = Some(Err(e)),
                 Poll::Pending => {}
             }
         }
         if let Client::Open(conn) = &mut u.h2
-            && let Poll::Ready(r) = Pin::new(conn).poll(&mut cx)
+            && let Poll::Ready(r) = Pin::new(&mut **conn).poll(&mut cx)
         {
             over = Some(r);
         }
         // A GOAWAY shows here first: streams begun go on, new ones are refused.
-        let refused = match u.send.as_mut().map(|s| s.poll_ready(&mut cx)) {
-            Some(Poll::Ready(Err(e))) => Some(e.is_go_away() && e.is_remote()),
-            _ => None,
-        };
+        let refused = u.send.as_mut().is_some_and(|s| matches!(s.poll_ready(&mut cx), Poll::Ready(Err(_))));
         let retiring = u.retiring;
-        if refused == Some(true) && !retiring {
-            self.shard.goaways_received.inc();
-        }
         self.take_output(key);
         if let Some(result) = over {
             if let Err(e) = result {
@@ -84,16 +91,17 @@ impl Worker {
             }
             return self.close(key, Reason::ConnectionLost);
         }
-        if refused.is_some() && !retiring {
+        if refused && !retiring {
+            self.shard.goaways_received.inc();
             self.retire_http(key);
         }
     }
 
-    /// Begins a stream for an exchange. False if the connection takes none.
-    pub(crate) fn forward_two(&mut self, key: Key, conn: Key) -> bool {
+    /// Begins a stream for an exchange.
+    pub(crate) fn forward_two(&mut self, key: Key, conn: Key) -> Begun {
         let now = self.now;
         let endpoint = self.up2(conn).map(|u| u.host).and_then(|h| self.hosts.get(h)).map(|h| h.host.addr);
-        let Some(x) = self.http.exchanges.get_mut(key) else { return true };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return Begun::Yes };
         if x.request.authority().is_empty()
             && let Some(addr) = endpoint
         {
@@ -108,30 +116,36 @@ impl Worker {
         }
         let Some(head) = head else {
             self.answer_http(key, Reason::CallerProtocol, Some(400), "HTTP/2 cannot say this request");
-            return true;
+            return Begun::Yes;
         };
         let over = x.request_over && x.kept.is_empty() && x.trailers.is_none();
-        let Some(u) = self.up2(conn) else { return false };
+        let at = self.conns.get(conn).map_or(0, |c| c.out.tail_offset());
+        let Some(u) = self.up2(conn) else { return Begun::Never };
         let waker = u.waker.clone();
-        let Some(send) = &mut u.send else { return false };
-        if !matches!(send.poll_ready(&mut Context::from_waker(&waker)), Poll::Ready(Ok(()))) {
-            return false;
+        let Some(send) = &mut u.send else { return Begun::Never };
+        match send.poll_ready(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Begun::Never,
+            Poll::Pending => return Begun::Later,
         }
-        let Ok((response, stream)) = send.send_request(head, over) else { return false };
+        let Ok((response, stream)) = send.send_request(head, over) else { return Begun::Never };
         u.active += 1;
         u.used_at = now;
+        let reused = u.served;
         let quiet_for = u.quiet_for;
         waker.wake();
         self.arm(conn, now + quiet_for);
         let mut out = Sender::new(stream, over);
-        let Some(x) = self.http.exchanges.get_mut(key) else { return true };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return Begun::Yes };
         out.push(Bytes::copy_from_slice(&x.kept));
         x.request_sent = over;
         x.up_framing = x.framing;
-        x.up = Up::Two(conn, Box::new(EndpointStream { response: Some(response), body: None, out }));
+        x.reused = reused;
+        x.unsent = false;
+        x.up = Up::Two(conn, Box::new(EndpointStream { at, response: Some(response), body: None, out }));
         self.end_request(key);
         self.http.again.push(key);
-        true
+        Begun::Yes
     }
 
     /// An exchange no longer needs its stream.
@@ -139,6 +153,7 @@ impl Worker {
         let now = self.now;
         let Some(u) = self.up2(conn) else { return };
         u.active = u.active.saturating_sub(1);
+        u.served = true;
         u.used_at = now;
         let (host, done) = (u.host, u.retiring && u.active == 0);
         // What the stream's end has to say is still to be written.
@@ -158,16 +173,19 @@ impl Worker {
     pub(crate) fn up_stream_failed(&mut self, key: Key, e: &h2::Error) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         let Up::Two(conn, _) = std::mem::replace(&mut x.up, Up::None) else { return };
-        self.free_up2(conn);
+        let unsent = x.unsent;
         let refused = e.reason() == Some(h2::Reason::REFUSED_STREAM);
-        if e.is_remote() && (refused || e.is_go_away()) {
+        let not_taken = e.is_remote() && (refused || e.is_go_away());
+        self.settle_try(key, None, !not_taken);
+        self.free_up2(conn);
+        if not_taken {
             return self.not_taken(key);
         }
         if e.is_reset() && e.is_remote() {
             return self.reset_by_endpoint(key, e.reason().unwrap_or(h2::Reason::CANCEL));
         }
         if e.is_io() || e.is_go_away() {
-            return self.lost_http(key, Reason::ConnectionLost, false, "the endpoint closed its connection");
+            return self.lost_http(key, Reason::ConnectionLost, unsent, "the endpoint closed its connection");
         }
         self.shard.upstream_malformed[raddle_telemetry::Malformed::Other].inc();
         self.lost_for_good(key, Reason::EndpointProtocol, "the endpoint broke HTTP/2's rules");

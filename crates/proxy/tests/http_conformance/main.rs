@@ -8,6 +8,7 @@
 //! `RADDLE_CONFORM_PEER=127.0.0.1:8080 cargo test -p raddle-proxy --test http_conformance peer -- --ignored`
 //! runs them against another server (one that answers 200 to everything), which tells the cases' own mistakes
 //! from the sidecar's.
+mod abuse;
 mod case;
 mod cases;
 mod deviations;
@@ -40,6 +41,12 @@ fn sidecar(forward: std::net::SocketAddr, app: &str) -> (std::net::SocketAddr, R
     let line = format!("inbound: [{{listen: \"{listen}\", forward: \"{forward}\", appProtocol: {app}}}]");
     let running = Running::start(&Config::new().workers(1).sidecar(&line));
     (listen, running)
+}
+
+/// Not a test: the child processes of the others.
+#[test]
+fn sidecar_process() {
+    raddle_testkit::child::entry();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! on in canonical form: the test compares bytes at a server behind that takes nothing else. Responses likewise.
 //! Everything runs with an HTTP/1.1 and an HTTP/2 server behind.
 mod corpus;
+mod desync;
 mod page;
 mod requests;
 mod responses;

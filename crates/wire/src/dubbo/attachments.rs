@@ -3,8 +3,6 @@ use super::{json, jsonb};
 use crate::hessian::Stop;
 use crate::hessian::v2::{Value, Walker};
 
-/// Keys under which callers send how long they wait: all up to Dubbo 2.7 the one, Dubbo 3 the other too.
-const TIMEOUTS: [&[u8]; 2] = [b"timeout", b"_TO"];
 /// Keys under which callers send their application's name.
 const APPLICATIONS: [&[u8]; 2] = [b"remote.application", b"application"];
 
@@ -12,6 +10,26 @@ const APPLICATIONS: [&[u8]; 2] = [b"remote.application", b"application"];
 #[derive(Clone, Debug)]
 pub struct Attachments<'a> {
     pairs: Kind<'a>,
+    usual: Usual<'a>,
+}
+
+/// What every request is asked for, found in the pass that finds the map sound.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usual<'a> {
+    group: Option<Value<'a>>,
+    timeouts: [Option<Value<'a>>; 2],
+}
+
+impl<'a> Usual<'a> {
+    fn note(&mut self, key: Value<'a>, value: Value<'a>) {
+        match key {
+            Value::Text(b"group") => self.group = Some(value),
+            // All up to Dubbo 2.7 the one, Dubbo 3 the other too.
+            Value::Text(b"timeout") => self.timeouts[0] = Some(value),
+            Value::Text(b"_TO") => self.timeouts[1] = Some(value),
+            _ => {}
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -30,14 +48,15 @@ pub(super) fn hessian(rest: &[u8], arguments: usize) -> Result<Attachments<'_>, 
         walker.value()?;
     }
     if !walker.map()? {
-        return Ok(Attachments { pairs: Kind::None });
+        return Ok(Attachments::of(Kind::None));
     }
     let pairs = Kind::Hessian(walker.clone());
+    let mut usual = Usual::default();
     while !walker.end()? {
-        walker.value()?;
-        walker.value()?;
+        let key = walker.value()?;
+        usual.note(key, walker.value()?);
     }
-    Ok(Attachments { pairs })
+    Ok(Attachments { pairs, usual })
 }
 
 /// Behind `arguments` lines of JSON.
@@ -45,7 +64,7 @@ pub(super) fn json(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>,
     for _ in 0..arguments {
         json::line(&mut rest)?;
     }
-    Ok(Attachments { pairs: Kind::Json(json::Pairs::new(json::line(&mut rest)?)?) })
+    Ok(Attachments::of(Kind::Json(json::Pairs::new(json::line(&mut rest)?)?)))
 }
 
 /// Behind `arguments` items of JSONB.
@@ -53,10 +72,19 @@ pub(super) fn jsonb(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>
     for _ in 0..arguments {
         jsonb::item(&mut rest)?;
     }
-    Ok(Attachments { pairs: Kind::Jsonb(jsonb::Pairs::new(jsonb::item(&mut rest)?)?) })
+    Ok(Attachments::of(Kind::Jsonb(jsonb::Pairs::new(jsonb::item(&mut rest)?)?)))
 }
 
 impl<'a> Attachments<'a> {
+    fn of(pairs: Kind<'a>) -> Attachments<'a> {
+        let mut usual = Usual::default();
+        let mut each = pairs.clone();
+        while let Some((key, value)) = each.next() {
+            usual.note(key, value);
+        }
+        Attachments { pairs, usual }
+    }
+
     /// The last value under `key`, the one that the peers take too, if it is a string (and in Hessian one of
     /// a single piece, as those under 32768 characters are). For others see [`Attachments::value`].
     pub fn get(&self, key: &[u8]) -> Option<&'a [u8]> {
@@ -95,7 +123,7 @@ impl<'a> Attachments<'a> {
 
     /// How long the caller waits, in milliseconds, if it says so with a positive number.
     pub fn timeout_ms(&self) -> Option<u32> {
-        self.get_all(&TIMEOUTS).into_iter().flatten().find_map(millis)
+        self.usual.timeouts.into_iter().flatten().find_map(millis)
     }
 
     /// The caller's application, if it is said.
@@ -106,7 +134,7 @@ impl<'a> Attachments<'a> {
 
     /// The service's group; empty if it has none.
     pub fn group(&self) -> &'a [u8] {
-        self.get(b"group").unwrap_or_default()
+        self.usual.group.and_then(text).unwrap_or_default()
     }
 
     /// The tag that chooses among the providers (`dubbo.tag`), if there is one.

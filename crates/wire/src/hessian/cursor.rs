@@ -51,6 +51,10 @@ impl<'a> Cursor<'a> {
     /// The bytes of `units` characters. Hessian counts Java's 16-bit ones: those outside the basic plane
     /// are two, whether written as two three-byte sequences (Java) or as one four-byte one (others).
     pub(super) fn chars(&mut self, units: usize) -> Result<&'a [u8], Stop> {
+        // Nearly all text is names: there a character is a byte.
+        if self.rest.get(..units).is_some_and(<[u8]>::is_ascii) {
+            return self.take(units);
+        }
         let (mut at, mut left) = (0, units);
         while left > 0 {
             let lead = *self.rest.get(at).ok_or(Stop::Cut)?;

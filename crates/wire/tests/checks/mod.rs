@@ -1,7 +1,9 @@
 //! Promises kept for any bytes whatever: the fuzz targets and the corpus replay call the same functions.
 mod dubbo;
+mod http;
 
 pub(crate) use dubbo::{dubbo_head, dubbo_peek, dubbo_reply, dubbo_stream, hessian_walk};
+pub(crate) use http::{http1_body, http1_messages, http1_request, http1_response};
 use raddle_wire::bolt::{
     CODEC_HESSIAN, Head, HeaderMap, Limits, Malformed, Method, Parsed, encode, method, patch_id,
 };
@@ -12,7 +14,7 @@ use raddle_wire::sniff::{Sniff, sniff};
 pub(crate) type Check = fn(&[u8]);
 
 /// Every check, by the name of its fuzz target.
-pub(crate) const ALL: [(&str, Check); 12] = [
+pub(crate) const ALL: [(&str, Check); 16] = [
     ("bolt_head", bolt_head),
     ("bolt_headers", bolt_headers),
     ("bolt_method", bolt_method),
@@ -24,6 +26,10 @@ pub(crate) const ALL: [(&str, Check); 12] = [
     ("dubbo_stream", dubbo_stream),
     ("hessian_peek", hessian_peek),
     ("hessian_walk", hessian_walk),
+    ("http1_body", http1_body),
+    ("http1_messages", http1_messages),
+    ("http1_request", http1_request),
+    ("http1_response", http1_response),
     ("sniff", sniffs),
 ];
 
