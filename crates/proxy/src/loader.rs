@@ -31,6 +31,8 @@ pub struct Loader {
 
 pub(crate) struct LoadState {
     pub(crate) stamp: u64,
+    /// Files of the certificates of the last load, and what they were like before they were read.
+    pub(crate) secrets: (Vec<PathBuf>, u64),
     pub(crate) local: Option<Snapshot>,
     pub(crate) next_listener: u16,
     /// Every listener that may still be open.
@@ -70,8 +72,11 @@ impl Loader {
     }
 
     pub(crate) fn reload_if_changed(&self) -> bool {
-        let seen = self.state().stamp;
-        let changed = stamp_of(&self.options.paths) != seen;
+        let changed = {
+            let state = self.state();
+            let (secrets, seen) = &state.secrets;
+            stamp_of(&self.options.paths) != state.stamp || stamp_files(secrets) != *seen
+        };
         if changed {
             self.reload();
         }
@@ -184,9 +189,13 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<(Vec<Source>, u64), StartErr
 
 /// What tells changed files from unchanged ones without reading them.
 pub(crate) fn stamp_of(paths: &[PathBuf]) -> u64 {
+    stamp_files(&files_of(paths).unwrap_or_default())
+}
+
+fn stamp_files(files: &[PathBuf]) -> u64 {
     let mut h = DefaultHasher::new();
-    for f in files_of(paths).unwrap_or_default() {
-        stamp_file(&f, &mut h);
+    for f in files {
+        stamp_file(f, &mut h);
     }
     h.finish()
 }
@@ -222,6 +231,10 @@ pub(crate) fn compile(
     state: &mut LoadState,
     now: Time,
 ) -> Result<Config, StartError> {
+    let secrets: Vec<_> =
+        resources.certificates.iter().flat_map(|c| [c.certificate.clone(), c.key.clone()]).collect();
+    // A half-changed pair is refused; the other half's change is then the next reason to look.
+    state.secrets = (secrets.clone(), stamp_files(&secrets));
     let certificates = load_certificates(&resources)?;
     let snapshot = Snapshot::compile_at(resources, old.map(|c| &*c.snapshot), now);
     let sidecar = snapshot.sidecar.clone();

@@ -104,6 +104,7 @@ impl Sidecar {
         let events = Events::default();
         let mut state = LoadState {
             stamp,
+            secrets: Default::default(),
             local: None,
             next_listener: 0,
             listeners: Vec::new(),

@@ -355,7 +355,16 @@ impl Worker {
             Role::Caller(_) => self.feed_caller(key, bytes),
             Role::Endpoint(_) => self.feed_endpoint(key, bytes),
             Role::Relay(_) => self.feed_relay(key, bytes),
-            Role::Http(_) => self.feed_http(key, bytes),
+            Role::Http(_) => {
+                let used = self.feed_http(key, bytes).min(bytes.len());
+                // After a change of protocol, what came with the agreement must not wait: the end may be next.
+                match self.conns.get(key).map(|c| &c.role) {
+                    Some(Role::Relay(r)) if r.peer != Key::NONE => {
+                        used + self.feed_relay(key, &mut bytes[used..])
+                    }
+                    _ => used,
+                }
+            }
         };
         // Gone meanwhile: nothing to keep.
         let Some(conn) = self.conns.get_mut(key) else { return };

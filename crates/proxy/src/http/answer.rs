@@ -130,7 +130,7 @@ impl Worker {
             endpoint: end.endpoint,
             ok: !failed,
             status: x.grpc_status.filter(|_| x.protocol == Protocol::Grpc).unwrap_or(x.status),
-            flag: end.reason,
+            flag: end.reason.or(x.said),
             rule: x.plan.rule.as_deref(),
             duration_ns: latency.as_nanos() as u64,
             request_bytes: x.bytes_in,

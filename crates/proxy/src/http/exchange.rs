@@ -3,7 +3,7 @@ use crate::conn::Direction;
 use crate::lane::Lane;
 use bytes::Bytes;
 use http::HeaderMap;
-use raddle_core::{Protocol, Time};
+use raddle_core::{Protocol, Reason, Time};
 use raddle_net::Key;
 use raddle_policy::permits::Permit;
 use raddle_wire::http::Request;
@@ -81,6 +81,8 @@ pub(crate) struct Exchange {
     pub status: u16,
     /// gRPC's status, once it has come.
     pub grpc_status: Option<u16>,
+    /// Why another sidecar answered in the endpoint's place.
+    pub said: Option<Reason>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the response's body.

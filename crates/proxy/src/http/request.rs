@@ -69,6 +69,7 @@ impl Exchange {
             response_over: false,
             status: 0,
             grpc_status: None,
+            said: None,
             bytes_in: 0,
             bytes_out: 0,
             counted: false,

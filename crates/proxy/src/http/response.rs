@@ -21,6 +21,7 @@ impl Worker {
         let now = self.now;
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.active_at = now;
+        x.expects_continue &= head.status != 100;
         if x.mirror || x.old {
             return;
         }
@@ -51,6 +52,7 @@ impl Worker {
             x.grpc_status = std::str::from_utf8(status).ok().and_then(|s| s.parse().ok());
         }
         let host = x.host;
+        x.said = reason_in(&head);
         let failure = failure_of(&head, x.protocol, x.grpc_status);
         if failure == Some(RetryOn::ConnectFailure) {
             self.rest_host(host, "its sidecar cannot reach the app");
@@ -248,6 +250,10 @@ impl Worker {
     /// The endpoint reset the stream: the caller's is reset in the same way.
     pub(crate) fn reset_by_endpoint(&mut self, key: Key, code: h2::Reason) {
         self.settle_try(key, None, true);
+        // What it did before, nobody knows: the same as if its connection had gone.
+        if self.retry_http(key, RetryOn::ConnectionLost) {
+            return;
+        }
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         let Some(c) = &mut x.caller else {
             return self.lost_for_good(key, Reason::ConnectionLost, "the endpoint reset the stream");
@@ -313,6 +319,7 @@ impl Worker {
         x.request_sent = false;
         x.status = 0;
         x.grpc_status = None;
+        x.said = None;
         self.shard.retries.inc();
         self.http.again.push(key);
         true
@@ -336,16 +343,23 @@ impl Worker {
     }
 }
 
+/// Why the endpoint's sidecar answered in its place, if it did.
+fn reason_in(r: &Response) -> Option<Reason> {
+    Reason::from_flag(std::str::from_utf8(r.fields.get("x-raddle-reason")?).ok()?)
+}
+
 /// Whether a response says that the request may be sent to another endpoint by policy.
 fn failure_of(r: &Response, protocol: Protocol, grpc_status: Option<u16>) -> Option<RetryOn> {
     let unavailable = protocol == Protocol::Grpc && grpc_status == Some(14);
     if r.status < 429 && !unavailable && grpc_status != Some(8) {
         return None;
     }
-    let flag = r.fields.get("x-raddle-reason").and_then(|f| std::str::from_utf8(f).ok());
-    match flag.and_then(Reason::from_flag) {
+    match reason_in(r) {
         Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => Some(RetryOn::ConnectFailure),
         Some(r) if r.not_processed() && r.bolt_status() == 4 => Some(RetryOn::Overloaded),
+        Some(Reason::ConnectionLost) => Some(RetryOn::ConnectionLost),
+        Some(Reason::Timeout) => Some(RetryOn::Timeout),
+        Some(Reason::EndpointProtocol) => Some(RetryOn::ServerError),
         Some(_) => None,
         None if unavailable || matches!(r.status, 502..=504) => Some(RetryOn::ServerError),
         None => None,
