@@ -129,11 +129,11 @@ class Http1(Exchange):
         await self.head(status, headers, pages.reason(status) if reason is None else reason, version)
 
     async def write(self, data):
-        if data:
+        if data and self.method != "HEAD":
             await self.raw(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked_reply else data)
 
     async def finish(self, trailers=()):
-        if self.chunked_reply:
+        if self.chunked_reply and self.method != "HEAD":
             lines = [f"{name}: {value}\r\n" for name, value in trailers]
             await self.raw(f"0\r\n{''.join(lines)}\r\n".encode("latin-1"))
 
@@ -203,7 +203,7 @@ class Http2(Exchange):
         await self.served.flush()
 
     async def write(self, data):
-        while data:
+        while data and self.method != "HEAD":
             room = min(self.served.h2.local_flow_control_window(self.stream),
                        self.served.h2.max_outbound_frame_size, len(data))
             if room:

@@ -11,6 +11,8 @@ from harness import Failure, wait_until
 
 # Said of a connection, not of a message.
 OF_THE_CONNECTION = ("connection", "keep-alive", "proxy-connection")
+# What a sidecar writes itself, in its own place and case.
+ITS_OWN = ("transfer-encoding", "expect")
 EXITS = {0: "", 7: "could not connect", 18: "cut short", 28: "timed out", 52: "no reply", 56: "connection broken",
          92: "stream error", 16: "HTTP/2 error"}
 HOST = "shop.test"
@@ -61,13 +63,19 @@ class Reply:
 
 def header_lines(pairs, loose):
     """Headers in their order; loosely, without what a change of the HTTP version changes."""
-    lines = []
+    lines, own, grouped = [], [], {}
     for name, value in pairs:
-        lower = name.lower()
+        lower, text = name.lower(), brief(value.strip())
         if lower in OF_THE_CONNECTION or (loose and lower in ("transfer-encoding", "te", "trailer")):
             continue
-        lines.append(f"{lower if loose else name}: {brief(value.strip())}")
-    return lines
+        if lower in ITS_OWN:
+            own.append(f"{lower}: {text}")
+        elif loose:
+            # Among different names the order says nothing, and HTTP/2 stacks do not keep it.
+            grouped.setdefault(lower, []).append(f"{lower}: {text}")
+        else:
+            lines.append(f"{name}: {text}")
+    return lines + [line for group in grouped.values() for line in group] + own
 
 
 def seen_text(seen, loose):

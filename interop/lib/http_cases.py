@@ -177,7 +177,7 @@ simple("header.odd names", "/echo", "-H", "X-!#$%&'*+-.^_`|~9: odd", "-H", "x_un
 simple("header.odd values", "/echo", "-H", "X-Bytes: caf\u00e9 \u8336", "-H", "X-Tab: a\tb", "-H", 'X-Q: "a, b"; c=\\d')
 simple("header.empty", "/echo", "-H", "X-Empty;")
 simple("header.32 KiB", "/echo", "-H", "X-Long: " + "l" * 32768)
-simple("header.200 of them", "/echo", *[part for n in range(200) for part in ("-H", f"X-{n}: {n}")])
+simple("header.120 of them", "/echo", *[part for n in range(120) for part in ("-H", f"X-{n}: {n}")])
 simple("header.320 KiB is too much", "/echo", *[part for n in range(20) for part in ("-H", f"X-{n}: " + "l" * 16384)],
        seen=0)
 simple("header.of the connection", "/echo", "-H", "Connection: X-Hop, close", "-H", "X-Hop: 1", "-H", "Keep-Alive: 5",
@@ -187,7 +187,7 @@ simple("target.8 KiB", "/echo/" + "u" * 8192)
 simple("target.query", "/echo?a=%20&b=[1]&c={x}&a=2&&=")
 simple("target.escapes stay", "/echo/%2F%2e%2E%41%00/caf%C3%A9")
 simple("target.slashes and dots stay", "/echo//a/./b/../c;p=1")
-simple("target.odd characters", "/echo/!$&'()*+,;=:@~|^`")
+simple("target.odd characters", "/echo/!$&'()*+,;=:@~|^")
 
 for number in (301, 302, 307, 308):
     simple(f"redirect.{number}", f"/redirect?status={number}&to=/echo")
