@@ -40,7 +40,9 @@ async def talk(socket):
     except ConnectionClosed:
         pass
     await socket.close()
-    ended[name] = [socket.close_code, socket.close_reason]
+    # Connections that only ask about another one must not stand for it.
+    if page != "ended":
+        ended[name] = [socket.close_code, socket.close_reason]
 
 
 def refuse(connection, request):

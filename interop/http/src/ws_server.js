@@ -17,7 +17,8 @@ server.on('connection', (socket, request) => {
   const [, page, part] = url.pathname.split('/');
   const called = url.searchParams.get('name') || '';
   socket.on('error', () => {});
-  socket.on('close', (code, reason) => ended.set(called, [code, reason.toString()]));
+  // Connections that only ask about another one must not stand for it.
+  if (page !== 'ended') socket.on('close', (code, reason) => ended.set(called, [code, reason.toString()]));
   if (page === 'ended') {
     socket.send(JSON.stringify(ended.get(called) || null));
     socket.close(1000);
