@@ -1,7 +1,7 @@
 'use strict';
 
 // The caller: runs every case against one address and writes what each came to.
-// Usage: node client.js OUT.json cases|refused PORT
+// Usage: node client.js OUT.json cases|refused PORT, or node client.js OUT.json probe PORT TEXT...: echoes the texts.
 
 const { DirectlyDubbo } = require('apache-dubbo-js');
 const java = require('js-to-java');
@@ -120,10 +120,12 @@ async function refusals(out, shop, port) {
 }
 
 async function main() {
-  const [ file, what, port ] = process.argv.slice(2);
+  const [ file, what, port, ...texts ] = process.argv.slice(2);
   const out = new Outcomes();
   const shop = new Shop(port);
-  if (what === 'refused') {
+  if (what === 'probe') {
+    for (const one of texts) await out.run(one, () => shop.call('echo', text(one)));
+  } else if (what === 'refused') {
     await refusals(out, shop, port);
   } else {
     await values(out, shop);

@@ -1,6 +1,6 @@
 """The caller over dubbo://: runs every case against one address and writes what each came to.
 
-Usage: dubbo_client.py OUT.json cases|refused PORT
+Usage: dubbo_client.py OUT.json cases|refused PORT, or dubbo_client.py OUT.json probe PORT TEXT...: echoes the texts.
 """
 
 import logging
@@ -94,7 +94,10 @@ def main():
     path, what, port = sys.argv[1:4]
     logging.disable(logging.CRITICAL)
     out, shop = Outcomes(), Shop(port)
-    if what == "refused":
+    if what == "probe":
+        for text in sys.argv[4:]:
+            out.run(text, lambda text=text: Shop(port, timeout=1).call("echo", text))
+    elif what == "refused":
         refusals(out, shop, port)
     else:
         values(out, shop)
