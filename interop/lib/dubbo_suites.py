@@ -110,13 +110,13 @@ DUBBO_REFUSED = {
     r"(dubbo-)?aborted\..*": r"throw .*raddle FI: .*\(rule no-second.*\).*",
 }
 TRIPLE_REFUSED = {
-    r"(triple-)?unknown\..*": r"throw .*(UNIMPLEMENTED|UNAVAILABLE).*raddle N[CR].*",
-    r"(triple-)?dead\..*": r"throw .*UNAVAILABLE.*raddle U[FH].*",
-    r"(triple-)?aborted\..*": r"throw .*raddle FI.*no-second.*",
+    r"(triple-)?unknown\..*": r"throw .*(UNIMPLEMENTED|UNAVAILABLE).*raddle: .*\[N[CR]\].*",
+    r"(triple-)?dead\..*": r"throw .*UNAVAILABLE.*raddle: .*\[U[FH]\].*",
+    r"(triple-)?aborted\..*": r"throw .*UNAVAILABLE.*raddle: .*\(rule no-second/abort\) \[FI\].*",
 }
 
 DUBBO_ABORT = ABORT % (SECOND, "")
-TRIPLE_ABORT = (ABORT % (f'{TRIPLE_SHOP}", "{PROTO}', "\n    when: {headers: {tri-service-group: second}}"))
+TRIPLE_ABORT = (ABORT % (f'{TRIPLE_SHOP}", "{PROTO}', "\n    when: {header: {tri-service-group: second}}"))
 SUITES = {
     "dubbo-java": Suite(dubbo_peers.ready_java, dubbo_servers, call_dubbo_java, dubbo_documents, DUBBO_ABORT,
                         DUBBO, DUBBO_REFUSED),
@@ -146,11 +146,11 @@ def pairing(report, name, record):
         except Skip as reason:
             report.skip(f"{name} through the mesh", reason)
             return
-        outbound = start_sidecars(work, suite, apps, inbound, triple="triple" in name)
+        outbound = start_sidecars(work, suite, apps, inbound)
         meshed = outcomes(work, suite, "meshed", "cases", outbound)
         right = comparing.compare(report, f"{name} through the mesh", direct, meshed, suite.agree)
         for form in ("status", "readable"):
-            outbound = start_caller(work, suite, f"caller-{form}", inbound, False, form, [suite.abort])
+            outbound = start_caller(work, suite, f"caller-{form}", inbound, form, [suite.abort])
             seen = outcomes(work, suite, f"refused-{form}", "refused", outbound)
             right = demand(report, f"{name} refused, {form}", {**STILL, **suite.refused}, seen) and right
         if not right:
@@ -164,22 +164,28 @@ def outcomes(work, suite, name, what, ports):
     return json.loads(out.read_text())
 
 
-def start_sidecars(work, suite, apps, inbound, triple):
+def start_sidecars(work, suite, apps, inbound):
     """The callee's and the caller's; the ports to call."""
     admin = free_ports(1)[0]
     pairs = [http_mesh.forward(at, app) for at, app in zip(inbound, apps)]
-    http_mesh.start(work, "callee-sidecar", admin, http_mesh.sidecar("callee-1", "callee", admin, pairs))
-    return start_caller(work, suite, "caller", inbound, triple, "status")
+    head = http_mesh.sidecar("callee-1", "callee", admin, pairs, log=work.folder / "callee-access.log")
+    # One worker is one connection to the server: apache-dubbo for Python mixes up streams of two.
+    http_mesh.start(work, "callee-sidecar", admin, head + "  workers: 1\n")
+    return start_caller(work, suite, "caller", inbound, "status")
 
 
-def start_caller(work, suite, name, inbound, one_port, form, extra=()):
-    """A sidecar with two ports: one for whatever names its service, one for frames of `ShopService` unread."""
+def start_caller(work, suite, name, inbound, form, extra=()):
+    """A sidecar with a port for whatever names its service, and one for frames of `ShopService` left unread."""
     ports, (admin, dead) = free_ports(2), free_ports(2)
-    listeners = [http_mesh.listen(ports[0]), http_mesh.listen(ports[1], service=f'"{SHOP}"')]
+    listeners = [http_mesh.listen(ports[0])]
+    if suite.documents is dubbo_documents:
+        listeners.append(http_mesh.listen(ports[1], service=f'"{SHOP}"'))
+    else:
+        ports[1] = ports[0]
     head = http_mesh.sidecar(name, "shop", admin, outbound=listeners, log=work.folder / f"{name}-access.log")
     http_mesh.start(work, f"{name}-sidecar", admin, head + f"  replies: {form}\n",
                     *suite.documents(inbound, dead), *extra)
-    return [ports[0], ports[0]] if one_port else ports
+    return ports
 
 
 def demand(report, title, patterns, seen):
@@ -194,7 +200,7 @@ SERVERS = 3
 THREADS = 8
 SECONDS = 25
 # How a call that may not be sent again may fail when its server is killed.
-LOST = re.compile(r"raddle U[CF]\b")
+LOST = re.compile(r"raddle U[CF]:|raddle: .*\[U[CF]\]")
 RETRY = ["balancer: roundRobin",
          "retry: {attempts: 5, on: [connectFailure, connectionLost], budget: 1.0, idempotentMethods: [echo]}"]
 
@@ -257,7 +263,7 @@ def shown(result):
 def judge(result, what):
     for kind, one in result.items():
         strange = [text for text in one["failures"] if not LOST.search(text)]
-        if one["wrong"] or one["hung"] or one["ok"] < 1000 or strange or (kind == "idempotent" and one["failed"]):
+        if one["wrong"] or one["hung"] or one["ok"] < 200 or strange or (kind == "idempotent" and one["failed"]):
             raise Failure(f"{what} cost calls: {shown(result)}")
 
 

@@ -108,7 +108,7 @@ fn main() {
         out.extend_from_slice(&frame);
         head.write_id(&mut out, u64::from(id));
         let Ok(Some(head)) = Head::parse(lane, black_box(&reply), limits) else { return };
-        if head.what(&reply) != What::Reply || head.not_run(&reply).is_some() || !head.outcome(&reply).1 {
+        if head.what(&reply) != What::Reply || head.not_served(&reply).is_some() || !head.outcome(&reply).1 {
             return;
         }
         let Claimed::Live(r) = pending.claim(id) else { return };

@@ -210,10 +210,10 @@ impl Head {
         }
     }
 
-    /// Whether a reply says that the request was not run, and so may be sent to another endpoint by policy: a
-    /// server too busy to take it, or a sidecar whose app is not there.
+    /// How a reply says that the request was not served, where it may be sent to another endpoint by policy: a
+    /// server too busy to take it, a sidecar whose app is not there, or was lost while it may have run it.
     #[inline]
-    pub fn not_run(&self, frame: &[u8]) -> Option<RetryOn> {
+    pub fn not_served(&self, frame: &[u8]) -> Option<RetryOn> {
         match self {
             Head::Bolt(h) if h.status == bolt::STATUS_SUCCESS => None,
             Head::Bolt(h) => self.unserved(frame, h.status),
@@ -228,6 +228,7 @@ impl Head {
             Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => {
                 Some(RetryOn::ConnectFailure)
             }
+            Some(Reason::ConnectionLost) => Some(RetryOn::ConnectionLost),
             Some(r) if r.not_processed() && self.lane().status_of(r) == busy => Some(RetryOn::Overloaded),
             Some(_) => None,
             None if status == busy => Some(RetryOn::Overloaded),

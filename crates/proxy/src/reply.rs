@@ -22,7 +22,7 @@ impl Worker {
         frame: &[u8],
     ) -> Option<ReplyTo> {
         let latency = self.now.since(r.start);
-        let failure = head.not_run(frame);
+        let failure = head.not_served(frame);
         self.host_done(host, Some(latency), failure.is_some());
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();

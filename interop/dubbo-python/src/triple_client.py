@@ -35,12 +35,13 @@ class Shop:
 
     def unary(self, method, request):
         """The reply; the client itself would wait for ever."""
-        call = self.client.unary(method, **self._codec())
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                return pool.submit(call, request).result(PATIENCE_S)
-            except NotInTime:
-                raise NotInTime(f"no reply in {PATIENCE_S} s") from None
+        call, pool = self.client.unary(method, **self._codec()), ThreadPoolExecutor(1)
+        try:
+            return pool.submit(call, request).result(PATIENCE_S)
+        except NotInTime:
+            raise NotInTime(f"no reply in {PATIENCE_S} s") from None
+        finally:
+            pool.shutdown(wait=False)
 
     def server_stream(self, request):
         return drain(self.client.server_stream("serverStream", **self._codec())(request))

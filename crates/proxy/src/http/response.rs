@@ -64,12 +64,11 @@ impl Worker {
             if self.retry_http(key, f) {
                 return;
             }
-            return self.answer_http(
-                key,
-                Reason::ConnectFailure,
-                None,
-                "the endpoint said it cannot serve it",
-            );
+            let reason = match f {
+                RetryOn::ConnectionLost => Reason::ConnectionLost,
+                _ => Reason::ConnectFailure,
+            };
+            return self.answer_http(key, reason, None, "the endpoint said it cannot serve it");
         }
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if let Some(ops) = x.response_ops.take() {
@@ -356,6 +355,7 @@ fn failure_of(r: &Response, protocol: Protocol, grpc_status: Option<u16>) -> Opt
     }
     match reason_in(r) {
         Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => Some(RetryOn::ConnectFailure),
+        Some(Reason::ConnectionLost) => Some(RetryOn::ConnectionLost),
         Some(r) if r.not_processed() && r.bolt_status() == 4 => Some(RetryOn::Overloaded),
         Some(Reason::ConnectionLost) => Some(RetryOn::ConnectionLost),
         Some(Reason::Timeout) => Some(RetryOn::Timeout),

@@ -209,3 +209,16 @@ fn the_log_names_protocol_method_and_64_bit_id_on_both_sides() {
         assert!(text.contains("\"dubbo\"") && text.contains(SERVICE), "{text}");
     }
 }
+
+#[test]
+fn a_rule_that_aborts_is_named_and_no_endpoint_is_asked() {
+    let server = DubboServer::echo();
+    let rule = "{to: {services: [\"pay.Api:1.0\"]}, rules: [{name: none, fault: {abort: {status: 503}}}]}";
+    let rule = rule.replace("pay.Api:1.0", SERVICE);
+    let (_sidecar, listen) =
+        started(|c| c.service(SERVICE, &[server.addr]).document("Route", "no-one", &rule));
+    let f = DubboClient::connect(listen).call(&DubboAsk::to(SERVICE));
+    assert_eq!(f.flag().as_deref(), Some("FI"));
+    assert!(f.text().contains("(rule no-one"), "{}", f.text());
+    assert_eq!(server.requests(), 0);
+}

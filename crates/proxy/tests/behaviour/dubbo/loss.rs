@@ -181,3 +181,26 @@ fn a_lost_connection_is_retried_for_idempotent_methods_only() {
     assert_eq!(failed as u32, ran.load(Ordering::Relaxed) - before, "each that may have run is told of");
     assert!(failed > 0);
 }
+
+#[test]
+fn what_the_other_sidecar_lost_is_retried_for_idempotent_methods_only() {
+    let bad = DubboServer::start(|c| {
+        c.fail(90, "raddle UC: the connection was lost while the request was in flight");
+    });
+    let good = DubboServer::echo();
+    let policy = "balancer: roundRobin, retry: {attempts: 2, on: [connectionLost], idempotentMethods: [query], \
+                  budget: 1.0, budgetMinPerSecond: 1000}";
+    let (_sidecar, listen) =
+        started(|c| c.workers(1).service(SERVICE, &[bad.addr, good.addr]).policy("p", policy));
+    let mut c = DubboClient::connect(listen);
+    for id in 0..10 {
+        let f = c.call(&DubboAsk::to(SERVICE).method("query").id(id));
+        assert_eq!(f.status(), Status::Ok as u8, "request {id}: {}", f.text());
+    }
+    let before = bad.requests();
+    assert!(before > 0);
+    let told = (0..10)
+        .filter(|id| c.call(&DubboAsk::to(SERVICE).method("pay").id(*id)).flag().as_deref() == Some("UC"))
+        .count();
+    assert_eq!(told as u64, bad.requests() - before, "each that may have run is told of");
+}
