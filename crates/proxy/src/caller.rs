@@ -107,6 +107,15 @@ impl Worker {
         if due > self.now {
             return self.arm(key, due);
         }
+        if !conn.stash.is_empty() && sniff(&conn.stash) == Sniff::NeedMore {
+            // The beginning of a known protocol. As TCP its rest would get past what that is held to.
+            let due = a.since + self.config.limits().head_timeout;
+            if due > self.now {
+                return self.arm(key, due);
+            }
+            self.shard.caller_malformed[raddle_telemetry::Malformed::SlowFrame].inc();
+            return self.close(key, Reason::CallerProtocol);
+        }
         // An idle RPC client is silent too: where the protocol is declared or TCP has nowhere to go, silence
         // decides nothing, and elsewhere the first bytes may still change it.
         let declared = self.config.binding(a.listener).is_some_and(|b| b.protocol.is_some());

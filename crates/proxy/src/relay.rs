@@ -314,17 +314,19 @@ impl Worker {
         r.undecided = false;
         let (peer, row) = (r.peer, r.cells);
         let spoken = matches!(self.conns.get(peer).map(|c| &c.role), Some(Role::Relay(p)) if p.bytes > 0);
-        let known =
-            matches!(sniff(bytes), Sniff::Bolt | Sniff::Dubbo | Sniff::Http1 | Sniff::Http2 | Sniff::Tls);
-        if spoken || !known {
+        // Half a method is no TCP either: who cuts it in two must not get past what HTTP is held to.
+        if spoken || sniff(bytes) == Sniff::Unknown {
             return false;
         }
         let Some(conn) = self.conns.get_mut(key) else { return false };
         let Role::Relay(r) = &mut conn.role else { return false };
         let Some(accepted) = r.accepted.take() else { return false };
-        conn.role = Role::New(Box::new(accepted));
+        let again = crate::conn::Accepted { since: self.now, ..accepted };
+        conn.role = Role::New(Box::new(again));
         self.services.cells(row).in_flight.dec();
         self.drop_silent_side(peer);
+        let due = self.now + self.config.limits().detect_timeout;
+        self.arm(key, due);
         true
     }
 

@@ -298,13 +298,15 @@ impl Worker {
 
     fn read_into(&mut self, key: Key, buf: &mut [u8]) {
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get(key) else { return };
         if conn.tls.is_some() {
             return self.read_tls(key);
         }
+        let piece = if matches!(conn.role, Role::Http(_)) { self.http_read_most(key) } else { READ_MOST };
+        let Some(conn) = self.conns.get_mut(key) else { return };
         let held = conn.stash.len();
         buf[..held].copy_from_slice(&conn.stash);
-        let most = (held + READ_MOST).min(buf.len());
+        let most = (held + piece).min(buf.len());
         let got = match raddle_net::socket::recv(&conn.fd, &mut buf[held..most]) {
             Ok(0) => return self.on_end(key),
             Ok(n) => n,

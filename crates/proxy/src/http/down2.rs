@@ -20,6 +20,9 @@ use std::task::{Context, Poll};
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 /// A connection's window: what its streams together may have under way.
 pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Memory that h2 may use for small DATA frames it holds, about 256 bytes each: streams of small messages come in
+/// bursts.
+pub(crate) const SMALL_FRAMES: usize = 4 << 20;
 /// Streams a caller resets before they are looked at; more is an attack.
 const RESETS_MOST: usize = 100;
 
@@ -36,6 +39,7 @@ impl Worker {
         let handshake = h2::server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(SMALL_FRAMES)
             .max_header_list_size(max_header)
             .max_concurrent_streams(max_streams)
             .max_concurrent_reset_streams(RESETS_MOST)

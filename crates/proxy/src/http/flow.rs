@@ -4,7 +4,7 @@ use super::exchange::{Exchange, Up};
 use super::sides::HttpConn;
 use super::wake::Token;
 use crate::conn::{Paused, Role};
-use crate::worker::Worker;
+use crate::worker::{READ_MOST, Worker};
 use bytes::Bytes;
 use raddle_core::Reason;
 use raddle_net::Key;
@@ -19,6 +19,10 @@ const KEEP_FOR_RETRY: usize = 64 << 10;
 const KEEP_FOR_MOVE: usize = 16 << 10;
 /// Bytes a stream's queue may hold.
 const QUEUE_MOST: usize = 128 << 10;
+/// Bytes the queues of a caller's streams may hold together.
+const QUEUES_MOST: usize = 1 << 20;
+/// Bytes a stream's queue may hold however many there are.
+const QUEUE_LEAST: usize = 8 << 10;
 
 /// A piece of a body.
 pub(crate) enum Data<'a> {
@@ -71,8 +75,29 @@ impl Worker {
         let Some(x) = self.http.exchanges.get(key) else { return usize::MAX };
         match &x.caller {
             _ if x.mirror => usize::MAX,
-            Some(s) => QUEUE_MOST.saturating_sub(s.out.queued()),
+            Some(s) => self.share_of(x.down).saturating_sub(s.out.queued()),
             None => self.out_room(x.down),
+        }
+    }
+
+    /// What one stream of a caller may hold, so that all of them together stay within a bound.
+    fn share_of(&self, down: Key) -> usize {
+        match self.conns.get(down).map(|c| &c.role) {
+            Some(Role::Http(HttpConn::Down2(d))) => {
+                (QUEUES_MOST / d.exchanges.len().max(1)).clamp(QUEUE_LEAST, QUEUE_MOST)
+            }
+            _ => QUEUE_MOST,
+        }
+    }
+
+    /// Most bytes that may be read from a connection now: no more than there is room for behind it.
+    pub(crate) fn http_read_most(&self, key: Key) -> usize {
+        match self.conns.get(key).map(|c| &c.role) {
+            Some(Role::Http(HttpConn::Up1(u))) => match u.exchange {
+                Some(x) => self.response_room(x).clamp(QUEUE_LEAST, READ_MOST),
+                None => READ_MOST,
+            },
+            _ => READ_MOST,
         }
     }
 

@@ -38,6 +38,7 @@ impl Worker {
             h2::client::Builder::new()
                 .initial_window_size(super::down2::STREAM_WINDOW)
                 .initial_connection_window_size(super::down2::CONNECTION_WINDOW)
+                .data_frame_budget(super::down2::SMALL_FRAMES)
                 .max_header_list_size(max_header)
                 .max_send_buffer_size(super::down2::STREAM_WINDOW as usize)
                 .enable_push(false)

@@ -53,7 +53,6 @@ fn trickling_heads(limits: &str) {
 }
 
 #[test]
-#[ignore = "the detection timeout makes it TCP, whatever it began with"]
 fn half_a_method_does_not_become_tcp() {
     let v = Victim::start("detectTimeout: 50ms");
     let mut c = Client::connect(v.listen);
@@ -142,7 +141,6 @@ fn streams_without_a_window_hold_bounded_memory() {
 }
 
 #[test]
-#[ignore = "what waits for a caller is bounded for each stream, not for all of them by bufferHard"]
 fn streams_without_a_window_hold_no_more_than_the_buffer_limit() {
     stalled_streams(40 * MIB);
 }
