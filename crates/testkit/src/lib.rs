@@ -20,6 +20,7 @@ pub mod h2;
 pub mod h2_hpack;
 pub mod h2_huffman;
 pub mod h2_upstream;
+pub mod http;
 pub mod load;
 pub mod peers;
 pub mod ports;

@@ -1,5 +1,5 @@
 //! What rules do to HTTP requests besides sending them somewhere.
-use super::exchange::{Exchange, HttpPlan, Up};
+use super::exchange::{Exchange, Up};
 use super::request::abort_status;
 use crate::worker::Worker;
 use raddle_core::Reason;
@@ -10,7 +10,7 @@ use raddle_wire::http::{Fields, Request, Response};
 
 impl Worker {
     /// Carries out a rule's actions on a request that is dispatched for the first time. True if it waits.
-    pub(crate) fn act(&mut self, key: Key, request: &Request, actions: &Actions, plan: &HttpPlan) -> bool {
+    pub(crate) fn act(&mut self, key: Key, request: &Request, actions: &Actions, rule: Option<&str>) -> bool {
         let mut changed = request.clone();
         if let Some(rewrite) = &actions.rewrite {
             let mut target = Vec::new();
@@ -32,7 +32,7 @@ impl Worker {
             x.response_ops = Some(Box::new(actions.headers.response.clone()));
         }
         x.abort = fault.abort;
-        x.plan.rule.clone_from(&plan.rule);
+        x.plan.rule = rule.map(str::to_owned);
         if let Some(delay) = fault.delay {
             let until = self.now + delay;
             x.up = Up::Delayed(until);

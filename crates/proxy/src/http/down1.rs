@@ -91,6 +91,11 @@ impl Worker {
                         }
                     }
                 }
+                Doing::Body(_) if rest.is_empty() && conn.paused.has(Paused::ENDED) => {
+                    // The rest of it never comes.
+                    self.close(key, Reason::CallerGone);
+                    return bytes.len();
+                }
                 Doing::Body(decoder) => match self.feed_body(key, decoder, rest, limits) {
                     Some(used) => at += used,
                     None => return at,
@@ -259,7 +264,8 @@ impl Worker {
         d.exchange = None;
         d.active_at = now;
         match d.doing {
-            _ if d.last && !matches!(d.doing, Doing::Body(_)) => d.doing = Doing::Closing,
+            // What still comes of a body is read and dropped while it closes.
+            _ if d.last => d.doing = Doing::Closing,
             Doing::Waiting => d.doing = Doing::Head,
             Doing::Body(decoder) => d.doing = Doing::Discarding { decoder, left: DISCARD_MOST },
             _ => {}
@@ -312,10 +318,14 @@ impl Worker {
                 self.set_interest(key);
             }
             _ => {
+                // What it asked for before may still be in the stash.
+                let more = self.conns.get(key).is_some_and(|c| !c.stash.is_empty());
                 if let Some(c) = self.conns.get_mut(key) {
                     c.paused.set(Paused::ENDED);
                 }
-                if let Some(d) = self.down1(key) {
+                if more {
+                    self.resume.push(key);
+                } else if let Some(d) = self.down1(key) {
                     d.doing = Doing::Closing;
                 }
                 self.set_interest(key);

@@ -411,7 +411,7 @@ impl Worker {
         let Some(s) = self.services.get_mut(service) else {
             return Routed::Refuse(Reason::NoCluster, None);
         };
-        let crate::services::ServiceState { service: svc, hosts, route, balance, budget, .. } = s;
+        let crate::services::ServiceState { service: svc, route, .. } = s;
         let svc = svc.clone();
         let a = HttpAttributes { request, service: svc.name.as_bytes(), grpc, ip };
         let (subset, rule, timeout, retry, actions) = match svc.route(&a, route, &mut self.rng) {
@@ -421,12 +421,27 @@ impl Worker {
             Decision::Reject { reason, rule } => {
                 return Routed::Refuse(reason, rule.map(ToString::to_string));
             }
+            // A gRPC caller could not make sense of a page.
+            Decision::Answer { rule, .. } if grpc => {
+                return Routed::Refuse(Reason::NoRoute, Some(rule.to_string()));
+            }
             Decision::Answer { rule, answer } => {
                 let rule = rule.to_string();
                 self.answer_by_rule(key, request, &rule, answer);
                 return Routed::Answered;
             }
         };
+        let rule_name = rule.filter(|_| logs || actions.is_some()).map(ToString::to_string);
+        // Before an endpoint is picked: one that waits or fails on purpose takes nobody's turn.
+        if let Some(actions) = actions.filter(|_| first)
+            && self.act(key, request, actions, rule_name.as_deref())
+        {
+            return Routed::Delayed;
+        }
+        let Some(s) = self.services.get_mut(service) else {
+            return Routed::Refuse(Reason::NoCluster, rule_name);
+        };
+        let crate::services::ServiceState { hosts, balance, budget, .. } = s;
         let hash = svc.hash_key(&a);
         let state = balance.entry(subset.id).or_default();
         let view = HttpView { hosts: &self.hosts, conns: &self.conns, map: hosts, lane, now };
@@ -447,14 +462,7 @@ impl Worker {
                 budget.request(now);
             }
         }
-        let rule_name = rule.filter(|_| logs || actions.is_some()).map(ToString::to_string);
         let plan = HttpPlan { endpoint: picked.index, retry_on, budget: shares, rule: rule_name };
-        if let Some(actions) = actions.filter(|_| first) {
-            let waits = self.act(key, request, actions, &plan);
-            if waits {
-                return Routed::Delayed;
-            }
-        }
         Routed::Send { plan, connect: picked.connect, ready: picked.ready, timeout, tries, per_try }
     }
 

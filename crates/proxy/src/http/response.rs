@@ -59,16 +59,10 @@ impl Worker {
         }
         if let Some(f) = failure
             && self.may_retry_http(key, f)
+            && self.budget_allows(key)
         {
             self.drop_up(key);
-            if self.retry_http(key, f) {
-                return;
-            }
-            let reason = match f {
-                RetryOn::ConnectionLost => Reason::ConnectionLost,
-                _ => Reason::ConnectFailure,
-            };
-            return self.answer_http(key, reason, None, "the endpoint said it cannot serve it");
+            return self.try_again(key);
         }
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if let Some(ops) = x.response_ops.take() {
@@ -112,10 +106,12 @@ impl Worker {
         };
         x.down_framing = Some(framing);
         let (down, old) = (x.down, x.old);
-        let draining = self.draining.is_some();
+        // Whether a body that was not asked for still comes is the caller's to choose.
+        let unsure = x.expects_continue && !x.request_over && x.bytes_in == 0;
+        let ends = self.draining.is_some() || unsure;
         let Some(c) = self.conns.get_mut(down) else { return };
         let Role::Http(HttpConn::Down1(d)) = &mut c.role else { return };
-        d.last |= draining || framing == Framing::UntilClose;
+        d.last |= ends || framing == Framing::UntilClose;
         let connection = match (d.last, old) {
             (true, _) => Connection::Close,
             (false, true) => Connection::KeepAlive,
@@ -255,7 +251,13 @@ impl Worker {
         }
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         let Some(c) = &mut x.caller else {
-            return self.lost_for_good(key, Reason::ConnectionLost, "the endpoint reset the stream");
+            let begun = x.down_framing.is_some();
+            return match begun {
+                true => self.cut(key, Reason::ConnectionLost),
+                false => {
+                    self.answer_http(key, Reason::ConnectionLost, None, "the endpoint reset the stream");
+                }
+            };
         };
         if let Some(r) = &mut c.respond {
             r.send_reset(code);
@@ -299,10 +301,16 @@ impl Worker {
 
     /// Tries a request again if its policy, its budget and its time allow.
     pub(crate) fn retry_http(&mut self, key: Key, failure: RetryOn) -> bool {
-        let now = self.now;
-        if !self.may_retry_http(key, failure) {
-            return false;
+        let allowed = self.may_retry_http(key, failure) && self.budget_allows(key);
+        if allowed {
+            self.try_again(key);
         }
+        allowed
+    }
+
+    /// Takes a retry out of the service's budget, if there is one left.
+    fn budget_allows(&mut self, key: Key) -> bool {
+        let now = self.now;
         let workers = self.shared.workers().len().max(1) as u32;
         let Some(x) = self.http.exchanges.get_mut(key) else { return false };
         let (share, floor) = x.plan.budget;
@@ -311,6 +319,11 @@ impl Worker {
             self.shard.retries_denied.inc();
             return false;
         }
+        true
+    }
+
+    fn try_again(&mut self, key: Key) {
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.avoid = Some(x.plan.endpoint);
         x.tried += 1;
         x.tries_left = x.tries_left.map(|n| n - 1);
@@ -321,7 +334,6 @@ impl Worker {
         x.said = None;
         self.shard.retries.inc();
         self.http.again.push(key);
-        true
     }
 
     /// The end of every exchange: counted, logged, and its caller's next one.

@@ -206,6 +206,8 @@ impl Worker {
         let Some(c) = self.conns.get_mut(key) else { return };
         if peer_ended || c.lingers {
             if peer_ended {
+                // Said even to one that has ended its side: it may wait to know that nothing is missing.
+                c.end_tls(&mut self.pool);
                 self.close(key, Reason::CallerGone);
             }
             return;

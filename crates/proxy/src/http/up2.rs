@@ -83,8 +83,14 @@ impl Worker {
             over = Some(r);
         }
         // A GOAWAY shows here first: streams begun go on, new ones are refused.
-        let refused = u.send.as_mut().is_some_and(|s| matches!(s.poll_ready(&mut cx), Poll::Ready(Err(_))));
+        let refused = match u.send.as_mut().map(|s| s.poll_ready(&mut cx)) {
+            Some(Poll::Ready(Err(e))) => Some(e.is_go_away() && e.is_remote()),
+            _ => None,
+        };
         let retiring = u.retiring;
+        if refused == Some(true) && !retiring {
+            self.shard.goaways_received.inc();
+        }
         self.take_output(key);
         if let Some(result) = over {
             if let Err(e) = result {
@@ -92,8 +98,7 @@ impl Worker {
             }
             return self.close(key, Reason::ConnectionLost);
         }
-        if refused && !retiring {
-            self.shard.goaways_received.inc();
+        if refused.is_some() && !retiring {
             self.retire_http(key);
         }
     }

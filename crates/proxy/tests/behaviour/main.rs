@@ -6,7 +6,15 @@ mod answers;
 mod drain;
 mod dubbo;
 mod forward;
-
+mod http_exchange;
+mod http_pool;
+mod http_reload;
+mod http_rules;
+mod http_sides;
+mod http_tls;
+mod http_translated;
+mod http_tunnel;
+mod http_two;
 mod large;
 mod liveness;
 mod loss;
