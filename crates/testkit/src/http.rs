@@ -22,7 +22,7 @@ pub struct HttpConn {
 
 impl HttpConn {
     fn more(&mut self) -> bool {
-        let mut room = [0; 64 << 10];
+        let mut room = vec![0; 64 << 10];
         match self.stream.read(&mut room) {
             Ok(n) if n > 0 => {
                 self.buf.extend_from_slice(&room[..n]);
@@ -347,12 +347,13 @@ impl H2Side {
     pub fn until(&mut self, what: &str, f: impl Fn(&H2Side) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !f(self) {
-            if !self.step(end) && !f(self) {
-                panic!(
-                    "{what}: not with {:?}, goaway {:?}, closed {}",
-                    self.streams, self.goaway, self.closed
-                );
-            }
+            assert!(
+                self.step(end) || f(self),
+                "{what}: not with {:?}, goaway {:?}, closed {}",
+                self.streams,
+                self.goaway,
+                self.closed
+            );
         }
     }
 

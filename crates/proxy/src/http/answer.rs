@@ -74,7 +74,9 @@ impl Worker {
     ) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.status = response.status;
-        let grpc = response.fields.has("grpc-status");
+        let grpc = response.fields.get("grpc-status");
+        x.grpc_status = grpc.and_then(|s| std::str::from_utf8(s).ok()).and_then(|s| s.parse().ok());
+        let grpc = grpc.is_some();
         let framing = if grpc { Framing::None } else { Framing::Length(body.len() as u64) };
         let bodiless = response.is_bodiless() || x.request.method() == b"HEAD";
         self.send_head(key, response, framing);

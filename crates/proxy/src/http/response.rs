@@ -369,7 +369,6 @@ fn failure_of(r: &Response, protocol: Protocol, grpc_status: Option<u16>) -> Opt
         Some(Reason::ConnectFailure | Reason::NoHealthy | Reason::Draining) => Some(RetryOn::ConnectFailure),
         Some(Reason::ConnectionLost) => Some(RetryOn::ConnectionLost),
         Some(r) if r.not_processed() && r.bolt_status() == 4 => Some(RetryOn::Overloaded),
-        Some(Reason::ConnectionLost) => Some(RetryOn::ConnectionLost),
         Some(Reason::Timeout) => Some(RetryOn::Timeout),
         Some(Reason::EndpointProtocol) => Some(RetryOn::ServerError),
         Some(_) => None,

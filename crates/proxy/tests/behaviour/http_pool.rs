@@ -115,7 +115,9 @@ fn no_more_connections_than_the_policy_says_and_the_rest_waits() {
     });
     let (sidecar, listen) = with_policy(&[server.addr], "pool: {http1Connections: 2, maxOutstanding: 2}");
     let mut all: Vec<Client> = (0..40).map(|_| Client::connect(listen)).collect();
-    all.iter_mut().for_each(|c| assert!(c.send(get("/"))));
+    for c in &mut all {
+        assert!(c.send(get("/")));
+    }
     for c in &mut all {
         assert_eq!(c.response("GET").unwrap().status(), 200);
     }
@@ -132,7 +134,9 @@ fn those_who_wait_get_new_connections_when_each_serves_only_one() {
     });
     let (sidecar, listen) = with_policy(&[server.addr], "pool: {http1Connections: 1}");
     let mut all: Vec<Client> = (0..40).map(|_| Client::connect(listen)).collect();
-    all.iter_mut().for_each(|c| assert!(c.send(post("/", "x"))));
+    for c in &mut all {
+        assert!(c.send(post("/", "x")));
+    }
     for c in &mut all {
         assert_eq!(c.response("POST").unwrap().status(), 200);
     }
@@ -156,7 +160,9 @@ fn more_than_may_wait_are_refused_at_once_and_callers_that_left_do_not_count() {
         // Four ask, two may wait: two are told at once.
         let mut all: Vec<Client> = (0..4).map(|_| Client::connect(listen)).collect();
         let before = sidecar.admin.metric("raddle_requests_total", &["UO"]);
-        all.iter_mut().for_each(|c| assert!(c.send(get("/"))));
+        for c in &mut all {
+            assert!(c.send(get("/")));
+        }
         sidecar.admin.until_metric("raddle_requests_total", &["UO"], |n| n == before + 2);
         // Those who wait leave, and the next ones may wait in their places.
         for c in &all {
@@ -176,7 +182,9 @@ fn an_endpoint_that_refuses_connections_costs_no_request() {
     let (sidecar, listen) = h1_to(&ends);
     let mut all: Vec<Client> = (0..10).map(|_| Client::connect(listen)).collect();
     for _ in 0..10 {
-        all.iter_mut().for_each(|c| assert!(c.send(post("/", "x"))));
+        for c in &mut all {
+            assert!(c.send(post("/", "x")));
+        }
         for c in &mut all {
             assert_eq!(c.response("POST").unwrap().status(), 200);
         }

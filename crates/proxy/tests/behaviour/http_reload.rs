@@ -58,7 +58,9 @@ fn reloads_under_http_load_cost_no_request() {
         until(PATIENCE, "the load goes on", || done.load(Ordering::Relaxed) >= from + 20);
     }
     stop.store(true, Ordering::Relaxed);
-    callers.into_iter().for_each(|c| c.join().unwrap());
+    for c in callers {
+        c.join().unwrap();
+    }
     assert_eq!(sidecar.admin.metric("raddle_requests_total", &["rejected"]), 0);
     nothing_is_left(&sidecar);
 }

@@ -171,7 +171,7 @@ fn an_endpoint_that_answers_and_closes_at_once_is_heard_to_the_end() {
     const LEN: usize = 40_000;
     let server = h2_server(&[], |mut side| {
         if let Some((id, _)) = side.request() {
-            side.answer(id, "200", &[], &[7; LEN]);
+            side.answer(id, "200", &[], &vec![7; LEN]);
         }
     });
     let (sidecar, listen) = h2_to(&[server.addr]);
@@ -257,7 +257,7 @@ fn large_bodies_pass_both_ways_within_every_window() {
     let (sidecar, listen) = h2_to(&[server.addr]);
     let mut c = H2Side::connect(listen, &[]);
     let id = c.ask(&post("/"), false);
-    c.data(id, &[5; 60_000], true);
+    c.data(id, &vec![5; 60_000], true);
     let s = c.done(id);
     assert_eq!((s.reset, s.body.len()), (None, LEN));
     nothing_is_left(&sidecar);
