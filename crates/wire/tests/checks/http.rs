@@ -160,8 +160,9 @@ fn strict_head(bytes: &[u8], is_request: bool) -> (usize, Framing) {
     let words = first.split(|b| *b == b' ').count();
     assert!(if is_request { words == 3 } else { words >= 2 }, "{:?}", text(first));
     let (mut hosts, mut lengths, mut chunked) = (0, Vec::new(), 0);
-    let ends = bytes[..end].iter().filter(|b| **b == b'\n').count();
-    assert_eq!(ends, bytes[..end].iter().filter(|b| **b == b'\r').count(), "{:?}", text(bytes));
+    let count = |wanted: u8| bytes[..end].iter().fold(0, |n, b| n + usize::from(*b == wanted));
+    let ends = count(b'\n');
+    assert_eq!(ends, count(b'\r'), "{:?}", text(bytes));
     for line in lines {
         let colon = position(line, b": ").unwrap_or_else(|| panic!("{:?}", text(line)));
         let (name, value) = (&line[..colon], &line[colon + 2..]);
