@@ -47,6 +47,18 @@ fn a_load_against_the_echo_server_is_measured() {
 }
 
 #[test]
+fn every_protocol_is_served_and_loaded_by_name() {
+    for protocol in ["dubbo", "http", "http2", "grpc", "tcp"] {
+        let server = serve(&["--protocol", protocol]);
+        let mut args = vec!["bench", "load", "--target", &server.address, "--protocol", protocol];
+        args.extend(["--duration", "200ms", "--warmup", "0s", "--rate", "100", "-o", "json"]);
+        let output = Command::new(env!("CARGO_BIN_EXE_raddle")).args(args).output().unwrap();
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&result["protocol"], &result["requests"]), (&protocol.into(), &20.into()), "{result}");
+    }
+}
+
+#[test]
 fn a_server_does_not_outlive_the_pipe_it_was_given() {
     let mut server = serve(&[]);
     drop(server.child.stdin.take());
