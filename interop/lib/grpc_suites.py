@@ -31,8 +31,6 @@ REWRITES = 60
 KILLS = 9
 # How a call that may not be sent again may fail when its server is killed.
 LOST = re.compile(r"UNAVAILABLE \[(UC|UF)\] .*raddle")
-# What servers do to calls that come while they stop, instead of refusing their streams.
-STOPPED = re.compile(r"CANCELLED \[\] |UNAVAILABLE \[\] ")
 # Unary calls may be sent again, chats may not.
 RETRY = ["retry: {attempts: 5, on: [connectFailure, connectionLost, serverError], budget: 1.0,",
          "  idempotentMethods: [Unary]}"]
@@ -168,7 +166,8 @@ def reload(report):
 def drain(report):
     """Servers that stop as servers should (GOAWAY, and finish what runs) cost no call."""
     with Workspace("grpc-drain") as work:
-        servers = Servers(work, [http_mesh.policy("retry", [ECHO], RETRY)])
+        # grpcio's server answers calls that come while it stops with CANCELLED, as if the app had: not asked here.
+        servers = Servers(work, [http_mesh.policy("retry", [ECHO], RETRY)], languages=("js", "js", "js"))
         load = servers.load(15)
         stops = 0
         while load.alive() and stops < 6:
@@ -179,10 +178,7 @@ def drain(report):
             servers.running[victim] = servers.start(victim, stops)
             time.sleep(0.5)  # The pace of the stops, not a wait for something.
         result = summary(load)
-        faultless(f"{stops} graceful stops", result, kinds=("unary",))
-        strange = [text for text in result["chat"]["failures"] if not STOPPED.match(text)]
-        if strange or result["chat"]["failed"] > stops:
-            raise Failure(f"{stops} graceful stops; unexpected {strange}; {shown(result)}")
+        faultless(f"{stops} graceful stops", result)
         report.ok("grpc-drain", f"{stops} graceful stops; {shown(result)}")
 
 

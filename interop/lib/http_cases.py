@@ -296,9 +296,11 @@ def no_reply(http):
 
 @case("broken.request whose sender is gone", versions=(1,))
 def half_request(http):
+    target = f"/half-{time.monotonic_ns()}"
     with socket.create_connection(("127.0.0.1", http.port), timeout=5) as wire:
-        wire.sendall(b"POST /half HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100\r\n\r\n" + b"x" * 50)
-        wait_until(lambda: http.origin.received("/half") == 50, 5, "half a request at the origin")
+        head = f"POST {target} HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100\r\n\r\n"
+        wire.sendall(head.encode() + b"x" * 50)
+        wait_until(lambda: http.origin.received(target) == 50, 5, "half a request at the origin")
     seen = http.origin.new(1)
     return [(one["complete"], one["bytes"]) for one in seen]
 
