@@ -30,6 +30,22 @@ impl<'a> Cursor<'a> {
         Ok(*first)
     }
 
+    /// A string of up to 1023 ASCII characters in Hessian 2.0's short forms, if that is what comes next.
+    #[inline]
+    pub(super) fn short_name(&mut self) -> Option<&'a [u8]> {
+        let (len, head) = match *self.rest {
+            [tag @ 0x00..=0x1F, ..] => (usize::from(tag), 1),
+            [tag @ 0x30..=0x33, low, ..] => (usize::from(tag - 0x30) << 8 | usize::from(low), 2),
+            _ => return None,
+        };
+        let (text, rest) = self.rest[head..].split_at_checked(len)?;
+        if !text.is_ascii() {
+            return None;
+        }
+        self.rest = rest;
+        Some(text)
+    }
+
     pub(super) fn peek(&self) -> Result<u8, Stop> {
         self.rest.first().copied().ok_or(Stop::Cut)
     }

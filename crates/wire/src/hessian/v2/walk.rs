@@ -76,7 +76,19 @@ impl<'a> Walker<'a> {
     /// # Errors
     /// [`Stop::Cut`] where the bytes end within it, [`Stop::Bad`] where they are no Hessian or where it gives
     /// up. There is no walking on then.
+    #[inline]
     pub fn value(&mut self) -> Result<Value<'a>, Stop> {
+        // Nearly all values that are looked at are short names.
+        if self.left > 0
+            && let Some(text) = self.at.short_name()
+        {
+            self.left -= 1;
+            return Ok(Value::Text(text));
+        }
+        self.any_value()
+    }
+
+    fn any_value(&mut self) -> Result<Value<'a>, Stop> {
         match self.enter()? {
             Inside::Nothing(value) => return Ok(value),
             Inside::Count(count) => self.skip_inside(count)?,
