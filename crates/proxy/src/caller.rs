@@ -7,7 +7,7 @@ use crate::worker::{STREAM_FROM, TICK, Worker};
 use raddle_core::{Protocol, Reason};
 use raddle_net::{BufPool, Key};
 use raddle_wire::bolt::Variant;
-use raddle_wire::sniff::{Sniff, sniff};
+use raddle_wire::sniff::{Sniff, begins_something, sniff};
 use std::time::Duration;
 
 /// A caller whose kernel took bytes this recently is reading.
@@ -107,8 +107,8 @@ impl Worker {
         if due > self.now {
             return self.arm(key, due);
         }
-        if !conn.stash.is_empty() && sniff(&conn.stash) == Sniff::NeedMore {
-            // The beginning of a known protocol. As TCP its rest would get past what that is held to.
+        if begins_something(&conn.stash) {
+            // As TCP its rest would get past what that protocol is held to.
             let due = a.since + self.config.limits().head_timeout;
             if due > self.now {
                 return self.arm(key, due);

@@ -58,6 +58,20 @@ pub fn sniff(first: &[u8]) -> Sniff {
     }
 }
 
+/// Whether a few first bytes are, as far as they go, those of a protocol known here: who sends just these and
+/// waits must not be taken for something else. A word in small letters is no method of HTTP in use, and may be
+/// the whole of what a client of some other protocol has to say.
+///
+/// ```
+/// use raddle_wire::sniff::begins_something;
+/// assert!(begins_something(b"GE") && begins_something(b"PRI * HT"));
+/// assert!(!begins_something(b"ping") && !begins_something(b""));
+/// ```
+pub fn begins_something(first: &[u8]) -> bool {
+    let word = first.split(|b| *b == b' ').next().unwrap_or_default();
+    !word.is_empty() && sniff(first) == Sniff::NeedMore && !word.iter().any(u8::is_ascii_lowercase)
+}
+
 /// `rest` starts at the type byte. Command codes in use are 0, 1, 2 and 100: the high byte is always zero.
 fn bolt(rest: &[u8]) -> Sniff {
     match rest {

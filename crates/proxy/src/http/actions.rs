@@ -1,6 +1,5 @@
 //! What rules do to HTTP requests besides sending them somewhere.
 use super::exchange::{Exchange, Up};
-use super::request::abort_status;
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_model::HeaderOps;
@@ -65,9 +64,8 @@ impl Worker {
 
     fn abort(&mut self, key: Key) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        let (http, grpc) = abort_status(x.abort.unwrap_or_default());
-        x.abort_grpc = grpc;
-        self.answer_http(key, Reason::Injected, http, "");
+        let status = x.abort.unwrap_or_default().http();
+        self.answer_http(key, Reason::Injected, Some(status), "");
     }
 
     /// Sends a copy of a whole request to the service that mirrors it. One whose body was too long to be kept

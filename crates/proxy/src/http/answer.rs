@@ -5,6 +5,7 @@ use crate::conn::Role;
 use crate::record::NOBODY;
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue};
+use raddle_core::protocol::grpc_status_of_http;
 use raddle_core::{Protocol, Reason};
 use raddle_net::Key;
 use raddle_telemetry::TraceParent;
@@ -40,10 +41,11 @@ impl Worker {
             response.fields.push(b"x-raddle-rule", r.as_bytes());
         }
         if x.protocol == Protocol::Grpc {
-            let code = x.abort_grpc.unwrap_or_else(|| match status {
-                Some(s) => grpc::status_of_http(s),
-                None => reason.grpc_status(),
-            });
+            let code = match (reason, x.abort, status) {
+                (Reason::Injected, Some(abort), _) => abort.grpc(),
+                (_, _, Some(s)) => grpc_status_of_http(s),
+                (_, _, None) => reason.grpc_status(),
+            };
             response.status = 200;
             response.fields.push(b"content-type", b"application/grpc");
             response.fields.push(b"grpc-status", code.to_string().as_bytes());
@@ -51,9 +53,6 @@ impl Worker {
             grpc::encode_message(&format!("raddle: {text} [{}]", reason.flag()), &mut message);
             response.fields.push(b"grpc-message", &message);
             return self.respond_locally(key, &response, b"", Some(reason));
-        }
-        if let Some(g) = x.abort_grpc {
-            response.status = http_of_grpc(g);
         }
         response.fields.push(b"content-type", b"text/plain; charset=utf-8");
         self.respond_locally(
@@ -168,21 +167,4 @@ pub(crate) fn grpc_trailers(reason: Reason) -> HeaderMap {
         map.insert("grpc-message", v);
     }
     map
-}
-
-/// The HTTP status nearest to a gRPC status (the mapping of grpc-gateway).
-fn http_of_grpc(status: u8) -> u16 {
-    match status {
-        3 | 9 | 11 => 400,
-        16 => 401,
-        7 => 403,
-        5 => 404,
-        6 | 10 => 409,
-        8 => 429,
-        1 => 499,
-        12 => 501,
-        14 => 503,
-        4 => 504,
-        _ => 500,
-    }
 }

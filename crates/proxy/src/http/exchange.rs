@@ -101,8 +101,6 @@ pub(crate) struct Exchange {
     pub response_ops: Option<Box<raddle_model::HeaderOps>>,
     /// The failure made on purpose it meets.
     pub abort: Option<raddle_model::AbortStatus>,
-    /// gRPC's status of that failure.
-    pub abort_grpc: Option<u8>,
     /// It was sent on a connection that had carried others.
     pub reused: bool,
     /// Its connection is gone and the kernel had taken nothing of it.

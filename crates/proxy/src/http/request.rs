@@ -9,7 +9,7 @@ use crate::lane::Lane;
 use crate::request::MOVES_MOST;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
-use raddle_model::{AbortStatus, RetryOn};
+use raddle_model::RetryOn;
 use raddle_net::{Key, Slab};
 use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
@@ -79,7 +79,6 @@ impl Exchange {
             mirror_to: None,
             response_ops: None,
             abort: None,
-            abort_grpc: None,
             reused: false,
             unsent: false,
             stale: false,
@@ -577,13 +576,4 @@ pub(crate) fn host_of(authority: &[u8]) -> &[u8] {
         _ => authority.iter().position(|b| *b == b':').unwrap_or(authority.len()),
     };
     &authority[..end]
-}
-
-/// How an abort made on purpose looks in HTTP and gRPC.
-pub(crate) fn abort_status(status: AbortStatus) -> (Option<u16>, Option<u8>) {
-    match status {
-        AbortStatus::Reason => (None, None),
-        AbortStatus::Http(s) => (Some(s), None),
-        AbortStatus::Grpc(g) => (None, Some(g)),
-    }
 }

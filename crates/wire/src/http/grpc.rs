@@ -1,28 +1,6 @@
 //! What gRPC says in headers (the gRPC over HTTP/2 protocol document).
 use std::time::Duration;
 
-/// Status numbers the sidecar uses.
-pub mod status {
-    /// Everything went well.
-    pub const OK: u8 = 0;
-    /// The caller went away.
-    pub const CANCELLED: u8 = 1;
-    /// No better number.
-    pub const UNKNOWN: u8 = 2;
-    /// Its time is over.
-    pub const DEADLINE_EXCEEDED: u8 = 4;
-    /// Not allowed.
-    pub const PERMISSION_DENIED: u8 = 7;
-    /// Too much.
-    pub const RESOURCE_EXHAUSTED: u8 = 8;
-    /// Nobody serves it.
-    pub const UNIMPLEMENTED: u8 = 12;
-    /// A bug or a broken peer.
-    pub const INTERNAL: u8 = 13;
-    /// Nobody serves it now.
-    pub const UNAVAILABLE: u8 = 14;
-}
-
 /// The time a `grpc-timeout` value gives: at most eight digits and a unit.
 pub fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
@@ -48,20 +26,6 @@ pub fn format_timeout(d: Duration) -> String {
         [(d.as_nanos(), 'n'), (d.as_micros(), 'u'), (d.as_millis(), 'm'), (u128::from(d.as_secs()), 'S')];
     let (n, unit) = units.into_iter().find(|(n, _)| *n <= most).unwrap_or((most, 'S'));
     format!("{n}{unit}")
-}
-
-/// The gRPC status of a service's answer that has none: what HTTP's status says (the protocol document's
-/// mapping).
-pub fn status_of_http(status: u16) -> u8 {
-    match status {
-        200 => status::UNKNOWN,
-        400 => status::INTERNAL,
-        401 => 16,
-        403 => status::PERMISSION_DENIED,
-        404 => status::UNIMPLEMENTED,
-        429 | 502 | 503 | 504 => status::UNAVAILABLE,
-        _ => status::UNKNOWN,
-    }
 }
 
 /// Service and method of a path `/package.Service/Method`.

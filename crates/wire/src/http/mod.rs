@@ -3,7 +3,7 @@
 //! * [`Fields`]: header fields as they came, in order and case.
 //! * [`Request`], [`Response`]: heads, the same for HTTP/1.1 and HTTP/2.
 //! * [`h1`]: HTTP/1.x heads and bodies, parsed strictly and written canonically (RFC 9112).
-//! * [`grpc`]: `grpc-timeout` and status numbers.
+//! * [`grpc`]: `grpc-timeout`, paths and messages.
 //!
 //! What is read is checked once, here, so that whatever is held can be written to either version of HTTP
 //! without meaning something else there: no name or value holds a byte that ends a line, and a body has one

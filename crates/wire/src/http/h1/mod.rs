@@ -1,4 +1,4 @@
-//! HTTP/1.x on the wire (RFC 9112): heads in [`read`], bodies in [`body`], and [`write`].
+//! HTTP/1.x on the wire (RFC 9112): heads in [`read`], bodies in [`body`], and [`mod@write`].
 //!
 //! Strict on purpose. What a lenient reader repairs is what request smuggling lives on: bare line feeds,
 //! folded lines, two lengths, a length beside chunks. All of it is refused here, with the sentence that goes
