@@ -111,10 +111,10 @@ pub struct Opened {
     used: AtomicBool,
 }
 
-/// When each was opened.
+/// When each was opened, and to where.
 #[derive(Debug, Default)]
 struct Ours {
-    at: HashMap<(IpAddr, u16), Instant>,
+    at: HashMap<(IpAddr, u16), (Instant, SocketAddr)>,
     /// With so many, those that are too old are looked for.
     look_at: usize,
 }
@@ -142,19 +142,23 @@ impl Opened {
         self.used.store(true, Ordering::Release);
         if let Some(local) = socket::local_addr(&fd) {
             let now = Instant::now();
-            ours.at.insert((local.ip(), local.port()), now);
+            ours.at.insert((local.ip(), local.port()), (now, addr));
             if ours.at.len() > ours.look_at.max(FEW) {
-                ours.at.retain(|_, at| now.duration_since(*at) < FRESH);
+                ours.at.retain(|_, (at, _)| now.duration_since(*at) < FRESH);
                 ours.look_at = ours.at.len() * 2;
             }
         }
         Ok(fd)
     }
 
-    /// Whether `peer` is the near end of a connection this process has opened.
-    pub fn has(&self, peer: SocketAddr) -> bool {
+    /// Whether `peer` is the near end of a connection this process has opened to `to`. The application may use
+    /// the same port at the same time for a connection to elsewhere.
+    pub fn has(&self, peer: SocketAddr, to: SocketAddr) -> bool {
         let ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
-        ours.at.get(&(peer.ip(), peer.port())).is_some_and(|at| at.elapsed() < FRESH)
+        let canonical = |a: SocketAddr| (a.ip().to_canonical(), a.port());
+        ours.at
+            .get(&(peer.ip(), peer.port()))
+            .is_some_and(|(at, opened)| at.elapsed() < FRESH && canonical(*opened) == canonical(to))
     }
 
     /// A connection is about to be closed: its port may be the application's next.
@@ -217,10 +221,13 @@ mod tests {
         let opened = Opened::default();
         let fd = opened.connect(listener.local_addr().unwrap(), Duration::from_secs(1)).unwrap();
         let (_served, peer) = listener.accept().unwrap();
-        assert!(opened.has(peer));
+        let to = listener.local_addr().unwrap();
+        assert!(opened.has(peer, to));
+        // The application may go elsewhere from the same port at the same time.
+        assert!(!opened.has(peer, "127.0.0.1:1".parse().unwrap()));
         opened.closed(&fd);
-        assert!(!opened.has(peer));
-        let stranger = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert!(!opened.has(stranger.local_addr().unwrap()));
+        assert!(!opened.has(peer, to));
+        let stranger = TcpStream::connect(to).unwrap();
+        assert!(!opened.has(stranger.local_addr().unwrap(), to));
     }
 }

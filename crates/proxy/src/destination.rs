@@ -62,7 +62,7 @@ impl Worker {
         let Some(b) = self.config.binding(listener) else { return Came::Directly };
         let Some(mode) = b.capture else { return Came::Directly };
         let Some(to) = original::destination(fd, mode, b.listener.addr) else { return Came::Directly };
-        if peer.is_some_and(|p| self.shared.opened.has(p)) {
+        if peer.is_some_and(|p| self.shared.opened.has(p, to)) {
             return Came::Round;
         }
         self.shard.captured.inc();
