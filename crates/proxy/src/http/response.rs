@@ -15,6 +15,9 @@ use raddle_wire::http::h1::Framing;
 use raddle_wire::http::h1::write::{self, Connection};
 use std::time::Duration;
 
+/// Before the second retry; each further one waits this much longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
+
 impl Worker {
     /// A response before the response: `100 Continue`, `103 Early Hints`.
     pub(crate) fn on_interim(&mut self, key: Key, head: &Response) {
@@ -327,13 +330,20 @@ impl Worker {
         x.avoid = Some(x.plan.endpoint);
         x.tried += 1;
         x.tries_left = x.tries_left.map(|n| n - 1);
-        x.up = Up::None;
         x.request_sent = false;
         x.status = 0;
         x.grpc_status = None;
         x.said = None;
         self.shard.retries.inc();
-        self.http.again.push(key);
+        if x.tried == 1 || x.mirror {
+            x.up = Up::None;
+            return self.http.again.push(key);
+        }
+        // Endpoints that fail at the same moment would use up all tries within a millisecond.
+        let until = self.now + RETRY_PAUSE * u32::from(x.tried - 1);
+        x.up = Up::Delayed(until);
+        let down = x.down;
+        self.arm(down, until);
     }
 
     /// The end of every exchange: counted, logged, and its caller's next one.
