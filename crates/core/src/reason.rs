@@ -127,6 +127,22 @@ impl Reason {
         }
     }
 
+    /// The sentence a person reads in a reply of the sidecar's own:
+    /// `raddle RL: a local limit holds the request: 10/s (rule pay-qps)`. `detail` may be empty.
+    pub fn sentence(self, detail: &str, rule: Option<&str>) -> String {
+        let mut text = format!("raddle {}: {}", self.flag(), self.describe());
+        if !detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(detail);
+        }
+        if let Some(rule) = rule {
+            text.push_str(" (rule ");
+            text.push_str(rule);
+            text.push(')');
+        }
+        text
+    }
+
     /// The Bolt response status (u16) that carries it.
     pub const fn bolt_status(self) -> u16 {
         match self {

@@ -22,7 +22,6 @@ impl Worker {
         up: Key,
         head: &Response,
         used: usize,
-        _rest: &[u8],
     ) -> Option<usize> {
         let x = self.http.exchanges.get_mut(key)?;
         if !x.upgrade || !x.request_over || x.mirror {

@@ -104,7 +104,7 @@ impl Worker {
                     return used;
                 }
                 if response.status == 101 {
-                    return self.switch_protocols(x, key, &response, read.used, rest);
+                    return self.switch_protocols(x, key, &response, read.used);
                 }
                 let hint = keep_alive_hint(&response);
                 let u = self.up1(key)?;

@@ -68,19 +68,9 @@ impl<'a> Reply<'a> {
         Reply { reason, rule: None, detail, form: Form::Status }
     }
 
-    /// The sentence a person reads: `raddle RL: a local limit holds the request: 10/s (rule pay-qps)`.
+    /// The sentence a person reads; see [`Reason::sentence`].
     pub fn message(&self) -> String {
-        let mut text = format!("raddle {}: {}", self.reason.flag(), self.reason.describe());
-        if !self.detail.is_empty() {
-            text.push_str(": ");
-            text.push_str(self.detail);
-        }
-        if let Some(rule) = self.rule {
-            text.push_str(" (rule ");
-            text.push_str(rule);
-            text.push(')');
-        }
-        text
+        self.reason.sentence(self.detail, self.rule)
     }
 }
 
