@@ -1,0 +1,1 @@
+//! REST: everything the command line and a console need.

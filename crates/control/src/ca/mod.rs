@@ -1,0 +1,1 @@
+//! The certificate authority and who may get which name.

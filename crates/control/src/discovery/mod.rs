@@ -1,0 +1,1 @@
+//! Directory and rules as xDS resources, and what each peer gets of them.

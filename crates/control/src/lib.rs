@@ -1,0 +1,18 @@
+//! The control plane: one process that says what the mesh does, and may die without the mesh noticing.
+//!
+//! Its parts talk through the store and a few channels:
+//!
+//! * [`registry`]: who serves what: publications from sidecars, kept in the store, as a [`registry::Directory`].
+//! * [`rules`]: rules with revisions and rollouts, as a [`rules::RuleBook`].
+//! * [`discovery`]: both as xDS resources; what each peer gets of them.
+//! * [`ca`]: certificates. [`api`]: REST. [`election`]: which replica does the jobs that one must do.
+//! * [`keys`]: what lies where in the store.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod ca;
+pub mod discovery;
+pub mod election;
+pub mod keys;
+pub mod registry;
+pub mod rules;

@@ -1,0 +1,78 @@
+//! Who serves what.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Who serves what, at one moment. Never changed: the next one shares what did not change.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    /// Grows with every change.
+    pub generation: u64,
+    /// Services by name.
+    pub services: BTreeMap<Arc<str>, Arc<Listed>>,
+    /// Instances by app.
+    pub apps: BTreeMap<Arc<str>, Arc<App>>,
+}
+
+/// A service with its endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The app that publishes it (the first by name if several do).
+    pub app: Arc<str>,
+    /// Protocol as `raddle_core::Protocol::name` says it; empty = the request's.
+    pub protocol: Arc<str>,
+    /// Further HTTP hosts.
+    pub hosts: Vec<Arc<str>>,
+    /// Framework metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Its endpoints, by instance id.
+    pub endpoints: Vec<Endpoint>,
+    /// The list is the last good one: too many instances vanished at once (self-protection).
+    pub protected: bool,
+}
+
+/// One instance of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// Port of this service.
+    pub port: u16,
+    /// The instance has vanished and is kept by self-protection.
+    pub kept: bool,
+}
+
+/// The instances of an app.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct App {
+    /// By id.
+    pub instances: BTreeMap<Arc<str>, Arc<Instance>>,
+}
+
+/// A running copy of an app.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Unique in the mesh.
+    pub id: Arc<str>,
+    /// Its app.
+    pub app: Arc<str>,
+    /// Deployment unit; empty = none.
+    pub unit: Arc<str>,
+    /// Group; `default` if it has no other.
+    pub group: Arc<str>,
+    /// Version; empty = none.
+    pub version: Arc<str>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Share among its peers, 0..=10000.
+    pub weight: u32,
+    /// Holds a certificate and takes TLS.
+    pub tls: bool,
+    /// Hash of the services it publishes (`services/APP/HASH` in the store).
+    pub services: Arc<str>,
+}

@@ -1,0 +1,56 @@
+//! Rules with revisions and rollouts.
+use raddle_xds::proto::Node;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All rules at one moment. Never changed: the next one shares what did not change.
+#[derive(Clone, Debug, Default)]
+pub struct RuleBook {
+    /// Grows with every change.
+    pub generation: u64,
+    /// By `KIND/NAME`.
+    pub rules: BTreeMap<Arc<str>, Arc<RuleEntry>>,
+}
+
+/// A rule: the revision in force, and the one that is on its way.
+#[derive(Clone, Debug)]
+pub struct RuleEntry {
+    /// `KIND/NAME`.
+    pub id: Arc<str>,
+    /// What sidecars outside the candidate's cohort run; `None` = the rule is new (or being removed: see `candidate`).
+    pub stable: Option<Arc<RuleRevision>>,
+    /// What is being rolled out: the revision (`None` = removal), and the share of instances that has it, in millionths
+    /// (stable hash of instance id and rollout).
+    pub candidate: Option<(Option<Arc<RuleRevision>>, Cohort)>,
+}
+
+/// Which instances have a candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cohort {
+    /// Names the rollout; the hash is over it and the instance id, so that not always the same instances go first.
+    pub seed: Arc<str>,
+    /// Share in millionths.
+    pub ppm: u32,
+}
+
+/// One revision of a rule.
+#[derive(Clone, Debug)]
+pub struct RuleRevision {
+    /// Hash of the content, 16 hexadecimal digits.
+    pub hash: Arc<str>,
+    /// The whole resource as JSON.
+    pub document: Arc<str>,
+    /// Which sidecars.
+    pub scope: raddle_model::Scope,
+    /// Which callee it concerns; `None` = the sidecar's own app only (inbound rules) or everyone.
+    pub target: Option<raddle_model::Target>,
+    /// The resource as it is sent.
+    pub resource: Arc<raddle_xds::resource::Resource>,
+}
+
+impl RuleBook {
+    /// What of a rule a sidecar gets: scope, then rollout. `None` = nothing.
+    pub fn select<'a>(&self, _entry: &'a RuleEntry, _node: &Node) -> Option<&'a Arc<RuleRevision>> {
+        None
+    }
+}

@@ -1,0 +1,11 @@
+//! The control plane's memory: keys and values with revisions, watched, changed by compare-and-swap, bound to leases.
+//!
+//! One trait, [`Store`], and two engines: `embedded` (one file, no server) and `etcd` (several control planes share
+//! it). What the keys mean is the business of whoever stores them. Both engines pass one suite (`tests/conformance`).
+//!
+//! Start with [`Store`].
+#![forbid(unsafe_code)]
+
+mod types;
+
+pub use types::*;

@@ -1,0 +1,1 @@
+//! The client: subscribes, applies, acknowledges, reconnects.

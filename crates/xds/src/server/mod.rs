@@ -1,0 +1,56 @@
+//! The server: what a stream subscribed to, what it has, and what it must be sent.
+use crate::proto::Node;
+use crate::resource::Resource;
+use crate::types::Kind;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Where a server has its resources from. Cheap to ask; answers of one generation agree with each other.
+pub trait Catalog: Send + Sync + 'static {
+    /// The generation in force; it grows with every change.
+    fn generation(&self) -> watch::Receiver<u64>;
+    /// What a peer may see now.
+    fn view(&self, peer: &Peer) -> Box<dyn View>;
+}
+
+/// What one peer sees at one generation.
+pub trait View: Send {
+    /// The generation.
+    fn generation(&self) -> u64;
+    /// The resource of that name, if there is one for this peer. `subscribed` tells which clusters (services) the
+    /// peer has named on the stream; rules are for those only.
+    fn get(&self, kind: Kind, name: &str) -> Option<Arc<Resource>>;
+    /// All resources of a kind that a wildcard subscription of this peer means. For rules: those whose scope and
+    /// rollout reach the peer and which concern its app or one of the services it subscribed to.
+    fn all(&self, kind: Kind, services: &dyn Fn(&str) -> bool) -> Vec<Arc<Resource>>;
+    /// What may differ from the view of generation `since`, by kind and name; `None` = everything may.
+    fn changed(&self, since: u64) -> Option<Vec<(Kind, Arc<str>)>>;
+}
+
+/// Who is at the other end of a stream.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// What it says of itself, in Raddle's terms (from the xDS node: id, cluster = app, locality.zone = unit, metadata
+    /// `raddle`: group, version, labels, address).
+    pub node: Node,
+    /// What software it is.
+    pub software: Software,
+    /// SPIFFE id of its certificate; `None` = plaintext on loopback.
+    pub identity: Option<String>,
+    /// Metadata of the xDS node, for Envoy's listeners and the like: flattened `a.b` keys, scalar values as text.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// The software of a peer, by its user agent: what resources it wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Software {
+    /// A Raddle sidecar.
+    Raddle,
+    /// Envoy.
+    Envoy,
+    /// One of gRPC's own clients.
+    Grpc,
+    /// Anything else.
+    #[default]
+    Other,
+}

@@ -1,0 +1,1 @@
+//! Services, endpoints and rules as xDS resources, and back.
