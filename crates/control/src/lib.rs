@@ -6,6 +6,7 @@
 //! * [`rules`]: rules with revisions and rollouts, as a [`rules::RuleBook`].
 //! * [`discovery`]: both as xDS resources; what each peer gets of them.
 //! * [`ca`]: certificates. [`api`]: REST. [`election`]: which replica does the jobs that one must do.
+//! * [`tokens`]: who may speak to it. [`serve`]: how connections are taken, gRPC and REST alike.
 //! * [`keys`]: what lies where in the store.
 #![forbid(unsafe_code)]
 
@@ -16,3 +17,5 @@ pub mod election;
 pub mod keys;
 pub mod registry;
 pub mod rules;
+pub mod serve;
+pub mod tokens;

@@ -9,12 +9,16 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod leaf;
 mod pem;
 mod server;
 pub mod session;
+mod spiffe;
 mod validity;
 
 pub use error::{IdentityError, Problem};
+pub use leaf::{DenyList, Leaf, Serial};
 pub use server::{ALPN_H1, ALPN_H2, ServerIdentity};
 pub use session::{TlsError, TlsSession};
+pub use spiffe::{BadId, MAX_ID, SpiffeId, check_trust_domain};
 pub use validity::Validity;

@@ -41,6 +41,11 @@ pub struct Peer {
     pub metadata: Vec<(String, String)>,
 }
 
+/// SPIFFE id of the certificate that the peer of a connection has proven; `None` = it has shown none, or there is no TLS.
+/// A request's extension, put there by whoever serves the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerIdentity(pub Option<String>);
+
 /// The software of a peer, by its user agent: what resources it wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Software {

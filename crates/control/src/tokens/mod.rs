@@ -1,0 +1,1 @@
+//! Tokens: who may speak to the control plane.
