@@ -15,6 +15,7 @@ pub mod ca;
 pub mod discovery;
 pub mod election;
 pub mod keys;
+pub mod plane;
 pub mod registry;
 pub mod rules;
 pub mod serve;

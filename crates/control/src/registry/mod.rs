@@ -1,7 +1,20 @@
 //! Who serves what.
-use std::collections::BTreeMap;
+//!
+//! * [`service`]: the gRPC service that takes publications and writes them to the store.
+//! * [`follow`]: what lies in the store, told to the book. [`Registry`] is both of them together.
+//! * [`book`]: pure: instances and service sets in, a [`Directory`] out; [`guard`]: when vanished instances are kept;
+//!   [`merge`]: how changes are merged; [`check`]: what may be published.
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub mod book;
+pub mod check;
+pub mod guard;
+pub mod merge;
+
+pub use book::Book;
+pub use guard::Protection;
 
 /// Who serves what, at one moment. Never changed: the next one shares what did not change.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +25,8 @@ pub struct Directory {
     pub services: BTreeMap<Arc<str>, Arc<Listed>>,
     /// Instances by app.
     pub apps: BTreeMap<Arc<str>, Arc<App>>,
+    /// The whole mesh is protected: so large a share of all instances vanished at once that none is let go.
+    pub protected: bool,
 }
 
 /// A service with its endpoints.
@@ -49,6 +64,10 @@ pub struct Endpoint {
 pub struct App {
     /// By id.
     pub instances: BTreeMap<Arc<str>, Arc<Instance>>,
+    /// Those of them that have vanished and are kept by self-protection.
+    pub kept: BTreeSet<Arc<str>>,
+    /// Too many of the app's instances vanished at once: those are kept.
+    pub protected: bool,
 }
 
 /// A running copy of an app.
