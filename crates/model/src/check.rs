@@ -57,7 +57,7 @@ fn references(cx: &mut Cx) {
                 (cx.declared.contains_key(&key), format!("no Certificate is named {name}"))
             }
         };
-        if known {
+        if known || (cx.served && reference.to != Referent::Certificate) {
             continue;
         }
         let mut finding = reference.place;

@@ -33,6 +33,7 @@ pub mod http;
 pub mod lane;
 pub mod listening;
 pub mod loader;
+pub mod mesh;
 pub mod pending;
 pub(crate) mod probe;
 pub mod record;

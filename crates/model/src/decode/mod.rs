@@ -137,6 +137,8 @@ pub(crate) struct Cx {
     pub(crate) sidecars: Vec<Mistake>,
     /// Apps that publish a service.
     pub(crate) apps: HashSet<String>,
+    /// A control plane serves more than the files hold: a name nothing here declares may be declared there.
+    pub(crate) served: bool,
     /// Groups that endpoints are in.
     pub(crate) groups: HashSet<String>,
     /// Hosts that mean a service.
@@ -198,6 +200,7 @@ impl Cx {
             declared: HashMap::new(),
             sidecars: Vec::new(),
             apps: HashSet::new(),
+            served: false,
             groups: HashSet::new(),
             hosts: HashMap::new(),
         }

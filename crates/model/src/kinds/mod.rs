@@ -2,6 +2,7 @@
 mod actions;
 mod certificate;
 mod common;
+mod mesh;
 mod policy;
 mod route;
 mod service;

@@ -1,6 +1,6 @@
 //! `kind: Sidecar`.
 use super::common::Named;
-use super::{PROTOCOLS, Resource};
+use super::{PROTOCOLS, Resource, mesh};
 use crate::decode::{
     Address, At, Choice, Codec, Cx, DurationIn, Fields, Int, List, Record, Referent, Role, Share, SizeIn,
     Spotted, Text, TextMap, quote, report_duplicates, wrong,
@@ -18,7 +18,6 @@ impl Resource for Sidecar {
     const KIND: &'static str = "Sidecar";
 
     fn spec(fields: &mut Fields<'_>) -> Option<Sidecar> {
-        fields.not_yet(&["controlPlane", "localMesh"]);
         let app = fields.required("app", Text::name("the app's name"), "The application beside the sidecar.");
         let unit = fields.optional(
             "unit",
@@ -28,6 +27,12 @@ impl Resource for Sidecar {
         );
         let group =
             fields.or("group", Text::name("a group's name"), "default".into(), "Group of this instance.");
+        let version = fields.optional(
+            "version",
+            Text::name("a version"),
+            "none",
+            "Version of the app here, for scopes and for routes of its callers.",
+        );
         let labels = fields.or("labels", TextMap, Labels::new(), "Labels of this instance, for scopes.");
         let workers = fields.optional(
             "workers",
@@ -57,16 +62,47 @@ impl Resource for Sidecar {
         );
         let drain = fields.or("drain", Record(drain), Drain::default(), "How a shutdown proceeds.");
         let access_log = fields.or("accessLog", Record(access_log), AccessLog::default(), "The access log.");
+        let control_plane = fields.optional(
+            "controlPlane",
+            Record(mesh::control_plane),
+            "none: the files say everything",
+            "The control plane services and rules come from, beside those in files. It need not be up.",
+        );
+        let publish = fields.optional(
+            "publish",
+            Record(mesh::publish),
+            "nothing",
+            "What the app serves, for the control plane's registry.",
+        );
+        let local_mesh = fields.optional(
+            "localMesh",
+            Spotted(Address(Role::Listen)),
+            "none",
+            "Where apps whose framework knows a mesh publish and subscribe, such as `127.0.0.1:13330`. It has no \
+             password: keep it on loopback.",
+        );
+        if control_plane.is_some() {
+            if let Some((cx, _)) = fields.context() {
+                cx.served = true;
+            }
+        } else if !fields.has("controlPlane") {
+            for (name, given) in [("publish", publish.is_some()), ("localMesh", local_mesh.is_some())] {
+                if given {
+                    fields.warning(name, "has no effect without controlPlane", "add controlPlane");
+                }
+            }
+        }
 
         if inbound.is_empty() && outbound.is_empty() {
             fields.warning("inbound", "the sidecar has no listener", "add inbound or outbound");
         }
-        check_listeners(fields, admin, &inbound, &outbound);
+        check_listeners(fields, admin, local_mesh, &inbound, &outbound);
         Some(Sidecar {
             metadata: Metadata::default(),
             app: app?,
             unit,
             group,
+            version,
             labels,
             workers,
             admin: admin.map(|(address, _)| address),
@@ -76,6 +112,9 @@ impl Resource for Sidecar {
             replies,
             drain,
             access_log,
+            control_plane,
+            publish,
+            local_mesh: local_mesh.map(|(address, _)| address),
         })
     }
 
@@ -339,7 +378,7 @@ struct Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.list {
-            "admin" => write!(f, "spec.admin ({})", self.address),
+            "admin" | "localMesh" => write!(f, "spec.{} ({})", self.list, self.address),
             list => write!(f, "spec.{list}[{}].listen ({})", self.index, self.address),
         }
     }
@@ -350,6 +389,7 @@ impl fmt::Display for Listener {
 fn check_listeners(
     fields: &mut Fields<'_>,
     admin: Option<(SocketAddr, Spot)>,
+    local_mesh: Option<(SocketAddr, Spot)>,
     inbound: &[Inbound],
     outbound: &[(OutboundListener, Spot)],
 ) {
@@ -374,6 +414,7 @@ fn check_listeners(
         }
     }
     all.extend(admin.map(|admin| listener("admin", (0, admin))));
+    all.extend(local_mesh.map(|own| listener("localMesh", (0, own))));
     for (i, this) in all.iter().enumerate() {
         if let Some(earlier) = all[..i].iter().find(|earlier| clash(this.address, earlier.address)) {
             let problem = format!("{} is taken by {earlier}", this.address);
@@ -395,7 +436,12 @@ fn note(
     let at = at.field(list);
     let item = at.item(index);
     let field = item.field(field);
-    cx.mistake(spot, if list == "admin" { &at } else { &field }, problem, remedy.to_owned());
+    cx.mistake(
+        spot,
+        if matches!(list, "admin" | "localMesh") { &at } else { &field },
+        problem,
+        remedy.to_owned(),
+    );
 }
 
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {

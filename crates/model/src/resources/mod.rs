@@ -3,12 +3,14 @@
 //! Everything here has been validated: a value that exists is a value that can run. The YAML behind it is
 //! described field by field where it is decoded.
 mod actions;
+mod mesh;
 mod policy;
 mod route;
 mod service;
 mod sidecar;
 
 pub use actions::*;
+pub use mesh::*;
 pub use policy::*;
 pub use route::*;
 pub use service::*;

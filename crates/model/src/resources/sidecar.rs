@@ -1,5 +1,5 @@
 //! `kind: Sidecar`: the process, its listeners and bounds.
-use super::{Labels, Metadata, protocol};
+use super::{ControlPlane, Labels, Metadata, Publish, protocol};
 use raddle_core::Protocol;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -17,6 +17,8 @@ pub struct Sidecar {
     pub unit: Option<String>,
     /// Group of this instance; `default` when not given.
     pub group: String,
+    /// Version of the app.
+    pub version: Option<String>,
     /// Labels of this instance.
     pub labels: Labels,
     /// Worker threads; absent = 2, or the cores if fewer.
@@ -35,6 +37,12 @@ pub struct Sidecar {
     pub drain: Drain,
     /// Access log.
     pub access_log: AccessLog,
+    /// Where services and rules come from beside the files; absent = nowhere.
+    pub control_plane: Option<ControlPlane>,
+    /// What the app serves, for the registry.
+    pub publish: Option<Publish>,
+    /// Address of the API for apps whose framework knows a mesh; absent = none.
+    pub local_mesh: Option<SocketAddr>,
 }
 
 /// One inbound listener.

@@ -321,6 +321,7 @@ fn unnamed() -> model::Sidecar {
         app: String::new(),
         unit: None,
         group: DEFAULT_GROUP.to_owned(),
+        version: None,
         labels: Labels::new(),
         workers: None,
         admin: None,
@@ -330,5 +331,8 @@ fn unnamed() -> model::Sidecar {
         drain: model::Drain::default(),
         replies: model::Replies::default(),
         access_log: model::AccessLog::default(),
+        control_plane: None,
+        publish: None,
+        local_mesh: None,
     }
 }
