@@ -49,6 +49,10 @@ pub fn sidecar(app: &str, unit: Option<&str>, group: &str) -> Sidecar {
         drain: raddle_model::Drain::default(),
         replies: raddle_model::Replies::default(),
         access_log: raddle_model::AccessLog::default(),
+        version: None,
+        control_plane: None,
+        publish: None,
+        local_mesh: None,
     }
 }
 
