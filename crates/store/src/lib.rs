@@ -6,6 +6,12 @@
 //! Start with [`Store`].
 #![forbid(unsafe_code)]
 
+mod embedded;
+mod follow;
+mod limits;
 mod types;
 
+pub use embedded::{Embedded, EmbeddedOptions};
+pub use follow::{Follow, Following, Mirror};
+pub use limits::*;
 pub use types::*;

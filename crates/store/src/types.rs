@@ -79,8 +79,8 @@ pub struct Txn {
     pub expect: Vec<(Key, Expect)>,
     /// What is done then.
     pub ops: Vec<Op>,
-    /// May be lost if the machine (not the process) dies in the next moments; cheaper. For what is told anew anyway,
-    /// as publications are.
+    /// May be lost, as if never done, if the process or machine that holds the store dies within the next 50 ms;
+    /// cheaper. For what is told anew anyway, as publications are.
     pub relaxed: bool,
 }
 
@@ -130,6 +130,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn keep_alive(&self, lease: LeaseId) -> Wait<'_, ()>;
     /// Ends a lease and removes its keys now.
     fn revoke(&self, lease: LeaseId) -> Wait<'_, ()>;
+    /// Forgets the history up to a revision: watches from before it are [`Told::Lost`]. Values stay.
+    fn compact(&self, before: Revision) -> Wait<'_, ()> {
+        let _ = before;
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Which engine, for people: `embedded FILE`, `etcd HOSTS`.
     fn name(&self) -> String;
 }
