@@ -5,6 +5,7 @@
 //! * [`registry`]: who serves what: publications from sidecars, kept in the store, as a [`registry::Directory`].
 //! * [`rules`]: rules with revisions and rollouts, as a [`rules::RuleBook`].
 //! * [`discovery`]: both as xDS resources; what each peer gets of them.
+//! * [`events`]: what happened, for people.
 //! * [`ca`]: certificates. [`api`]: REST. [`election`]: which replica does the jobs that one must do.
 //! * [`tokens`]: who may speak to it. [`serve`]: how connections are taken, gRPC and REST alike.
 //! * [`keys`]: what lies where in the store.
@@ -14,6 +15,7 @@ pub mod api;
 pub mod ca;
 pub mod discovery;
 pub mod election;
+pub mod events;
 pub mod keys;
 pub mod plane;
 pub mod registry;

@@ -1,1 +1,56 @@
 //! REST: everything the command line and a console need.
+//!
+//! [`router`] serves it, [`openapi`] describes it; both are made from one table of routes ([`routes`]). A handler gets
+//! a request that is already admitted and checked against its route's declaration. Each file beside this one is a part
+//! of the table with its handlers and the shapes they answer.
+mod auth;
+mod health;
+pub(crate) mod http;
+mod state;
+
+pub use auth::Role;
+
+use crate::events::Events;
+use crate::registry::Directory;
+use crate::rules::RuleBook;
+use raddle_store::Store;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What the API speaks for.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Who serves what.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// The rules.
+    pub book: watch::Receiver<Arc<RuleBook>>,
+    /// What happened.
+    pub events: Events,
+    /// Name of this replica.
+    pub replica: Arc<str>,
+    /// No token is demanded; only for listeners on loopback.
+    pub open: bool,
+}
+
+/// The API as a service. Where peers' addresses are to be in the audit, requests carry
+/// `axum::extract::ConnectInfo<SocketAddr>`.
+pub fn router(parts: Parts) -> axum::Router {
+    http::router(routes(), Arc::new(state::State::new(parts)))
+}
+
+/// The OpenAPI 3.1 document.
+pub fn openapi() -> serde_json::Value {
+    http::document(&routes())
+}
+
+/// All there is.
+fn routes() -> Vec<http::Route> {
+    health::routes()
+}
+
+/// The kinds of rule.
+pub(crate) fn kinds() -> &'static [&'static str] {
+    &["Route", "TrafficPolicy"]
+}

@@ -1,0 +1,41 @@
+//! What the handlers share.
+use super::Parts;
+use super::auth::Who;
+use super::http::Problem;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// The parts the API speaks for, and its own counts.
+pub(crate) struct State {
+    pub(crate) parts: Parts,
+    /// No token is demanded.
+    pub(crate) open: bool,
+    pub(crate) counts: Counts,
+}
+
+impl State {
+    pub(crate) fn new(parts: Parts) -> State {
+        State { open: parts.open, counts: Counts::default(), parts }
+    }
+
+    /// Whose token it is.
+    pub(crate) async fn identify(&self, _token: &str) -> Result<Who, Problem> {
+        Err(Problem::unauthenticated("the token is not known"))
+    }
+}
+
+/// How many requests ended with which status.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(Mutex<BTreeMap<u16, u64>>);
+
+impl Counts {
+    /// A request was answered.
+    pub(crate) fn answered(&self, status: u16) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_insert(0) += 1;
+    }
+
+    /// By status.
+    pub(crate) fn all(&self) -> BTreeMap<u16, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
