@@ -66,11 +66,6 @@ pub enum Software {
     Other,
 }
 
-/// SPIFFE id of the certificate a request came with, put into the request's extensions by the transport. `None`, or
-/// no such extension = plaintext.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerIdentity(pub Option<String>);
-
 /// The server. Clones are the same server.
 #[derive(Clone)]
 pub struct Server {
