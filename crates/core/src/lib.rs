@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod hash;
 pub mod protocol;
 pub mod reason;
 pub mod time;
 
 pub use error::{Error, Source};
+pub use hash::share;
 pub use protocol::Protocol;
 pub use reason::Reason;
 pub use time::Time;

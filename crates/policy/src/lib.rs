@@ -14,7 +14,6 @@
 pub mod backoff;
 pub mod balance;
 pub mod budget;
-pub mod hash;
 pub mod health;
 pub mod heartbeat;
 pub mod permits;
@@ -30,6 +29,7 @@ pub use budget::RetryBudget;
 pub use health::HealthState;
 pub use heartbeat::HeartbeatPlan;
 pub use permits::Permits;
+pub use raddle_core::hash;
 pub use rng::Rng;
 pub use route::actions::{Actions, Answer, Fault, FaultDraw, Mirror, Redirect, Rewrite};
 pub use route::{Asked, Attributes, Decision, RouteState, RuleRef};

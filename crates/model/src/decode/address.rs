@@ -1,5 +1,6 @@
-//! Socket addresses.
+//! Socket addresses, addresses alone, blocks of them.
 use super::{At, Codec, Cx, quote, scalar};
+use crate::resources::Cidr;
 use crate::yaml::Node;
 use std::net::{IpAddr, SocketAddr};
 
@@ -99,6 +100,60 @@ fn explain(text: &str, give: String) -> (String, String) {
         return (format!("{} is a host name; names are not resolved here", quote(host)), give);
     }
     (format!("{} is not ip:port", quote(text)), give)
+}
+
+/// An address without port.
+pub(crate) struct Ip;
+
+impl Codec for Ip {
+    type Out = IpAddr;
+
+    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<IpAddr> {
+        let (text, _) = scalar(self, node, at, cx)?;
+        let parsed = text.parse();
+        if parsed.is_err() {
+            cx.mistake(
+                node.spot,
+                at,
+                format!("{} is not an address", quote(text)),
+                format!("give {}", self.wanted()),
+            );
+        }
+        parsed.ok()
+    }
+
+    fn wanted(&self) -> String {
+        "an address without port such as 10.0.0.7".into()
+    }
+
+    fn kind(&self) -> String {
+        "ip".into()
+    }
+}
+
+/// A block of addresses.
+pub(crate) struct CidrText;
+
+impl Codec for CidrText {
+    type Out = Cidr;
+
+    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<Cidr> {
+        let (text, _) = scalar(self, node, at, cx)?;
+        let parsed = text.parse();
+        if parsed.is_err() {
+            let problem = format!("{} is not a block of addresses", quote(text));
+            cx.mistake(node.spot, at, problem, format!("give {}", self.wanted()));
+        }
+        parsed.ok()
+    }
+
+    fn wanted(&self) -> String {
+        "a block of addresses such as 10.0.0.0/24".into()
+    }
+
+    fn kind(&self) -> String {
+        "ip/bits".into()
+    }
 }
 
 #[cfg(test)]

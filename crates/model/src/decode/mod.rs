@@ -10,7 +10,7 @@ mod http;
 mod units;
 mod values;
 
-pub(crate) use address::{Address, Role};
+pub(crate) use address::{Address, CidrText, Ip, Role};
 pub(crate) use collections::{List, OneOrMany, Record, Spotted, TextMap};
 pub(crate) use fields::{Fields, report_duplicates};
 pub(crate) use http::{Authority, FilePath, HeaderMap, HeaderName, Host, UriPath};

@@ -1,35 +1,11 @@
 //! What several kinds share: scope, target, retry, request attributes.
 use super::names;
 use crate::decode::{
-    At, Choice, Codec, Cx, DurationIn, Fields, Int, List, Record, Referent, Share, Text, TextMap, quote,
-    scalar,
+    At, Choice, Codec, Cx, DurationIn, Fields, Int, List, Referent, Share, Text, quote, scalar,
 };
 use crate::reference::{Page, Row};
-use crate::resources::{HashOn, Labels, Retry, RetryOn, Scope, Target};
+use crate::resources::{HashOn, Retry, RetryOn, Target};
 use crate::yaml::{Node, Value};
-
-/// `spec.scope` and the refusal of `spec.rollout`.
-pub(super) fn reach(fields: &mut Fields<'_>) -> Scope {
-    let remedy = "leave it out of a static file, where a rule holds at once";
-    fields.refuse("rollout", "a rollout needs the control plane", remedy);
-    let meaning = "Which sidecars the rule reaches; every given part must hold. Absent = all.";
-    fields.or("scope", Record(scope), Scope::default(), meaning)
-}
-
-fn scope(fields: &mut Fields<'_>) -> Option<Scope> {
-    fields.not_yet(&["versions", "addresses", "percent"]);
-    Some(Scope {
-        apps: fields.or("apps", names("an app's name"), Vec::new(), "Apps of the sidecars; empty = all."),
-        units: fields.or("units", names("a unit's name"), Vec::new(), "Units of the sidecars; empty = all."),
-        groups: fields.or(
-            "groups",
-            names("a group's name"),
-            Vec::new(),
-            "Groups of the sidecars; empty = all.",
-        ),
-        labels: fields.or("labels", TextMap, Labels::new(), "Labels the sidecar must have, all of them."),
-    })
-}
 
 /// `to` of a route: a callee, down to its methods.
 pub(super) fn route_target(fields: &mut Fields<'_>) -> Option<Target> {

@@ -4,6 +4,7 @@ mod certificate;
 mod common;
 mod mesh;
 mod policy;
+mod reach;
 mod route;
 mod service;
 mod sidecar;

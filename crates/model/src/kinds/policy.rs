@@ -1,6 +1,7 @@
 //! `kind: TrafficPolicy`.
 use super::Resource;
-use super::common::{Attribute, policy_target, reach, retry};
+use super::common::{Attribute, policy_target, retry};
+use super::reach::reach;
 use crate::decode::{
     At, Choice, Codec, Cx, DurationIn, Fields, Int, Record, Share, Text, UriPath, quote, scalar,
 };
@@ -17,14 +18,15 @@ impl Resource for TrafficPolicy {
 
     fn spec(fields: &mut Fields<'_>) -> Option<TrafficPolicy> {
         fields.not_yet(&["outlierDetection", "slice"]);
-        let scope = reach(fields);
+        let (scope, rollout) = reach(fields);
         let to = fields.or(
             "to",
             Record(policy_target),
             Target::default(),
             "Which services; every given part must hold. Absent = all.",
         );
-        Some(TrafficPolicy { metadata: Metadata::default(), scope, to, settings: settings(fields) })
+        let settings = settings(fields);
+        Some(TrafficPolicy { metadata: Metadata::default(), scope, rollout, to, settings })
     }
 
     fn metadata_mut(&mut self) -> &mut Metadata {

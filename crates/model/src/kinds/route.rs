@@ -1,5 +1,6 @@
 //! `kind: Route`.
-use super::common::{Attribute, free_names, reach, retry, route_target};
+use super::common::{Attribute, free_names, retry, route_target};
+use super::reach::reach;
 use super::{Resource, actions};
 use crate::decode::{
     At, Bool, Choice, Codec, Cx, DurationIn, Fields, Int, List, OneOrMany, Pattern, Percent, Record,
@@ -17,7 +18,7 @@ impl Resource for Route {
 
     fn spec(fields: &mut Fields<'_>) -> Option<Route> {
         let before = fields.mistakes();
-        let scope = reach(fields);
+        let (scope, rollout) = reach(fields);
         let to = fields.or(
             "to",
             Record(route_target),
@@ -38,7 +39,7 @@ impl Resource for Route {
             check_reach(fields, &rules);
         }
         let rules = rules.into_iter().map(|(rule, _)| rule.rule).collect();
-        Some(Route { metadata: Metadata::default(), scope, to, rules })
+        Some(Route { metadata: Metadata::default(), scope, rollout, to, rules })
     }
 
     fn metadata_mut(&mut self) -> &mut Metadata {

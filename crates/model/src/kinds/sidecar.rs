@@ -2,7 +2,7 @@
 use super::common::Named;
 use super::{PROTOCOLS, Resource, mesh};
 use crate::decode::{
-    Address, At, Choice, Codec, Cx, DurationIn, Fields, Int, List, Record, Referent, Role, Share, SizeIn,
+    Address, At, Choice, Codec, Cx, DurationIn, Fields, Int, Ip, List, Record, Referent, Role, Share, SizeIn,
     Spotted, Text, TextMap, quote, report_duplicates, wrong,
 };
 use crate::resources::{
@@ -34,6 +34,12 @@ impl Resource for Sidecar {
             "Version of the app here, for scopes and for routes of its callers.",
         );
         let labels = fields.or("labels", TextMap, Labels::new(), "Labels of this instance, for scopes.");
+        let address = fields.optional(
+            "address",
+            Ip,
+            "`publish.address`, if given",
+            "Address of this instance, for scopes' `addresses`.",
+        );
         let workers = fields.optional(
             "workers",
             Int::<u16>::new(1, 256, "threads"),
@@ -104,6 +110,7 @@ impl Resource for Sidecar {
             group,
             version,
             labels,
+            address,
             workers,
             admin: admin.map(|(address, _)| address),
             inbound: inbound.into_iter().map(|(listener, ..)| listener).collect(),

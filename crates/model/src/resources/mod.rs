@@ -5,14 +5,18 @@
 mod actions;
 mod mesh;
 mod policy;
+mod rollout;
 mod route;
+mod scope;
 mod service;
 mod sidecar;
 
 pub use actions::*;
 pub use mesh::*;
 pub use policy::*;
+pub use rollout::*;
 pub use route::*;
+pub use scope::*;
 pub use service::*;
 pub use sidecar::*;
 
@@ -76,20 +80,6 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// Its private key, PEM; joined in the same way.
     pub key: PathBuf,
-}
-
-/// Which sidecars a rule reaches; every given part must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Scope {
-    /// Apps; empty = all.
-    pub apps: Vec<String>,
-    /// Units; empty = all.
-    pub units: Vec<String>,
-    /// Groups; empty = all.
-    pub groups: Vec<String>,
-    /// Labels that must all be equal.
-    pub labels: Labels,
 }
 
 /// What a rule is about on the callee side; every given part must hold, all empty = everything.

@@ -1,5 +1,5 @@
 //! `kind: TrafficPolicy`: how callers treat a service.
-use super::{Metadata, Scope, Target};
+use super::{Metadata, Rollout, Scope, Target};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ pub struct TrafficPolicy {
     pub metadata: Metadata,
     /// Which sidecars.
     pub scope: Scope,
+    /// How a change of it spreads; absent = at once. Means something to a control plane alone.
+    pub rollout: Option<Rollout>,
     /// Which services (methods are not allowed here).
     pub to: Target,
     /// How it is done.

@@ -1,5 +1,5 @@
 //! `kind: Route`: which requests go where, and what happens to them on the way.
-use super::{Actions, HashOn, Labels, Metadata, Retry, Scope, Target};
+use super::{Actions, HashOn, Labels, Metadata, Retry, Rollout, Scope, Target};
 use regex::Regex;
 use serde::Serialize;
 use std::time::Duration;
@@ -12,6 +12,8 @@ pub struct Route {
     pub metadata: Metadata,
     /// Which sidecars.
     pub scope: Scope,
+    /// How a change of it spreads; absent = at once. Means something to a control plane alone.
+    pub rollout: Option<Rollout>,
     /// Which callee.
     pub to: Target,
     /// Tried in order.

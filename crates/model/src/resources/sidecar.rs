@@ -2,7 +2,7 @@
 use super::{ControlPlane, Labels, Metadata, Publish, protocol};
 use raddle_core::Protocol;
 use serde::Serialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// `kind: Sidecar`: this process.
@@ -21,6 +21,8 @@ pub struct Sidecar {
     pub version: Option<String>,
     /// Labels of this instance.
     pub labels: Labels,
+    /// This instance's address, as scopes see it.
+    pub address: Option<IpAddr>,
     /// Worker threads; absent = 2, or the cores if fewer.
     pub workers: Option<u16>,
     /// Admin address; absent = none.

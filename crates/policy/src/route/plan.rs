@@ -8,6 +8,7 @@ use crate::snapshot::subset::Subset;
 use raddle_model as model;
 use raddle_model::{HashOn, IfEmpty, UnitAffinity};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Fewer endpoints are searched one by one.
@@ -63,6 +64,39 @@ pub(crate) struct Identity {
     pub(crate) unit: Option<String>,
     pub(crate) group: String,
     pub(crate) labels: model::Labels,
+    id: String,
+    version: Option<String>,
+    address: Option<IpAddr>,
+}
+
+impl model::Member for Identity {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn app(&self) -> &str {
+        &self.app
+    }
+
+    fn unit(&self) -> Option<&str> {
+        self.unit.as_deref()
+    }
+
+    fn group(&self) -> &str {
+        &self.group
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
 }
 
 impl Identity {
@@ -72,6 +106,9 @@ impl Identity {
             unit: sidecar.unit.clone(),
             group: sidecar.group.clone(),
             labels: sidecar.labels.clone(),
+            id: sidecar.metadata.name.clone(),
+            version: sidecar.version.clone(),
+            address: model::Member::address(sidecar),
         }
     }
 
@@ -82,14 +119,14 @@ impl Identity {
             unit: None,
             group: DEFAULT_GROUP.to_owned(),
             labels: model::Labels::new(),
+            id: String::new(),
+            version: None,
+            address: None,
         }
     }
 
     pub(crate) fn within(&self, scope: &model::Scope) -> bool {
-        (scope.apps.is_empty() || scope.apps.contains(&self.app))
-            && (scope.units.is_empty() || self.unit.as_ref().is_some_and(|u| scope.units.contains(u)))
-            && (scope.groups.is_empty() || scope.groups.contains(&self.group))
-            && scope.labels.iter().all(|(k, v)| self.labels.get(k) == Some(v))
+        scope.covers(self)
     }
 }
 

@@ -307,9 +307,7 @@ impl<'t> TargetIndex<'t> {
 /// equals the one with the narrower scope, then the first in file order.
 fn most_specific(policies: &[Arc<Policy>], reaching: Vec<usize>) -> Option<Arc<Policy>> {
     let rank = |i: usize| {
-        let (to, scope) = (&policies[i].to, &policies[i].scope);
-        let parts = [!scope.apps.is_empty(), !scope.units.is_empty(), !scope.groups.is_empty()];
-        let narrow = parts.into_iter().filter(|p| *p).count() + scope.labels.len();
+        let (to, narrow) = (&policies[i].to, policies[i].scope.specificity());
         (to.services.is_empty(), to.app.is_none(), usize::MAX - narrow, i)
     };
     reaching.into_iter().min_by_key(|&i| rank(i)).map(|i| policies[i].clone())
@@ -323,6 +321,7 @@ fn unnamed() -> model::Sidecar {
         group: DEFAULT_GROUP.to_owned(),
         version: None,
         labels: Labels::new(),
+        address: None,
         workers: None,
         admin: None,
         inbound: Vec::new(),

@@ -40,7 +40,9 @@ pub fn sidecar(app: &str, unit: Option<&str>, group: &str) -> Sidecar {
         app: app.into(),
         unit: unit.map(str::to_owned),
         group: group.into(),
+        version: None,
         labels: BTreeMap::new(),
+        address: None,
         workers: None,
         admin: None,
         inbound: Vec::new(),
@@ -49,7 +51,6 @@ pub fn sidecar(app: &str, unit: Option<&str>, group: &str) -> Sidecar {
         drain: raddle_model::Drain::default(),
         replies: raddle_model::Replies::default(),
         access_log: raddle_model::AccessLog::default(),
-        version: None,
         control_plane: None,
         publish: None,
         local_mesh: None,
@@ -83,11 +84,17 @@ pub fn header_is(name: &str, value: &str) -> Condition {
 }
 
 pub fn route(name: &str, rules: Vec<RouteRule>) -> Route {
-    Route { metadata: named(name), scope: Scope::default(), to: Target::default(), rules }
+    Route { metadata: named(name), scope: Scope::default(), rollout: None, to: Target::default(), rules }
 }
 
 pub fn policy(name: &str, settings: PolicySettings) -> TrafficPolicy {
-    TrafficPolicy { metadata: named(name), scope: Scope::default(), to: Target::default(), settings }
+    TrafficPolicy {
+        metadata: named(name),
+        scope: Scope::default(),
+        rollout: None,
+        to: Target::default(),
+        settings,
+    }
 }
 
 /// A snapshot of one service called `s`.

@@ -15,6 +15,16 @@ pub fn stable(seed: u64, bytes: &[u8]) -> u64 {
     mix(step(h, u64::from_le_bytes(last)))
 }
 
+/// Where `id` stands among all ids, as `seed` shuffles them: 0..1_000_000, so that `share(seed, id) < ppm` holds for
+/// `ppm` millionths of them, always the same ones, and a greater share has all that a smaller one has. Sidecars, control
+/// planes and simulators ask this one function who is in a percentage.
+pub fn share(seed: &str, id: &str) -> u32 {
+    const WHOLE: u128 = 1_000_000;
+    let hash = stable(stable(0, seed.as_bytes()), id.as_bytes());
+    // The hash as a fraction of 2^64: no remainder, hence no bias.
+    ((u128::from(hash) * WHOLE) >> 64) as u32
+}
+
 fn step(h: u64, word: u64) -> u64 {
     mix(h ^ word).wrapping_mul(0x0000_0100_0000_01b3)
 }
@@ -40,6 +50,23 @@ mod tests {
         );
         assert_ne!(stable(0, b"a"), stable(1, b"a"));
         assert_ne!(stable(0, b"a"), stable(0, b"a\0"));
+    }
+
+    #[test]
+    fn a_share_has_its_part_of_all_ids_and_keeps_them_as_it_grows() {
+        let ids: Vec<String> = (0..20_000).map(|i| format!("shop-{i}")).collect();
+        for (seed, ppm) in [("a", 10_000), ("a", 100_000), ("b", 100_000), ("b", 500_000)] {
+            let of = ids.iter().filter(|id| share(seed, id) < ppm).count() as f64;
+            let wanted = 20_000.0 * f64::from(ppm) / 1e6;
+            assert!((of - wanted).abs() < 4.0 * wanted.sqrt(), "{of} of {wanted}");
+        }
+        assert!(ids.iter().all(|id| share("a", id) < 1_000_000));
+        let both = ids.iter().filter(|id| share("a", id) < 100_000 && share("b", id) < 100_000).count();
+        assert!((120..280).contains(&both), "other seeds choose others: {both}");
+        assert_eq!(
+            [share("", ""), share("rollout-1", "shop-1")],
+            [share("", ""), share("rollout-1", "shop-1")]
+        );
     }
 
     #[test]
