@@ -1,7 +1,7 @@
 //! Who serves what.
 //!
 //! * [`service`]: the gRPC service that takes publications and writes them to the store.
-//! * [`follow`]: what lies in the store, told to the book. [`Registry`] is both of them together.
+//! * [`Registry`]: that, and what lies in the store told to the book.
 //! * [`book`]: pure: instances and service sets in, a [`Directory`] out; [`guard`]: when vanished instances are kept;
 //!   [`merge`]: how changes are merged; [`check`]: what may be published.
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,15 @@ pub mod book;
 pub mod check;
 pub mod guard;
 pub mod merge;
+pub mod metrics;
+pub mod service;
+mod writer;
+
+mod fixed;
+mod follow;
 
 pub use book::Book;
+pub use follow::{Registry, Settings};
 pub use guard::Protection;
 
 /// Who serves what, at one moment. Never changed: the next one shares what did not change.
