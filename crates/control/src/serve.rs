@@ -284,7 +284,7 @@ impl Shared {
             {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = ended => {}

@@ -1,7 +1,7 @@
 //! What a certificate says of its holder.
 use crate::spiffe::SpiffeId;
+use crate::uri::uri_of;
 use std::fmt;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The part of a certificate that says who somebody is. Not a proof: that is the chain's business.
@@ -22,21 +22,11 @@ impl Leaf {
     /// sections 2 and 4).
     pub fn read(der: &[u8]) -> Option<Leaf> {
         let (rest, certificate) = X509Certificate::from_der(der).ok()?;
-        if !rest.is_empty() || certificate.is_ca() {
+        if !rest.is_empty() {
             return None;
         }
-        let mut uris = Vec::new();
-        for extension in certificate.extensions() {
-            if let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() {
-                uris.extend(names.general_names.iter().filter_map(|n| match n {
-                    GeneralName::URI(uri) => Some(*uri),
-                    _ => None,
-                }));
-            }
-        }
-        let [uri] = uris[..] else { return None };
         Some(Leaf {
-            id: uri.parse().ok()?,
+            id: uri_of(&certificate)?.parse().ok()?,
             serial: Serial::of(certificate.raw_serial()),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),

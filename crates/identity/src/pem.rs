@@ -36,6 +36,33 @@ pub(crate) fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem
     }
 }
 
+/// A block of PEM (RFC 7468). Of a key it is wiped when it goes.
+pub(crate) fn write(label: &str, der: &[u8]) -> Zeroizing<String> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    // With room for all of it, so that growing leaves no copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(der.len().div_ceil(3) * 5 + 2 * label.len() + 64));
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    for line in der.chunks(48) {
+        for three in line.chunks(3) {
+            let byte = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for i in 0..4 {
+                match i <= three.len() {
+                    true => text.push(DIGITS[(bits >> (18 - 6 * i)) as usize & 63] as char),
+                    false => text.push('='),
+                }
+            }
+        }
+        text.push('\n');
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
 /// The first private key.
 pub(crate) fn key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
     if has(text, "-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(text, "Proc-Type: 4,ENCRYPTED") {

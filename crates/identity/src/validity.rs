@@ -92,7 +92,7 @@ const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
 /// The content of the DER element in front, if it has this tag, and what is behind it.
-fn take(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn take(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = der.split_first()?;
     let (&short, rest) = rest.split_first()?;
     if first != tag {
