@@ -47,8 +47,8 @@ def remaining_ms(context):
 class Echo(echo_pb2_grpc.EchoServicer):
     """Echoes, waits, fails and remembers, as asked."""
 
-    def __init__(self):
-        self.ended = {}
+    def __init__(self, name):
+        self.name, self.ended = name, {}
 
     async def begin(self, context):
         metadata = dict(context.invocation_metadata())
@@ -84,7 +84,9 @@ class Echo(echo_pb2_grpc.EchoServicer):
         if ask.wait_ms:
             await asyncio.sleep(ask.wait_ms / 1000)
         await self.fail(ask, context)
-        return echo_pb2.Answer(text=ask.text, payload=bytes(ask.reply_bytes), metadata=seen_metadata(context),
+        # Who answered is what balancing and removals are told by.
+        text = self.name if ask.text == "?" else ask.text
+        return echo_pb2.Answer(text=text, payload=bytes(ask.reply_bytes), metadata=seen_metadata(context),
                                digest=hashlib.sha1(ask.payload).hexdigest(), deadline_ms=left, messages=1)
 
     async def Download(self, request, context):
@@ -127,9 +129,9 @@ class Echo(echo_pb2_grpc.EchoServicer):
         return echo_pb2.Answer(text=self.ended.get(request.watch, ""))
 
 
-async def start(port, services, extra=()):
+async def start(name, port, services, extra=()):
     server = grpc.aio.server(options=[*OPTIONS, *extra])
-    echo = Echo()
+    echo = Echo(name)
     if "Echo" in services:
         echo_pb2_grpc.add_EchoServicer_to_server(echo, server)
     if "Narrow" in services:
@@ -145,9 +147,9 @@ async def start(port, services, extra=()):
 
 async def main():
     name, port, narrow = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    servers = [await start(port, ("Echo",))]
+    servers = [await start(name, port, ("Echo",))]
     if narrow:
-        servers.append(await start(narrow, ("Narrow",), [("grpc.max_concurrent_streams", NARROW_STREAMS)]))
+        servers.append(await start(name, narrow, ("Narrow",), [("grpc.max_concurrent_streams", NARROW_STREAMS)]))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     print(f"READY {name}", flush=True)

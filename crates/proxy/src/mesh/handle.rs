@@ -37,8 +37,13 @@ pub trait MeshHandle: Send + Sync + 'static {
     /// Gives one subscription back. False if there is none.
     fn unsubscribe(&self, name: &str) -> bool;
 
-    /// Where the app is to send its requests: the first outbound listener that takes this protocol.
-    fn outbound(&self, protocol: Option<raddle_core::Protocol>) -> Option<SocketAddr>;
+    /// Where the app is to send its requests: of the outbound listeners that take this protocol the one on `port`,
+    /// else the first.
+    fn outbound(&self, protocol: Option<raddle_core::Protocol>, port: u16) -> Option<SocketAddr>;
+
+    /// The port callers connect to for what the app serves on its own port `app`: that of the inbound listener that
+    /// forwards there; of the first inbound listener if the app's port is not given.
+    fn inbound(&self, app: Option<u16>) -> Option<u16>;
 }
 
 /// What an app says of itself.
