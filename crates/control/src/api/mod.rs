@@ -3,9 +3,14 @@
 //! [`router`] serves it, [`openapi`] describes it; both are made from one table of routes ([`routes`]). A handler gets
 //! a request that is already admitted and checked against its route's declaration. Each file beside this one is a part
 //! of the table with its handlers and the shapes they answer.
+mod audit;
 mod auth;
 mod health;
 pub(crate) mod http;
+mod live;
+mod log;
+mod mesh;
+mod page;
 mod state;
 
 pub use auth::Role;
@@ -14,6 +19,7 @@ use crate::events::Events;
 use crate::registry::Directory;
 use crate::rules::RuleBook;
 use raddle_store::Store;
+use state::State;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -34,10 +40,10 @@ pub struct Parts {
     pub open: bool,
 }
 
-/// The API as a service. Where peers' addresses are to be in the audit, requests carry
+/// The API as a service; called within a runtime. Where peers' addresses are to be in the audit, requests carry
 /// `axum::extract::ConnectInfo<SocketAddr>`.
 pub fn router(parts: Parts) -> axum::Router {
-    http::router(routes(), Arc::new(state::State::new(parts)))
+    http::router(routes(), Arc::new(State::new(parts)))
 }
 
 /// The OpenAPI 3.1 document.
@@ -47,7 +53,8 @@ pub fn openapi() -> serde_json::Value {
 
 /// All there is.
 fn routes() -> Vec<http::Route> {
-    health::routes()
+    let parts = [mesh::routes(), log::routes(), live::routes(), health::routes()];
+    parts.into_iter().flatten().collect()
 }
 
 /// The kinds of rule.

@@ -2,8 +2,9 @@
 use super::Parts;
 use super::auth::Who;
 use super::http::Problem;
+use super::live::Hub;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The parts the API speaks for, and its own counts.
 pub(crate) struct State {
@@ -11,11 +12,13 @@ pub(crate) struct State {
     /// No token is demanded.
     pub(crate) open: bool,
     pub(crate) counts: Counts,
+    pub(crate) hub: Arc<Hub>,
 }
 
 impl State {
     pub(crate) fn new(parts: Parts) -> State {
-        State { open: parts.open, counts: Counts::default(), parts }
+        let hub = Hub::start(parts.store.clone());
+        State { open: parts.open, counts: Counts::default(), hub, parts }
     }
 
     /// Whose token it is.

@@ -33,6 +33,8 @@ pub(crate) struct Route {
     pub(crate) refusals: Vec<u16>,
     /// Takes `If-Match`, gives `ETag`.
     pub(crate) tagged: bool,
+    /// A method other than GET is noted in the audit.
+    pub(crate) audited: bool,
     pub(crate) handler: Handler,
 }
 
@@ -98,6 +100,7 @@ impl Route {
             answers: Vec::new(),
             refusals: Vec::new(),
             tagged: false,
+            audited: true,
             handler: Arc::new(|_| Box::pin(async { Err(Problem::not_found("nothing is here")) })),
         }
     }
@@ -187,6 +190,12 @@ impl Route {
         self
     }
 
+    /// It changes nothing, whatever its method: the audit has nothing to note.
+    pub(crate) fn harmless(mut self) -> Route {
+        self.audited = false;
+        self
+    }
+
     /// What it does.
     pub(crate) fn on<F>(mut self, handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Route
     where
@@ -221,7 +230,11 @@ impl Route {
 }
 
 /// A good answer.
-pub(crate) struct Reply(pub(crate) Response);
+pub(crate) struct Reply {
+    pub(crate) response: Response,
+    /// What was done, for the audit.
+    pub(crate) note: String,
+}
 
 impl Reply {
     /// 200 with JSON.
@@ -241,7 +254,13 @@ impl Reply {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-        Reply(response)
+        Reply { response, note: String::new() }
+    }
+
+    /// With a note for the audit.
+    pub(crate) fn noted(mut self, note: impl Into<String>) -> Reply {
+        self.note = note.into();
+        self
     }
 
     /// With an `ETag`.
@@ -252,7 +271,7 @@ impl Reply {
     /// With a header; one that cannot be sent is left out.
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Reply {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.0.headers_mut().insert(name, value);
+            self.response.headers_mut().insert(name, value);
         }
         self
     }

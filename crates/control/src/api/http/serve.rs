@@ -2,12 +2,14 @@
 use super::call::{Call, Values};
 use super::problem::Problem;
 use super::route::Route;
+use crate::api::Parts;
+use crate::api::audit::{self, AuditAnswer};
 use crate::api::auth;
 use crate::api::state::State;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, RawPathParams, Request};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use bytes::Bytes;
@@ -77,8 +79,28 @@ async fn answer(
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or_else(String::new, |ConnectInfo(peer)| peer.ip().to_string());
-    let call = Call { state, who, from, path, query, headers: parts.headers, body };
-    (route.handler)(call).await.map(|reply| reply.0)
+    // Asking what a write would do is no write.
+    let writes = route.method != Method::GET && route.audited && !query.flag("dryRun");
+    let entry = AuditAnswer {
+        who: who.name.clone(),
+        from: from.clone(),
+        action: route.id.to_owned(),
+        subject: parts.uri.to_string(),
+        ..AuditAnswer::default()
+    };
+    let call = Call { state: state.clone(), who, from, path, query, headers: parts.headers, body };
+    if !writes {
+        return (route.handler)(call).await.map(|reply| reply.response);
+    }
+    let Parts { store, replica, .. } = &state.parts;
+    let note = audit::begin(store.as_ref(), replica, entry).await?;
+    let done = (route.handler)(call).await;
+    let (status, message) = match &done {
+        Ok(reply) => (reply.response.status(), reply.note.as_str()),
+        Err(problem) => (problem.status, problem.message.as_str()),
+    };
+    audit::end(store.as_ref(), note, status.as_u16(), message).await;
+    done.map(|reply| reply.response)
 }
 
 /// What can be said of the path's parameters before anything is looked up.
