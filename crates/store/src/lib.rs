@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod embedded;
+mod etcd;
 mod follow;
 mod limits;
 mod types;
 
 pub use embedded::{Embedded, EmbeddedOptions};
+pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use follow::{Follow, Following, Mirror};
 pub use limits::*;
 pub use types::*;
