@@ -66,12 +66,11 @@ impl Campaign {
 
     /// Until nobody listens or the replica leaves.
     pub(super) async fn run(self) {
-        let mut leaving = self.replica.leaving();
         tokio::select! {
             () = self.stand() => {}
             () = self.term.closed() => self.resign().await,
-            // Its sender is in the replica, which frees all its jobs itself.
-            _ = leaving.wait_for(|leaving| *leaving) => {}
+            // It frees all its jobs itself.
+            () = self.replica.left() => {}
         }
         self.tell(None);
     }

@@ -16,7 +16,6 @@ pub fn housekeep(replica: &Arc<Replica>, keep: Duration) -> JoinHandle<()> {
     let mut term = replica.lead(HISTORY_JOB);
     let replica = Arc::clone(replica);
     tokio::spawn(async move {
-        let mut leaving = replica.leaving();
         let work = async {
             let mut before = None;
             let mut beat = tokio::time::interval(keep);
@@ -34,8 +33,7 @@ pub fn housekeep(replica: &Arc<Replica>, keep: Duration) -> JoinHandle<()> {
         };
         tokio::select! {
             () = work => {}
-            // Its sender is in the replica.
-            _ = leaving.wait_for(|leaving| *leaving) => {}
+            () = replica.left() => {}
         }
     })
 }

@@ -73,9 +73,10 @@ impl Replica {
         self.lease.subscribe()
     }
 
-    /// Whether it has begun to leave.
-    pub fn leaving(&self) -> watch::Receiver<bool> {
-        self.leaving.subscribe()
+    /// Waits until it begins to leave.
+    pub async fn left(&self) {
+        // It cannot fail: the sender is in `self`.
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
     }
 
     /// Stands for a job. There is a term while this replica leads it; it is nothing as soon as that is in doubt. Ends
@@ -120,7 +121,6 @@ impl Replica {
 
     /// Gets a lease, keeps it, gets another when it has ended; until the replica leaves.
     async fn live(self: Arc<Replica>, announced: Announced) {
-        let mut leaving = self.leaving.subscribe();
         let living = async {
             loop {
                 let asked = Instant::now();
@@ -137,8 +137,7 @@ impl Replica {
         };
         tokio::select! {
             () = living => {}
-            // Its sender is in `self`.
-            _ = leaving.wait_for(|leaving| *leaving) => {}
+            () = self.left() => {}
         }
     }
 
