@@ -38,7 +38,7 @@ pub(super) const EPOCH: &str = "epoch";
 pub(super) const CLEAN: &str = "clean";
 
 /// How far ahead the ceiling is set.
-pub(super) const CEILING_STEP: u64 = 1 << 20;
+pub(super) const CEILING_STEP: u64 = 1 << 16;
 
 /// What an opened file was found to hold.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ pub(super) struct Opened {
     pub(super) leases: Vec<(i64, Duration)>,
 }
 
-/// Opens or makes the file.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Opened, StoreError> {
+/// Opens or makes the file; a large one with little in it is compacted.
+pub(super) fn open(path: &Path, cache_bytes: usize, compact_over: u64) -> Result<Opened, StoreError> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty())
         && !parent.is_dir()
     {
@@ -61,7 +61,21 @@ pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Opened, StoreError
     let mut builder = Database::builder();
     builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
     let db = builder.create(path).map_err(|e| not_opened(path, e))?;
-    begin(db).map_err(|e| located(path, e))
+    let mut opened = begin(db).map_err(|e| located(path, e))?;
+    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    if size > compact_over && used(&opened.db).map_err(|e| located(path, fault(&e)))? < size / 4 {
+        // A crash meanwhile leaves the file as it was or compacted.
+        opened.db.compact().map_err(|e| located(path, fault(&e.into())))?;
+    }
+    Ok(opened)
+}
+
+/// Bytes of the file that hold something.
+fn used(db: &Database) -> Result<u64, Error> {
+    let write = db.begin_write()?;
+    let stats = write.stats()?;
+    write.abort()?;
+    Ok(stats.stored_bytes() + stats.metadata_bytes())
 }
 
 /// A store without a file.

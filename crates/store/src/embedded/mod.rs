@@ -37,11 +37,18 @@ pub struct EmbeddedOptions {
     pub history_bytes: usize,
     /// Memory for the file's pages, in bytes.
     pub cache_bytes: usize,
+    /// A file of more bytes than this of which less than a quarter is used is made smaller when it is opened.
+    pub compact_over: u64,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> EmbeddedOptions {
-        EmbeddedOptions { history_commits: 10_000, history_bytes: 64 << 20, cache_bytes: 32 << 20 }
+        EmbeddedOptions {
+            history_commits: 10_000,
+            history_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
+            compact_over: 64 << 20,
+        }
     }
 }
 
@@ -71,7 +78,7 @@ impl Embedded {
     /// directory), [`StoreError::Corrupt`] if it is no store, [`StoreError::Invalid`] if a newer version wrote it.
     pub fn open(path: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Embedded, StoreError> {
         let path = path.as_ref();
-        let opened = file::open(path, options.cache_bytes)?;
+        let opened = file::open(path, options.cache_bytes, options.compact_over)?;
         Embedded::start(opened, format!("embedded {}", path.display()), options)
     }
 
