@@ -6,12 +6,14 @@
 //! Start with [`Store`].
 #![forbid(unsafe_code)]
 
+mod backup;
 mod embedded;
 mod etcd;
 mod follow;
 mod limits;
 mod types;
 
+pub use backup::{BackupError, Restore, Summary, export, import};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use follow::{Follow, Following, Mirror};

@@ -84,11 +84,8 @@ fn child() {
         })
     });
     let writers: Vec<_> = writers.collect();
-    runtime.block_on(async {
-        for writer in writers {
-            writer.await.expect("no panic");
-        }
-    });
+    // One ends only if it panicked.
+    let _ = runtime.block_on(futures_util::future::select_all(writers));
 }
 
 fn start(file: &Path) -> (Child, mpsc::Receiver<String>) {
@@ -150,6 +147,13 @@ struct Said {
 }
 
 impl Said {
+    /// Everything until the child's end.
+    fn hear_all(&mut self, told: &mpsc::Receiver<String>) {
+        for line in told {
+            self.hear(&line);
+        }
+    }
+
     fn hear(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         match words.next() {
@@ -225,13 +229,13 @@ fn nothing_acknowledged_is_lost_and_revisions_never_go_back_whenever_the_process
         said.hear(&first.unwrap_or_else(|| panic!("round {round}, seed {seed}: the child ended")));
         chance.wait(1_000, 15_000);
         kill(&mut child);
-        told.iter().for_each(|line| said.hear(&line));
+        said.hear_all(&told);
         // Recovery itself is killed too, at any point of it.
         while chance.below(3) == 0 {
             let (mut child, told) = start(&file);
             chance.wait(500, 12_000);
             kill(&mut child);
-            told.iter().for_each(|line| said.hear(&line));
+            said.hear_all(&told);
             during_open += 1;
         }
         largest = largest.max(std::fs::metadata(&file).map_or(0, |m| m.len()));
