@@ -14,7 +14,7 @@ mod sources;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, capture, check, explain, proxy, status, tools};
+use commands::{bench, capture, check, control, explain, proxy, status, tools};
 use exit::{Exit, Failure};
 use std::process::ExitCode;
 
@@ -40,6 +40,7 @@ Start here:
   raddle demo                                see a whole mesh run on this machine
   raddle check examples/shop.yaml            is this configuration right?
   raddle proxy --config examples/shop.yaml   run the sidecar
+  raddle control                             run the control plane
   raddle status                              what is it doing?
   raddle explain flag UH                     why did a request fail?
 
@@ -56,6 +57,7 @@ Output is coloured on terminals only, and never if NO_COLOR is set.";
 enum Command {
     Demo(demo::DemoArgs),
     Proxy(proxy::ProxyArgs),
+    Control(control::ControlArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     Explain(explain::ExplainArgs),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Proxy(args) => proxy::run(args),
+        Command::Control(args) => control::run(args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Explain(args) => explain::run(&args),

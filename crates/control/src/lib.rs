@@ -8,6 +8,7 @@
 //! * [`events`]: what happened, for people.
 //! * [`ca`]: certificates. [`api`]: REST. [`election`]: which replica does the jobs that one must do.
 //! * [`tokens`]: who may speak to it. [`serve`]: how connections are taken, gRPC and REST alike.
+//! * [`plane`]: all of them put together; [`metrics`]: what it counts.
 //! * [`keys`]: what lies where in the store.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod discovery;
 pub mod election;
 pub mod events;
 pub mod keys;
+pub mod metrics;
 pub mod plane;
 pub mod registry;
 pub mod rules;

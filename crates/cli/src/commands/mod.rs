@@ -2,6 +2,7 @@
 pub(crate) mod bench;
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod control;
 pub(crate) mod explain;
 pub(crate) mod flags;
 pub(crate) mod proxy;

@@ -1,4 +1,4 @@
-//! The whole control plane: its parts made, joined, and ended in order.
+//! How a control plane runs, and why one does not start.
 use crate::registry::Protection;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Keep {
     /// In one file, for one control plane.
     File(PathBuf),
+    /// Nowhere: it is gone with the process. For tests and demonstrations.
+    Memory,
     /// In an etcd cluster that several control planes share; its URLs.
     Etcd(Vec<String>),
 }
@@ -29,8 +31,8 @@ pub struct Options {
     pub rest: Option<SocketAddr>,
     /// Plaintext may listen elsewhere than on loopback.
     pub insecure_listen: bool,
-    /// Files or directories with services that are there without being published, and rules to begin with.
-    pub resources: Vec<PathBuf>,
+    /// Services that are there without being published, as files have them.
+    pub resources: Vec<raddle_model::Source>,
     /// How long a publication stays after its stream has ended.
     pub grace: Duration,
     /// Self-protection.

@@ -1,0 +1,221 @@
+//! The whole control plane: its parts made, joined, and ended in order.
+//!
+//! [`ControlPlane::start`] reads from top to bottom: what listens is opened first, so that a taken port is known before
+//! anything is written; then the store, the replica, and what follows them.
+mod listen;
+mod options;
+
+pub use options::{Addresses, Keep, Options, StartError};
+
+use crate::discovery::{Discovery, Sources};
+use crate::events::Events;
+use crate::registry::{Directory, Registry, Settings};
+use crate::rules::RuleBook;
+use crate::{api, metrics, serve};
+use listen::Sockets;
+use raddle_model::LoadOptions;
+use raddle_store::{Embedded, EmbeddedOptions, LeaseId, Store, StoreError};
+use raddle_xds::server::Server;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How often the leader looks for service sets that nobody uses, and how long they must have been so.
+const COLLECT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+/// Requests at once on one connection: sidecars have a handful, a relay or a test many.
+const STREAMS: u32 = 4096;
+
+/// The control plane.
+#[derive(Debug)]
+pub struct ControlPlane;
+
+/// A running control plane. Its parts are for those who ask about it.
+pub struct Running {
+    /// What it counts and shows.
+    pub parts: Parts,
+    addresses: Addresses,
+    end: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// The parts that tell about themselves. Clones are the same.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Who serves what.
+    pub registry: Registry,
+    /// The rules.
+    pub rules: watch::Receiver<Arc<RuleBook>>,
+    /// Both as resources.
+    pub discovery: Discovery,
+    /// The streams they go to.
+    pub xds: Server,
+}
+
+impl ControlPlane {
+    /// Starts all parts in the caller's runtime; returns when it serves.
+    pub async fn start(options: Options) -> Result<Running, StartError> {
+        let fixed = services(&options.resources)?;
+        let (sockets, addresses) = Sockets::open(&options).await?;
+        let store = open(&options.store).await?;
+        let id: Arc<str> = options.id.clone().unwrap_or_else(name).into();
+        let (end, ending) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+
+        let (lease, leased) = watch::channel(None);
+        tasks.spawn(keep_lease(store.clone(), lease));
+
+        let settings = Settings {
+            grace: options.grace,
+            protection: options.protection.clone(),
+            fixed,
+            ..Settings::default()
+        };
+        let registry = Registry::start(store.clone(), leased, settings).await;
+        let (_rules, book) = watch::channel(Arc::<RuleBook>::default());
+        let sources = Sources { directory: registry.directory(), rules: book.clone(), roots: None };
+        let discovery = Discovery::start(sources, options.slice);
+        let xds = Server::new(Arc::new(discovery.clone()), xds_options(&options, &id));
+        let parts =
+            Parts { store: store.clone(), registry: registry.clone(), rules: book.clone(), discovery, xds };
+
+        let grpc = parts.xds.routes().add_service(registry.service()).into_axum_router();
+        let limits =
+            serve::Limits { connections: options.max_streams, streams: STREAMS, ..serve::Limits::default() };
+        if let Some(listener) = sockets.grpc {
+            tasks.spawn(serve::serve(listener, grpc, None, limits, over(ending.clone())));
+        }
+        if let Some(listener) = sockets.rest {
+            let events = Events::start(store.clone(), id.clone());
+            let directory: watch::Receiver<Arc<Directory>> = registry.directory();
+            let asked = api::Parts { store, directory, book, events, replica: id, open: true };
+            let router = api::router(asked).merge(metrics::router(parts.clone()));
+            tasks.spawn(serve::serve(listener, router, None, serve::Limits::default(), over(ending)));
+        }
+        tasks.spawn(collect(registry));
+        Ok(Running { parts, addresses, end, tasks })
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Ends in order: streams are told to go elsewhere, what they published stays until they have come back there.
+    pub async fn end(mut self) {
+        self.parts.registry.end();
+        self.parts.xds.shed(1.0);
+        self.end.send_replace(true);
+        let patience = tokio::time::sleep(serve::Limits::default().drain + Duration::from_secs(1));
+        tokio::pin!(patience);
+        // The endless tasks are those that keep the lease and collect: the rest ends by itself.
+        while self.tasks.len() > 2 {
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = &mut patience => break,
+            }
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Runs a control plane until the process is told to end (SIGTERM or SIGINT; a second one ends it at once). `ready` is
+/// called when it serves.
+pub fn run(options: Options, ready: impl FnOnce(&Addresses)) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|e| StartError::Option(format!("no threads: {e}")))?;
+    runtime.block_on(async {
+        let running = ControlPlane::start(options).await?;
+        ready(running.addresses());
+        listen::told_to_end().await;
+        tracing::info!("the control plane ends");
+        tokio::spawn(async {
+            listen::told_to_end().await;
+            std::process::exit(1);
+        });
+        running.end().await;
+        Ok(())
+    })
+}
+
+fn xds_options(options: &Options, id: &str) -> raddle_xds::server::Options {
+    let mut xds = raddle_xds::server::Options { identifier: id.to_owned(), ..Default::default() };
+    xds.admission.streams = options.max_streams;
+    xds
+}
+
+async fn open(keep: &Keep) -> Result<Arc<dyn Store>, StartError> {
+    match keep {
+        Keep::File(path) => {
+            let path = path.clone();
+            let opened =
+                tokio::task::spawn_blocking(move || Embedded::open(path, EmbeddedOptions::default()));
+            let store = opened.await.map_err(|e| StartError::Option(format!("the store: {e}")))?;
+            Ok(Arc::new(store.map_err(StartError::Store)?))
+        }
+        Keep::Memory => Ok(Arc::new(Embedded::in_memory().map_err(StartError::Store)?)),
+        Keep::Etcd(_) => Err(StartError::Option("etcd is not supported yet".into())),
+    }
+}
+
+/// Services of the files; anything else in them is refused.
+fn services(sources: &[raddle_model::Source]) -> Result<Vec<raddle_model::Service>, StartError> {
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let loaded = raddle_model::load(sources, LoadOptions::rules_only());
+    let (resources, warnings) = loaded.map_err(|report| StartError::Resources(report.to_string()))?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let rules = resources.routes.len() + resources.policies.len();
+    if rules > 0 || resources.sidecar.is_some() || !resources.certificates.is_empty() {
+        let why = "--resources takes documents of kind Service only; rules are applied with `raddle apply`";
+        return Err(StartError::Resources(why.into()));
+    }
+    Ok(resources.services)
+}
+
+/// A name for this process: the host's and the process's.
+fn name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}-{}", if host.is_empty() { "control" } else { host }, std::process::id())
+}
+
+async fn over(mut ending: watch::Receiver<bool>) {
+    // The sender is dropped only after everything has ended.
+    let _ = ending.wait_for(|e| *e).await;
+}
+
+async fn collect(registry: Registry) {
+    let mut beat = tokio::time::interval(COLLECT.0);
+    loop {
+        beat.tick().await;
+        match registry.collect(COLLECT.1).await {
+            Ok(0) => {}
+            Ok(n) => tracing::info!("{n} service sets that nobody uses are removed"),
+            Err(e) => tracing::warn!("service sets that nobody uses are not removed: {e}"),
+        }
+    }
+}
+
+async fn keep_lease(store: Arc<dyn Store>, tell: watch::Sender<Option<LeaseId>>) {
+    const TTL: Duration = Duration::from_secs(10);
+    loop {
+        if let Ok(lease) = store.grant(TTL).await {
+            tell.send_replace(Some(lease));
+            while !matches!(store.keep_alive(lease).await, Err(StoreError::NoLease)) {
+                tokio::time::sleep(TTL / 4).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
