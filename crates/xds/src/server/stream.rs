@@ -154,7 +154,8 @@ async fn talk<P: Protocol>(
                 return Err(Status::unavailable("rebalance: connect again, to another replica if there is one"));
             }
             () = out.closed() => return Ok(()),
-            message = requests.message() => match message? {
+            // Nor are requests read whose answers would only pile up.
+            message = requests.message(), if outbox.len() < server.options.queue.max(1) => match message? {
                 Some(mut request) => turn.request(&mut request, &mut outbox)?,
                 None => return Ok(()),
             },
