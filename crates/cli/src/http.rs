@@ -1,4 +1,7 @@
-//! A small blocking HTTP/1.1 GET for the sidecar's admin port: one request, one connection, one deadline.
+//! A small blocking HTTP/1.1 client: one request, one connection, one deadline. For the sidecar's admin port, and over
+//! TLS or not for the control plane ([`client`]).
+pub(crate) mod client;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,6 +17,15 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The body, as text.
     pub(crate) body: String,
+    /// Headers, names in small letters.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
 }
 
 /// Why there is no answer.
@@ -49,6 +61,16 @@ pub(crate) fn get(addr: SocketAddr, path: &str, timeout: Duration) -> Result<Ans
     let mut tcp = TcpStream::connect_timeout(&addr, timeout)?;
     tcp.set_write_timeout(Some(timeout))?;
     write!(tcp, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nAccept: */*\r\nConnection: close\r\n\r\n")?;
+    let raw = read_all(&mut tcp, |tcp, left| tcp.set_read_timeout(Some(left)), deadline)?;
+    parse(&raw)
+}
+
+/// Reads to the end; `patience` sets how long the next read may take.
+fn read_all<S: Read>(
+    stream: &mut S,
+    patience: impl Fn(&S, Duration) -> io::Result<()>,
+    deadline: Instant,
+) -> Result<Vec<u8>, Error> {
     let mut raw = Vec::new();
     let mut chunk = [0; 16 << 10];
     loop {
@@ -56,16 +78,17 @@ pub(crate) fn get(addr: SocketAddr, path: &str, timeout: Duration) -> Result<Ans
         if left.is_zero() {
             return Err(Error::Io(io::ErrorKind::TimedOut.into()));
         }
-        tcp.set_read_timeout(Some(left))?;
-        match tcp.read(&mut chunk) {
-            Ok(0) => break,
+        patience(stream, left)?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(raw),
             Ok(n) if raw.len() + n <= MOST => raw.extend_from_slice(&chunk[..n]),
             Ok(_) => return Err(Error::Io(io::Error::other("the answer is over 64 MiB"))),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // A TLS peer that closes without saying so; lengths are checked.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !raw.is_empty() => return Ok(raw),
             Err(e) => return Err(e.into()),
         }
     }
-    parse(&raw)
 }
 
 /// Splits a whole answer; `Connection: close` ends it, so lengths are only checked where chunks need it.
@@ -79,12 +102,19 @@ fn parse(raw: &[u8]) -> Result<Answer, Error> {
         .filter(|line| line.starts_with("HTTP/1."))
         .and_then(|line| line.split(' ').nth(1)?.parse().ok())
         .ok_or(Error::NotHttp)?;
-    let mut headers = lines.filter_map(|line| line.split_once(':'));
-    let chunked = headers.any(|(k, v)| {
-        k.eq_ignore_ascii_case("transfer-encoding") && v.trim().eq_ignore_ascii_case("chunked")
-    });
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut answer = Answer { status, body: String::new(), headers };
+    let chunked = answer.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
+    let length = answer.header("content-length").and_then(|v| v.parse::<usize>().ok());
+    if !chunked && length.is_some_and(|n| n > body.len()) {
+        return Err(Error::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer breaks off")));
+    }
     let body = if chunked { dechunk(body).ok_or(Error::NotHttp)? } else { body.to_vec() };
-    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+    answer.body = String::from_utf8_lossy(&body).into_owned();
+    Ok(answer)
 }
 
 fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
@@ -125,7 +155,10 @@ mod tests {
         assert_eq!((plain.status, plain.body.as_str()), (200, "hi"));
         let chunked =
             parse(b"HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n2;x=1\r\nhi\r\n1\r\n!\r\n0\r\n\r\n");
-        assert_eq!(chunked.unwrap(), Answer { status: 404, body: "hi!".into() });
+        let chunked = chunked.unwrap();
+        assert_eq!((chunked.status, chunked.body.as_str()), (404, "hi!"));
+        assert_eq!(chunked.header("transfer-encoding"), Some("chunked"));
+        assert!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi").is_err(), "it breaks off");
     }
 
     #[test]

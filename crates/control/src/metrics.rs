@@ -1,18 +1,10 @@
 //! What the control plane counts, in Prometheus's text form. Described in `docs/reference/control-metrics.md`.
 use crate::plane::Parts;
 use crate::registry::metrics::LATENCY_BOUNDS_US;
-use axum::Router;
-use axum::http::header;
-use axum::routing::get;
 use raddle_xds::types::Kind;
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// Serves them at `/metrics`.
-pub fn router(parts: Parts) -> Router {
-    let page = move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render(&parts)) };
-    Router::new().route("/metrics", get(page))
-}
 
 /// A metric: its name, its type, and what it says.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +47,8 @@ metrics! {
     ROLLOUTS "gauge" "rollouts" "Rules of which a candidate is being rolled out."
     COMMITS "counter" "store_commits_total" "Commits of publications, by outcome."
     OPERATIONS "counter" "store_operations_total" "Changes in commits of publications."
+    API_REQUESTS "counter" "api_requests_total" "Requests to the REST API, by HTTP status."
+    EVENTS_LOST "counter" "events_lost_total" "Events that found no room and were not kept."
     COMMIT_SECONDS "histogram" "store_commit_seconds" "Time of commits of publications."
 }
 
@@ -75,6 +69,16 @@ pub fn render(parts: &Parts) -> String {
     directory(&mut page, parts);
     store(&mut page, parts);
     page.text
+}
+
+/// The REST API's own.
+pub(crate) fn api(text: &mut String, requests: BTreeMap<u16, u64>, events_lost: u64) {
+    let mut page = Page { text: std::mem::take(text) };
+    let requests: Vec<(String, u64)> =
+        requests.into_iter().map(|(status, n)| (status.to_string(), n)).collect();
+    page.many(API_REQUESTS, "status", requests.iter().map(|(status, n)| (status.as_str(), *n)));
+    page.one(EVENTS_LOST, events_lost);
+    *text = page.text;
 }
 
 fn registry(page: &mut Page, parts: &Parts) {

@@ -14,7 +14,6 @@ mod bundle;
 pub mod crypto;
 mod error;
 mod issuer;
-pub mod jwt;
 mod key;
 mod leaf;
 mod mesh;

@@ -42,6 +42,12 @@ pub(crate) struct ControlArgs {
     /// REST API and metrics; `off` for none
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7070", value_parser = listen)]
     rest_listen: Listen,
+    /// REST demands no token; allowed if it listens on loopback
+    #[arg(long)]
+    no_auth: bool,
+    /// File for the first administrator's token, made at the first start [default: beside the store, .admin-token]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_auth")]
+    admin_token_file: Option<PathBuf>,
     /// Let plaintext listen elsewhere than on loopback: whoever reaches it is believed
     #[arg(long)]
     insecure_listen: bool,
@@ -106,6 +112,8 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         grpc: args.grpc_listen.0,
         tls: args.tls_listen.0,
         rest: args.rest_listen.0,
+        no_auth: args.no_auth,
+        admin_token_file: args.admin_token_file,
         insecure_listen: args.insecure_listen,
         resources,
         grace: args.grace,

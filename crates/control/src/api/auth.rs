@@ -40,14 +40,14 @@ pub(crate) struct Who {
 ///
 /// # Errors
 /// 401 without a good token, 403 if it may not do this.
-pub(crate) async fn admit(state: &State, needed: Option<Role>, headers: &HeaderMap) -> Result<Who, Problem> {
+pub(crate) fn admit(state: &State, needed: Option<Role>, headers: &HeaderMap) -> Result<Who, Problem> {
     let anybody = Who { name: "anybody".into(), role: Role::Read };
-    if state.open {
+    let Some(tokens) = &state.parts.tokens else {
         own_page(headers)?;
         return Ok(Who { name: "anybody".into(), role: Role::Admin });
-    }
+    };
     let Some(needed) = needed else { return Ok(anybody) };
-    let who = state.identify(bearer(headers)?).await?;
+    let who = state.identify(tokens, bearer(headers)?)?;
     if who.role < needed {
         return Err(Problem::forbidden(format!(
             "{} has the role {}; this needs {}",

@@ -54,13 +54,8 @@ async fn readyz(call: Call) -> Result<Reply, Problem> {
 }
 
 async fn metrics(call: Call) -> Result<Reply, Problem> {
-    let mut text = String::from(
-        "# HELP raddle_control_api_requests_total Requests to the control plane's API, by status.\n\
-         # TYPE raddle_control_api_requests_total counter\n",
-    );
-    for (status, count) in call.state.counts.all() {
-        text.push_str(&format!("raddle_control_api_requests_total{{status=\"{status}\"}} {count}\n"));
-    }
+    let mut text = call.state.parts.plane.as_ref().map_or_else(String::new, crate::metrics::render);
+    crate::metrics::api(&mut text, call.state.counts.all(), call.state.parts.events.lost());
     Ok(Reply::new(StatusCode::OK, "text/plain; version=0.0.4", Body::from(text)))
 }
 

@@ -12,12 +12,15 @@ mod log;
 mod mesh;
 mod page;
 mod state;
+mod tokens;
 
 pub use auth::Role;
 
 use crate::events::Events;
+use crate::plane;
 use crate::registry::Directory;
 use crate::rules::RuleBook;
+use crate::tokens::Tokens;
 use raddle_store::Store;
 use state::State;
 use std::sync::Arc;
@@ -36,8 +39,10 @@ pub struct Parts {
     pub events: Events,
     /// Name of this replica.
     pub replica: Arc<str>,
-    /// No token is demanded; only for listeners on loopback.
-    pub open: bool,
+    /// Who may ask; `None` = whoever can connect, which is for listeners on loopback only.
+    pub tokens: Option<Arc<Tokens>>,
+    /// The rest of the process: streams, metrics. Without it (in tests) what is only there is empty.
+    pub plane: Option<plane::Parts>,
 }
 
 /// The API as a service; called within a runtime. Where peers' addresses are to be in the audit, requests carry
@@ -53,7 +58,7 @@ pub fn openapi() -> serde_json::Value {
 
 /// All there is.
 fn routes() -> Vec<http::Route> {
-    let parts = [mesh::routes(), log::routes(), live::routes(), health::routes()];
+    let parts = [mesh::routes(), log::routes(), live::routes(), tokens::routes(), health::routes()];
     parts.into_iter().flatten().collect()
 }
 

@@ -3,14 +3,13 @@ use super::Parts;
 use super::auth::Who;
 use super::http::Problem;
 use super::live::Hub;
+use crate::tokens::{Grant, Tokens};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The parts the API speaks for, and its own counts.
 pub(crate) struct State {
     pub(crate) parts: Parts,
-    /// No token is demanded.
-    pub(crate) open: bool,
     pub(crate) counts: Counts,
     pub(crate) hub: Arc<Hub>,
 }
@@ -18,12 +17,21 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(parts: Parts) -> State {
         let hub = Hub::start(parts.store.clone());
-        State { open: parts.open, counts: Counts::default(), hub, parts }
+        State { counts: Counts::default(), hub, parts }
     }
 
     /// Whose token it is.
-    pub(crate) async fn identify(&self, _token: &str) -> Result<Who, Problem> {
-        Err(Problem::unauthenticated("the token is not known"))
+    pub(crate) fn identify(&self, tokens: &Tokens, token: &str) -> Result<Who, Problem> {
+        match tokens.authenticate(token) {
+            Ok(Grant::Api { name, id, role }) => {
+                let name = if name.is_empty() { id } else { name };
+                Ok(Who { name: name.to_string(), role })
+            }
+            Ok(Grant::Bootstrap(_)) => {
+                Err(Problem::forbidden("this token is for a sidecar's certificate, not for the API"))
+            }
+            Err(denied) => Err(Problem::unauthenticated(denied.to_string())),
+        }
     }
 }
 

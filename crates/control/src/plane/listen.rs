@@ -20,6 +20,15 @@ impl Sockets {
         {
             return Err(StartError::Plaintext(address));
         }
+        if let Some(address) = options.rest
+            && options.no_auth
+            && !address.ip().is_loopback()
+        {
+            let why = format!(
+                "--no-auth is for REST on loopback only, and {address} is not: leave one of them out"
+            );
+            return Err(StartError::Option(why));
+        }
         let (grpc, plain) = open("gRPC", options.grpc, "--grpc-listen").await?;
         let (tls, secure) = open("gRPC over TLS", options.tls, "--tls-listen").await?;
         let (rest, web) = open("REST", options.rest, "--rest-listen").await?;

@@ -11,7 +11,8 @@ use crate::discovery::{Discovery, Sources};
 use crate::events::Events;
 use crate::registry::{Directory, Registry, Settings};
 use crate::rules::RuleBook;
-use crate::{api, metrics, serve};
+use crate::tokens::Tokens;
+use crate::{api, serve};
 use listen::Sockets;
 use raddle_model::LoadOptions;
 use raddle_store::{Embedded, EmbeddedOptions, LeaseId, Store, StoreError};
@@ -90,8 +91,10 @@ impl ControlPlane {
         if let Some(listener) = sockets.rest {
             let events = Events::start(store.clone(), id.clone());
             let directory: watch::Receiver<Arc<Directory>> = registry.directory();
-            let asked = api::Parts { store, directory, book, events, replica: id, open: true };
-            let router = api::router(asked).merge(metrics::router(parts.clone()));
+            let tokens = if options.no_auth { None } else { Some(tokens(&options, store.clone()).await?) };
+            let plane = Some(parts.clone());
+            let router =
+                api::router(api::Parts { store, directory, book, events, replica: id, tokens, plane });
             tasks.spawn(serve::serve(listener, router, None, serve::Limits::default(), over(ending)));
         }
         tasks.spawn(collect(registry));
@@ -163,6 +166,18 @@ async fn open(keep: &Keep) -> Result<Arc<dyn Store>, StartError> {
         Keep::Memory => Ok(Arc::new(Embedded::in_memory().map_err(StartError::Store)?)),
         Keep::Etcd(_) => Err(StartError::Option("etcd is not supported yet".into())),
     }
+}
+
+/// The tokens; at the first start one for administrators is put beside the store.
+async fn tokens(options: &Options, store: Arc<dyn Store>) -> Result<Arc<Tokens>, StartError> {
+    let first = options.first_token();
+    let fresh = first.as_ref().filter(|file| !file.exists()).cloned();
+    let tokens =
+        Tokens::open(store, first.as_deref()).await.map_err(|e| StartError::Option(e.to_string()))?;
+    if let Some(file) = fresh.filter(|file| file.exists()) {
+        tracing::info!("the first admin token is in {}", file.display());
+    }
+    Ok(tokens)
 }
 
 /// Services of the files; anything else in them is refused.

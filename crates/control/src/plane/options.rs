@@ -29,6 +29,10 @@ pub struct Options {
     pub tls: Option<SocketAddr>,
     /// REST.
     pub rest: Option<SocketAddr>,
+    /// REST demands no token; on loopback only.
+    pub no_auth: bool,
+    /// Where the first administrator's token is put; absent = beside the file everything is kept in.
+    pub admin_token_file: Option<PathBuf>,
     /// Plaintext may listen elsewhere than on loopback.
     pub insecure_listen: bool,
     /// Services that are there without being published, as files have them.
@@ -43,6 +47,17 @@ pub struct Options {
     pub slice: usize,
 }
 
+impl Options {
+    /// Where the first administrator's token is put.
+    pub(crate) fn first_token(&self) -> Option<PathBuf> {
+        match (&self.admin_token_file, &self.store) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Keep::File(store)) => Some(store.with_extension("admin-token")),
+            (None, _) => None,
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -52,6 +67,8 @@ impl Default for Options {
             grpc: local(15010),
             tls: local(15012),
             rest: local(7070),
+            no_auth: false,
+            admin_token_file: None,
             insecure_listen: false,
             resources: Vec::new(),
             grace: Duration::from_secs(15),

@@ -49,7 +49,8 @@ impl Api {
             book: books,
             events: events.clone(),
             replica: "r1".into(),
-            open: true,
+            tokens: None,
+            plane: None,
         };
         Api { router: api::router(parts), store, events, directory, _book: book }
     }

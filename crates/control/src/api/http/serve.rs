@@ -71,7 +71,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let who = auth::admit(&state, route.role, &parts.headers).await?;
+    let who = auth::admit(&state, route.role, &parts.headers)?;
     check_path(route, &path)?;
     let query = Values::read(parts.uri.query().unwrap_or(""), &route.query)?;
     let body = read_body(route, &parts.headers, body).await?;
