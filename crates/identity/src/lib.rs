@@ -14,6 +14,7 @@ mod bundle;
 pub mod crypto;
 mod error;
 mod issuer;
+pub mod jwt;
 mod key;
 mod leaf;
 mod mesh;

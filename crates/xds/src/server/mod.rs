@@ -1,14 +1,30 @@
 //! The server: what a stream subscribed to, what it has, and what it must be sent.
+pub mod admission;
+mod codec;
+pub mod delta;
 mod options;
+mod peer;
+mod refusals;
+mod response;
+mod service;
+pub mod sotw;
 mod status;
+mod stream;
+mod streams;
+mod subscription;
 
 pub use options::{Admission, Limits, Options};
+pub use response::{Response, Variant};
 pub use status::{Counters, KindInfo, Nacked, StreamInfo};
+pub use subscription::Violation;
 
 use crate::proto::Node;
 use crate::resource::Resource;
 use crate::types::Kind;
-use std::sync::Arc;
+use admission::Gate;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use streams::Streams;
 use tokio::sync::watch;
 
 /// Where a server has its resources from. Cheap to ask; answers of one generation agree with each other.
@@ -66,38 +82,85 @@ pub enum Software {
     Other,
 }
 
+/// What a request was.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// It asked for something, or repeated itself.
+    Subscribed {
+        /// Of what kind.
+        kind: Kind,
+    },
+    /// It answered no response that is waited for; what it asked for counts.
+    Stale {
+        /// Of what kind.
+        kind: Kind,
+    },
+    /// A response was taken.
+    Ack {
+        /// Of what kind.
+        kind: Kind,
+        /// The response's version.
+        version: String,
+    },
+    /// A response was refused.
+    Nack {
+        /// Of what kind.
+        kind: Kind,
+        /// The response's version.
+        version: String,
+        /// What of it.
+        refused: Vec<Nacked>,
+        /// In the client's words.
+        reason: String,
+    },
+    /// It was about a type the server does not know.
+    Unknown,
+}
+
 /// The server. Clones are the same server.
 #[derive(Clone)]
 pub struct Server {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     catalog: Arc<dyn Catalog>,
-    options: Arc<Options>,
+    options: Options,
+    gate: Mutex<Gate>,
+    streams: Arc<Streams>,
+    started: Instant,
+    /// First part of nonces: differs between servers and starts.
+    tag: String,
 }
 
 impl Server {
     /// A server of that catalog's resources.
     pub fn new(catalog: Arc<dyn Catalog>, options: Options) -> Server {
-        Server { catalog, options: Arc::new(options) }
+        let gate = Mutex::new(Gate::new(options.admission.clone()));
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let tag = format!("{:x}", since.as_millis());
+        let inner = Inner { catalog, options, gate, streams: Arc::default(), started: Instant::now(), tag };
+        Server { inner: Arc::new(inner) }
     }
 
     /// Its gRPC services: ADS, and CDS, EDS, LDS, RDS and SDS alone; both variants of each.
     pub fn routes(&self) -> tonic::service::Routes {
-        let _ = (&self.catalog, &self.options);
-        tonic::service::Routes::default()
+        service::routes(&self.inner)
     }
 
     /// All streams, by id.
     pub fn streams(&self) -> Vec<StreamInfo> {
-        Vec::new()
+        self.inner.streams.infos()
     }
 
     /// Counters since the start.
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        self.inner.streams.counters()
     }
 
     /// Asks the oldest streams to go elsewhere, `share` (0..=1) of all: each ends with UNAVAILABLE at a time of its
     /// own within [`Options::shed_over`]. Gives their number.
-    pub fn shed(&self, _share: f64) -> usize {
-        0
+    pub fn shed(&self, share: f64) -> usize {
+        self.inner.streams.shed(share, self.inner.options.shed_over)
     }
 }
