@@ -7,10 +7,16 @@
 //!
 //! `machine` decides (pure: time is an argument, messages go in and out), `transport` speaks gRPC, `driver` ties
 //! them together, `cache` is the file. It works against any xDS v3 server, as far as [`crate::translate`] goes.
+mod assembly;
+mod backoff;
+mod cache;
 mod driver;
 mod handle;
+mod machine;
+mod node;
 mod options;
 mod sink;
+mod transport;
 
 pub use driver::spawn;
 pub use handle::{Handle, RefusedResource, Status};

@@ -1,9 +1,11 @@
 //! Between Raddle's model and Envoy's resources.
 //!
+//! * [`inward`]: Envoy's resources as the model has them, for sidecars.
 //! * [`outward`]: what the control plane knows, as Envoy, gRPC's clients and sidecars read it.
 //!
 //! What Envoy's types have no field for travels in filter metadata of the name [`METADATA`]: of a cluster `app`,
 //! `protocol`, `hosts` (list) and `metadata` (struct); of an endpoint `instance`, `group`, `tls` and `kept`.
+pub mod inward;
 pub mod outward;
 
 use std::collections::BTreeMap;
