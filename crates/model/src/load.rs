@@ -41,6 +41,11 @@ impl LoadOptions {
     pub fn rules_only() -> LoadOptions {
         LoadOptions { require_sidecar: false, ..LoadOptions::default() }
     }
+
+    /// For one rule that a control plane sends: bounded such that it cannot eat the sidecar's memory.
+    pub fn delivered() -> LoadOptions {
+        LoadOptions { max_nodes: 200_000, max_mistakes: 20, ..LoadOptions::rules_only() }
+    }
 }
 
 /// Reads all sources and checks them, each alone and all together.

@@ -9,6 +9,7 @@ use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_model::Replies;
 use raddle_net::Key;
+use std::borrow::Cow;
 
 /// Whom a reply is for.
 pub(crate) struct ReplyTo {
@@ -22,12 +23,12 @@ pub(crate) struct ReplyTo {
 pub(crate) struct Refusal {
     pub reason: Reason,
     pub rule: Option<String>,
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
 }
 
 impl Refusal {
-    pub(crate) fn new(reason: Reason, detail: &'static str) -> Refusal {
-        Refusal { reason, rule: None, detail }
+    pub(crate) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { reason, rule: None, detail: detail.into() }
     }
 }
 
@@ -59,7 +60,7 @@ impl Worker {
         let rule = why.rule.as_deref();
         if !origin.one_way {
             let readable = self.readable_to(origin.caller);
-            let said = Said { reason: why.reason, rule, detail: why.detail, readable };
+            let said = Said { reason: why.reason, rule, detail: &why.detail, readable };
             let asker = call.asker(origin.caller_id);
             self.deliver(origin.caller, |out| frame::reply(out, &asker, &said));
             self.reply_leaves(origin.caller);

@@ -20,9 +20,13 @@ impl Worker {
         }
         self.pool.give(stash);
         match role {
-            Role::New(_) => self.count_caller_gone(),
+            Role::New(_) => {
+                self.count_caller_gone();
+                self.forget_parked(key);
+            }
             Role::Caller(c) => {
                 self.count_caller_gone();
+                self.forget_parked(key);
                 for f in c.feeders {
                     self.unpause(f, Paused::SINK_FULL);
                 }

@@ -55,6 +55,7 @@ impl Worker {
         self.listen_anew();
         self.services.forget_removed(&self.config);
         self.review_destinations();
+        self.review_demand();
         self.prune_hosts();
         self.shard.config_generation.set(self.config.generation as i64);
     }

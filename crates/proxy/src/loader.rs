@@ -1,4 +1,5 @@
 //! Configuration: read whole, checked whole, put in force whole; watched, and read again.
+use crate::mesh::fed::Fed;
 use crate::shared::{Binding, Config, Listener, Message, Shared};
 use crate::sidecar::{Options, StartError};
 use raddle_core::Time;
@@ -34,6 +35,12 @@ pub(crate) struct LoadState {
     /// Files of the certificates of the last load, and what they were like before they were read.
     pub(crate) secrets: (Vec<PathBuf>, u64),
     pub(crate) local: Option<Snapshot>,
+    /// What the files say, without their services.
+    pub(crate) files: Resources,
+    /// The names of the files' services, in order.
+    pub(crate) file_services: Vec<Arc<str>>,
+    /// What the control plane says.
+    pub(crate) fed: Fed,
     pub(crate) next_listener: u16,
     /// Every listener that may still be open.
     pub(crate) listeners: Vec<Weak<Listener>>,
@@ -64,6 +71,16 @@ pub struct LoadStatus {
 impl Loader {
     pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, LoadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Services of the control plane that files hide.
+    pub(crate) fn hidden(&self) -> Vec<String> {
+        self.state().fed.shadowed().to_vec()
+    }
+
+    /// How many services the control plane keeps current here.
+    pub(crate) fn fed_services(&self) -> usize {
+        self.state().fed.services()
     }
 
     /// What the last load came to.
@@ -140,6 +157,11 @@ pub(crate) fn refuse(shared: &Shared, state: &mut LoadState, mistakes: Vec<Strin
     shared.warn("config_refused", "configuration", mistakes.first().cloned().unwrap_or_default());
     state.status.refused += 1;
     state.status.mistakes = mistakes;
+}
+
+/// Says that a rule of the control plane is refused; the control plane is told, too.
+pub(crate) fn refuse_rule(id: &str, revision: &str, reason: &str) {
+    tracing::error!(rule = id, revision, "a rule is refused; the one before stays: {reason}");
 }
 
 pub(crate) fn report(mistakes: &[Mistake], warnings: &[Mistake]) {
@@ -226,7 +248,7 @@ pub(crate) fn status_of(generation: u64, sources: &[Source], warnings: &[Mistake
 
 /// Compiles resources; listeners that stay keep their sockets, new ones are opened.
 pub(crate) fn compile(
-    resources: Resources,
+    mut resources: Resources,
     old: Option<&Config>,
     state: &mut LoadState,
     now: Time,
@@ -236,7 +258,15 @@ pub(crate) fn compile(
     // A half-changed pair is refused; the other half's change is then the next reason to look.
     state.secrets = (secrets.clone(), stamp_files(&secrets));
     let certificates = load_certificates(&resources)?;
-    let snapshot = Snapshot::compile_at(resources, old.map(|c| &*c.snapshot), now);
+    let file_services: Vec<Arc<str>> =
+        resources.services.iter().map(|s| Arc::from(s.metadata.name.as_str())).collect();
+    let own = file_services.iter().cloned().collect();
+    let services = std::mem::take(&mut resources.services);
+    let files = resources.clone();
+    resources.services = services;
+    let before = old.map(|c| &*c.snapshot);
+    let fed = state.fed.merge(&mut resources, &own, before);
+    let snapshot = Snapshot::compile_fed(resources, fed, before, now);
     let sidecar = snapshot.sidecar.clone();
     let local = Snapshot::compile_at(local_apps(&sidecar), state.local.as_ref(), now);
     let mut bindings = Vec::new();
@@ -271,6 +301,9 @@ pub(crate) fn compile(
         });
     }
     state.local = Some(local);
+    state.files = files;
+    state.file_services = file_services;
+    state.fed.settled();
     let generation = old.map_or(1, |c| c.generation + 1);
     Ok(Config { generation, snapshot: Arc::new(snapshot), sidecar, bindings })
 }

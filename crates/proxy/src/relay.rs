@@ -93,6 +93,9 @@ impl Worker {
         let Role::New(a) = &conn.role else { return };
         let accepted = (**a).clone();
         let Some((service, direction)) = self.tcp_service(&accepted) else {
+            if self.relay_on_demand(key, &accepted, undecided) {
+                return;
+            }
             return self.refuse_relay(key, &accepted);
         };
         let row = self.services.get(service).map_or(0, |s| s.row);

@@ -184,27 +184,51 @@ impl Worker {
         sent
     }
 
-    fn dispatch_call(&mut self, mut origin: Origin, call: &Call<'_>) -> Sent {
+    fn dispatch_call(&mut self, origin: Origin, call: &Call<'_>) -> Sent {
         // Attributes.
         let default = match call.named {
             Some(_) => None,
             None => self.config.binding(origin.listener).and_then(|b| b.default_service.clone()),
         };
         let name = call.named.or(default.as_deref().map(str::as_bytes)).unwrap_or(b"");
-        let ip = self.caller_ip(origin.caller);
 
         // Service.
         let (found, name) = match origin.direction {
             Direction::Outbound => self.service_called(call, name),
             Direction::Inbound => (self.service_behind(origin.listener), name),
         };
-        let attributes = CallAttributes { call, service: name, ip };
-        let Some(service) = found.or_else(|| self.captured_service(origin.caller)) else {
-            let row = self.row(origin.direction, b"unknown");
-            let detail =
-                if name.is_empty() { "the request names no service" } else { "add a Service of that name" };
-            return self.refuse(&origin, call, row, Refusal::new(Reason::NoCluster, detail));
+        let Some(service) = found else {
+            return self.dispatch_unknown(origin, call, name);
         };
+        self.dispatch_to(origin, call, name, service)
+    }
+
+    /// A call for a service that is not known here: the control plane is asked; else it goes where it was meant to.
+    #[cold]
+    fn dispatch_unknown(&mut self, origin: Origin, call: &Call<'_>, name: &[u8]) -> Sent {
+        let asked = match self.passes_unasked(origin.caller) {
+            true => Err(None),
+            false => self.call_on_demand(&origin, call, name),
+        };
+        let refusal = match asked {
+            Ok(sent) => return sent,
+            Err(refusal) => refusal,
+        };
+        if let Some(service) = self.captured_service(origin.caller) {
+            return self.dispatch_to(origin, call, name, service);
+        }
+        let row = self.row(origin.direction, b"unknown");
+        let detail =
+            if name.is_empty() { "the request names no service" } else { "add a Service of that name" };
+        let refusal = refusal.unwrap_or_else(|| Refusal::new(Reason::NoCluster, detail));
+        self.refuse(&origin, call, row, refusal)
+    }
+
+    /// Sends a call to its service, or answers it.
+    #[inline]
+    fn dispatch_to(&mut self, mut origin: Origin, call: &Call<'_>, name: &[u8], service: Key) -> Sent {
+        let ip = self.caller_ip(origin.caller);
+        let attributes = CallAttributes { call, service: name, ip };
         let row = match origin.direction {
             Direction::Outbound => self.services.get(service).map_or(0, |s| s.row),
             Direction::Inbound => {
@@ -291,11 +315,15 @@ impl Worker {
             // Redirects and HTTP replies cannot be said in an RPC protocol.
             Decision::Answer { rule, .. } => {
                 let detail = "the rule's answer can only be said in HTTP";
-                return Err(Refusal { reason: Reason::NoRoute, rule: Some(rule.to_string()), detail });
+                return Err(Refusal {
+                    reason: Reason::NoRoute,
+                    rule: Some(rule.to_string()),
+                    detail: detail.into(),
+                });
             }
             Decision::Reject { reason, rule } => {
                 let rule = rule.map(ToString::to_string);
-                return Err(Refusal { reason, rule, detail: "" });
+                return Err(Refusal { rule, ..Refusal::new(reason, "") });
             }
         };
         let delay = match actions {
@@ -308,7 +336,7 @@ impl Worker {
             HostView { worker: &self.hosts, conns: &self.conns, map: hosts, lane: origin.lane, owner, now };
         let Some(picked) = pick(subset, service, state, &view, hash, now, &mut self.rng, origin.avoid) else {
             let rule = rule.map(ToString::to_string);
-            return Err(Refusal { reason: Reason::NoHealthy, rule, detail: "" });
+            return Err(Refusal { rule, ..Refusal::new(Reason::NoHealthy, "") });
         };
         let (mut tries, mut per_try, mut retry_on, mut shares) = (0, None, 0, (0.0, 0));
         if let Some(r) = retry {

@@ -119,6 +119,8 @@ pub enum Message {
     Reload,
     /// The access log to write from now on.
     Log(Option<AccessLogger>),
+    /// The control plane says that there are no services of these names.
+    Missing(Arc<[Arc<str>]>),
     /// Run this.
     Ask(Ask),
     /// Stop accepting, let requests finish, tell callers.
@@ -166,6 +168,8 @@ pub struct Shared {
     pub next_conn: AtomicU64,
     /// Accepted connections now, over all workers, for `maxConnections`.
     pub connections: AtomicUsize,
+    /// The way to the thread that joins the control plane, if one is configured.
+    pub mesh: OnceLock<Arc<crate::mesh::link::Link>>,
     /// Every worker accepts.
     pub ready: AtomicBool,
     /// A drain has begun.

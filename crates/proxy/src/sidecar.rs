@@ -1,11 +1,13 @@
 //! Putting a sidecar together: configuration files, listeners, threads, reload, signals.
 use crate::loader::{LoadState, Loader, compile, open_access_log, read_all, report, status_of, workers_of};
+use crate::mesh::link::Ask;
 use crate::shared::{Message, Shared, WorkerHandle};
 use crate::worker::{Parts, Worker};
 use arc_swap::ArcSwap;
 use raddle_model::{LoadOptions, Report};
 use raddle_net::{Clock, socket};
 use raddle_telemetry::{Events, Format, LogHandle, Registry};
+use raddle_xds::client::{Refused, Update};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often configuration files are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// Longest wait for the registry when a drain begins.
+const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
 
 /// With this much more resident memory than after the last time, freed memory is given back again.
 const GROWN: u64 = 8 << 20;
@@ -106,6 +111,9 @@ impl Sidecar {
             stamp,
             secrets: Default::default(),
             local: None,
+            files: Default::default(),
+            file_services: Vec::new(),
+            fed: Default::default(),
             next_listener: 0,
             listeners: Vec::new(),
             access_log: None,
@@ -123,6 +131,7 @@ impl Sidecar {
             opened: Default::default(),
             next_conn: 1.into(),
             connections: AtomicUsize::new(0),
+            mesh: OnceLock::new(),
             ready: false.into(),
             draining: false.into(),
         });
@@ -134,7 +143,10 @@ impl Sidecar {
         let mut sidecar = Sidecar { shared, threads, loader, admin: None };
         sidecar.start_admin()?;
         sidecar.watch()?;
-        sidecar.shared.ready.store(true, Ordering::Release);
+        crate::mesh::start::start(&sidecar.shared, &sidecar.loader)?;
+        // With a control plane, its thread says when there is enough to serve with.
+        let alone = sidecar.shared.mesh.get().is_none();
+        sidecar.shared.ready.store(alone, Ordering::Release);
         sidecar.say_ready();
         Ok(sidecar)
     }
@@ -208,7 +220,18 @@ impl Sidecar {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.draining.store(true, Ordering::Release);
         self.shared.note("draining", "sidecar", "no new connections; requests in flight finish");
-        self.shared.workers().iter().for_each(|w| w.tell(Message::Drain));
+        let shared = self.shared.clone();
+        let tell = move || {
+            withdraw(&shared);
+            shared.workers().iter().for_each(|w| w.tell(Message::Drain));
+        };
+        if self.shared.mesh.get().is_none() {
+            return tell();
+        }
+        // Callers are to move away before connections end. Nobody waits for that here.
+        if std::thread::Builder::new().name("withdraw".into()).spawn(tell).is_err() {
+            self.shared.workers().iter().for_each(|w| w.tell(Message::Drain));
+        }
     }
 
     /// Ends now.
@@ -228,6 +251,16 @@ impl Sidecar {
     /// Whether every worker has ended.
     pub fn ended(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Takes an update as if the control plane had sent it, and puts it in force: for whoever embeds a sidecar and
+    /// knows services by other means, and for tests. Gives back what is refused.
+    pub fn feed(&self, mut update: Update) -> Vec<Refused> {
+        let missing = std::mem::take(&mut update.missing);
+        let refused = self.loader.feed(update);
+        self.loader.apply_fed();
+        crate::mesh::thread::tell_missing(&self.shared, &missing);
+        refused
     }
 
     /// Waits for every worker's end.
@@ -292,6 +325,15 @@ impl Sidecar {
                 return 0;
             }
         }
+    }
+}
+
+/// Has the registry forget what is published here, and waits until it has, within bounds.
+fn withdraw(shared: &Shared) {
+    let Some(link) = shared.mesh.get() else { return };
+    let (done, withdrawn) = crossbeam_channel::bounded(1);
+    if link.ask(Ask::Withdraw(done)) && withdrawn.recv_timeout(WITHDRAW_WITHIN).is_err() {
+        tracing::warn!("the registry did not acknowledge the withdrawal in time");
     }
 }
 

@@ -28,6 +28,7 @@ impl Worker {
             self.draining.map(|_| self.now + TICK),
             self.next_down_host(),
             self.delayed.next(),
+            self.demand.next(),
         ]
         .into_iter()
         .flatten()
@@ -56,6 +57,7 @@ impl Worker {
             }
         }
         self.release_delayed();
+        self.release_parked();
         self.try_down_hosts_if_due();
         if self.accept_again.is_some_and(|t| t <= self.now) {
             self.accept_again = None;
@@ -118,6 +120,8 @@ impl Worker {
             buffered += c.out.len() + c.stash.len();
             paused += i64::from(c.paused.any());
         }
+        self.forget_names(false);
+        self.shard.on_demand_waiting.set(self.demand.parked() as i64);
         let pending: usize = self.services.iter().map(|(_, s)| s.waiting.len()).sum();
         self.shard.paused_connections.set(paused);
         self.shard.pending_requests.set(pending as i64);

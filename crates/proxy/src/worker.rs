@@ -52,6 +52,7 @@ pub struct Worker {
     /// Requests to dispatch again.
     pub(crate) requeue: VecDeque<Requeued>,
     pub(crate) delayed: crate::fault::Delayed,
+    pub(crate) demand: crate::mesh::demand::Demand,
     /// Connections to reset when it is safe to.
     pub(crate) doomed: Vec<Key>,
     pub(crate) hosts: Hosts,
@@ -130,6 +131,7 @@ impl Worker {
             resume: Vec::new(),
             requeue: VecDeque::new(),
             delayed: Default::default(),
+            demand: Default::default(),
             doomed: Vec::new(),
             hosts: Hosts::default(),
             services: Services::default(),
@@ -283,6 +285,7 @@ impl Worker {
                 }
                 self.log = log;
             }
+            Message::Missing(names) => self.missing(&names),
             Message::Ask(f) => f(self),
             Message::Drain => self.begin_drain(),
             Message::Stop => self.stop(),

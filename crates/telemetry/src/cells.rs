@@ -119,6 +119,9 @@ cells! {
         unexpected_replies: Counter = "raddle_unexpected_replies_total", "", "replies", "Replies to no request that was ever sent, or to a one-way request; dropped.";
         buffered_bytes: Gauge = "raddle_buffered_bytes", "", "bytes", "Bytes waiting in out-buffers.";
         paused_connections: Gauge = "raddle_paused_connections", "", "connections", "Connections not read from because a buffer behind them is full.";
+        on_demand_waiting: Gauge = "raddle_on_demand_waiting", "", "requests", "Requests waiting for their service to come from the control plane.";
+        on_demand_waited: Counter = "raddle_on_demand_requests_total", r#"event="waited""#, "requests", "Requests for services not known yet: those that waited for the control plane, and those refused at once because too many did.";
+        on_demand_refused: Counter = "raddle_on_demand_requests_total", r#"event="refused""#, "requests", "Requests for services not known yet: those that waited for the control plane, and those refused at once because too many did.";
         pending_requests: Gauge = "raddle_pending_requests", "", "requests", "Requests waiting for a connection to their endpoint.";
         slow_callers_closed: Counter = "raddle_slow_callers_closed_total", "", "connections", "Caller connections closed because they did not read their replies.";
         mirrored: Counter = "raddle_mirrored_requests_total", "", "requests", "Copies of requests sent to services that mirror others.";
@@ -142,6 +145,21 @@ cells! {
         dropped: Per<DropCause, { DropCause::COUNT }> = "raddle_access_log_dropped_lines_total", "", "lines", "Lines lost, by cause. The request path never waits for the log.";
         written_bytes: Counter = "raddle_access_log_written_bytes_total", "", "bytes", "Bytes written to the access log's target.";
         write_errors: Per<WriteError, { WriteError::COUNT }> = "raddle_access_log_write_errors_total", "", "errors", "Failed writes to the access log's target, by kind.";
+    }
+}
+
+cells! {
+    /// What the sidecar has from its control plane; written by one thread.
+    #[repr(align(128))]
+    MeshCells {
+        connected: Gauge = "raddle_control_plane_connected", "", "streams", "Whether there is a stream to a control plane: 1 or 0.";
+        updates: Counter = "raddle_control_plane_updates_total", "", "updates", "Updates taken from the control plane.";
+        refused: Counter = "raddle_control_plane_refused_total", "", "resources", "Resources of the control plane that were refused.";
+        services: Gauge = "raddle_control_plane_services", "", "services", "Services the control plane keeps current here.";
+        wanted: Gauge = "raddle_control_plane_wanted", "", "services", "Services subscribed to, known or not.";
+        reports: Counter = "raddle_control_plane_reports_total", "", "reports", "Reports sent to the control plane.";
+        publications: Counter = "raddle_control_plane_publications_total", "", "publications", "Publications sent to the control plane, withdrawals included.";
+        apply_time: Histogram = "raddle_control_plane_apply_seconds", "", "seconds", "Time from taking changes up to their being in force.";
     }
 }
 

@@ -14,6 +14,7 @@
 pub mod access_log;
 pub mod cell;
 pub mod cells;
+mod counts;
 pub mod events;
 mod exposition;
 pub mod labels;
@@ -22,14 +23,15 @@ mod process;
 pub mod reference;
 pub mod registry;
 mod table;
-pub mod totals;
+mod totals;
 pub mod trace;
 
 pub use access_log::{
     AccessLog, AccessLogger, Entry, Options as AccessLogOptions, Target as AccessLogTarget,
 };
 pub use cell::{Counter, Gauge, Histogram};
-pub use cells::{Bounds, HostCells, LogCells, ServiceCells, WorkerCells};
+pub use cells::{Bounds, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
+pub use counts::ServiceCount;
 pub use events::{Event, Events, Severity};
 pub use labels::{AcceptError, ConnectError, Direction, Malformed};
 pub use log::{LogHandle, init_log};

@@ -1,6 +1,6 @@
 //! The metrics reference, made from the list of metrics itself.
 use crate::cell::Label;
-use crate::cells::{Family, HostCells, LogCells, ServiceCells, WorkerCells};
+use crate::cells::{Family, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
 use crate::labels::{AcceptError, ConnectError, DropCause, Malformed, WriteError};
 use crate::{process, registry};
 use raddle_core::Reason;
@@ -13,6 +13,7 @@ fn families() -> impl Iterator<Item = &'static Family> {
         .chain(&process::FAMILIES)
         .chain(WorkerCells::FAMILIES)
         .chain(LogCells::FAMILIES)
+        .chain(MeshCells::FAMILIES)
         .chain(ServiceCells::FAMILIES)
         .chain(HostCells::FAMILIES)
 }

@@ -1,6 +1,6 @@
 //! All cells of a process: handed out to workers, merged for readers.
 use crate::cell::Snapshot;
-use crate::cells::{Bounds, Family, HostCells, LogCells, ServiceCells, WorkerCells};
+use crate::cells::{Bounds, Family, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
 use crate::exposition::{Exposition, clip, escape};
 use crate::labels::Direction;
 use crate::process;
@@ -56,6 +56,8 @@ pub struct Registry {
     pub(crate) tables: Arc<Tables>,
     /// The access log's writer threads' own: more than one only while a log replaces another.
     log_writers: Mutex<Vec<Arc<LogCells>>>,
+    /// What comes from the control plane; only the thread that joins it may write them.
+    pub mesh: Arc<MeshCells>,
     pub(crate) started: Instant,
 }
 
@@ -117,7 +119,13 @@ impl Registry {
             Arc::new(Shard { worker, cells: Arc::default(), log: Arc::default(), tables })
         };
         let shards = (0..workers).map(shard).collect();
-        Arc::new(Registry { shards, tables, log_writers: Mutex::default(), started: Instant::now() })
+        Arc::new(Registry {
+            shards,
+            tables,
+            log_writers: Mutex::default(),
+            mesh: Arc::default(),
+            started: Instant::now(),
+        })
     }
 
     /// The cells of one worker.
@@ -165,6 +173,7 @@ impl Registry {
         process::expose(&mut out);
         WorkerCells::expose(&[Entry::of(self.shards.iter().map(|s| Arc::clone(&s.cells)))], &mut out);
         LogCells::expose(&[Entry::of(self.log_cells())], &mut out);
+        MeshCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.mesh)))], &mut out);
         ServiceCells::expose(&sorted(self.tables.services.entries()), &mut out);
         HostCells::expose(&sorted(self.tables.hosts.entries()), &mut out);
         out.finish()

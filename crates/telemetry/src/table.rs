@@ -92,6 +92,12 @@ impl<K: Name, C: Absorb> Table<K, C> {
         Arc::clone(entry.slots[worker].get_or_init(Arc::default))
     }
 
+    /// Whether a new name may get no series of its own.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.entries.len() >= state.bound
+    }
+
     /// All entries, in no order.
     pub(crate) fn entries(&self) -> Vec<(K, Arc<Entry<C>>)> {
         let state = self.lock();

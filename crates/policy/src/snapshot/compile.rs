@@ -17,6 +17,25 @@ use std::sync::Arc;
 /// Smaller consistent-hash rings are built by the first request that needs them.
 const LARGE_RING: usize = 256;
 
+/// A service beside those of the resources.
+#[derive(Debug)]
+pub enum Fed {
+    /// One that is new, or changed.
+    New(model::Service),
+    /// One of an earlier snapshot that did not change; rules and policies that concern it may have. Costs next to
+    /// nothing where they did not.
+    Kept(Arc<Service>),
+}
+
+impl Fed {
+    fn named(&self) -> (&str, &str) {
+        match self {
+            Fed::New(s) => (&s.metadata.name, &s.app),
+            Fed::Kept(s) => (&s.name, &s.app),
+        }
+    }
+}
+
 pub(super) struct Compiler<'p> {
     prev: Option<&'p Snapshot>,
     now: Time,
@@ -54,6 +73,7 @@ impl<'p> Compiler<'p> {
     pub(super) fn run(
         mut self,
         services: Vec<model::Service>,
+        fed: Vec<Fed>,
         policies: Vec<model::TrafficPolicy>,
         routes: Vec<model::Route>,
     ) -> Snapshot {
@@ -64,15 +84,23 @@ impl<'p> Compiler<'p> {
         self.snap.services.reserve(services.len());
         self.snap.hosts.reserve(services.iter().map(|s| s.endpoints.len()).max().unwrap_or(0));
         self.snap.hosts.reserve(self.prev.map_or(0, |p| p.hosts.len()));
-        for mut service in services {
-            let hosts = std::mem::take(&mut service.hosts);
-            let policy = most_specific(&policies, policies_to.reaching(&service));
+        let listed = services.into_iter().map(Fed::New);
+        self.snap.services.reserve(fed.len());
+        for service in listed.chain(fed) {
+            let (name, app) = service.named();
+            if self.snap.services.contains_key(name.as_bytes()) {
+                continue;
+            }
+            let policy = most_specific(&policies, policies_to.reaching(name, app));
             let policy = policy.unwrap_or_else(|| self.snap.builtin.clone());
             let programs: Vec<_> =
-                programs_to.reaching(&service).into_iter().map(|i| programs[i].clone()).collect();
-            let service = self.service(service, policy, programs);
+                programs_to.reaching(name, app).into_iter().map(|i| programs[i].clone()).collect();
+            let service = match service {
+                Fed::New(service) => self.service(service, policy, programs),
+                Fed::Kept(service) => self.kept(service, policy, programs),
+            };
             let name = Name(service.name.clone());
-            self.snap.authorities.add(&name, &hosts);
+            self.snap.authorities.add(&name, &service.hosts);
             self.snap.order.push(name.clone());
             self.snap.services.insert(name, service);
         }
@@ -119,14 +147,16 @@ impl<'p> Compiler<'p> {
 
     fn service(
         &mut self,
-        source: model::Service,
+        mut source: model::Service,
         policy: Arc<Policy>,
         programs: Vec<Arc<Program>>,
     ) -> Arc<Service> {
+        let hosts = std::mem::take(&mut source.hosts);
         let old = self.prev.and_then(|p| p.service(source.metadata.name.as_bytes()));
         if let Some(old) = old
             && self.same_identity
             && *old.app == *source.app
+            && *old.hosts == *hosts
             && old.protocol == source.protocol
             && Arc::ptr_eq(&old.policy, &policy)
             && same_programs(&old.plan.programs, &programs)
@@ -160,6 +190,7 @@ impl<'p> Compiler<'p> {
             name: old.map_or_else(|| Arc::from(source.metadata.name), |o| o.name.clone()),
             app: self.intern.text(source.app),
             protocol: source.protocol,
+            hosts: hosts.into(),
             endpoints,
             policy,
             outstanding: old.map_or_else(|| Arc::new(permits::Shared::default()), |o| o.outstanding.clone()),
@@ -167,6 +198,40 @@ impl<'p> Compiler<'p> {
             revision,
             plan,
             changes: self.snap.changes.clone(),
+        })
+    }
+
+    /// A service whose content is that of an earlier snapshot; what concerns it may be new.
+    fn kept(
+        &mut self,
+        service: Arc<Service>,
+        policy: Arc<Policy>,
+        programs: Vec<Arc<Program>>,
+    ) -> Arc<Service> {
+        for endpoint in &service.endpoints {
+            self.keep_host(&endpoint.host);
+        }
+        if self.same_identity
+            && Arc::ptr_eq(&service.policy, &policy)
+            && same_programs(&service.plan.programs, &programs)
+        {
+            return service;
+        }
+        let ids = &mut self.snap.next_id;
+        let revision = next(ids);
+        let plan = Plan::new(programs, &service.endpoints, &policy, &self.snap.me, ids);
+        Arc::new(Service {
+            name: service.name.clone(),
+            app: service.app.clone(),
+            protocol: service.protocol,
+            hosts: service.hosts.clone(),
+            endpoints: service.endpoints.clone(),
+            policy,
+            outstanding: service.outstanding.clone(),
+            id: service.id,
+            revision,
+            plan,
+            changes: service.changes.clone(),
         })
     }
 
@@ -288,14 +353,14 @@ impl<'t> TargetIndex<'t> {
     }
 
     /// Those that reach the service, ascending.
-    fn reaching(&self, service: &model::Service) -> Vec<usize> {
-        let named = self.by_service.get(service.metadata.name.as_str()).into_iter().flatten();
-        let of_app = self.by_app.get(service.app.as_str()).into_iter().flatten();
+    fn reaching(&self, service: &str, app: &str) -> Vec<usize> {
+        let named = self.by_service.get(service).into_iter().flatten();
+        let of_app = self.by_app.get(app).into_iter().flatten();
         let mut out: Vec<usize> = named
             .chain(of_app)
             .chain(&self.everything)
             .copied()
-            .filter(|&i| self.targets[i].app.as_ref().is_none_or(|app| *app == service.app))
+            .filter(|&i| self.targets[i].app.as_ref().is_none_or(|of| of == app))
             .collect();
         out.sort_unstable();
         out.dedup();

@@ -15,6 +15,7 @@ use crate::route::plan::Identity;
 use crate::route::program::Program;
 use ahash::RandomState;
 use authority::{Authorities, Lowered};
+pub use compile::Fed;
 use host::{Changes, Host};
 use policy::Policy;
 use raddle_core::Time;
@@ -79,7 +80,12 @@ impl Snapshot {
     /// Compiles `res` at `now`, which is when hosts that `prev` did not have begin their slow start (none
     /// does without a `prev`: where all are new, no one is).
     pub fn compile_at(res: model::Resources, prev: Option<&Snapshot>, now: Time) -> Snapshot {
-        compile::Compiler::new(res.sidecar, prev, now).run(res.services, res.policies, res.routes)
+        Snapshot::compile_fed(res, Vec::new(), prev, now)
+    }
+
+    /// The same with services from elsewhere. Those of `res` come first, and win where names are equal.
+    pub fn compile_fed(res: model::Resources, fed: Vec<Fed>, prev: Option<&Snapshot>, now: Time) -> Snapshot {
+        compile::Compiler::new(res.sidecar, prev, now).run(res.services, fed, res.policies, res.routes)
     }
 
     /// The service of that name. One hash look-up.
@@ -100,6 +106,12 @@ impl Snapshot {
         named(asked.whole())
             .or_else(|| named(asked.host()))
             .or_else(|| self.services.get(self.authorities.of_host(asked.host())?))
+    }
+
+    /// The host of an authority as services are asked for by it: in lower case, without port, without a dot at
+    /// the end. `None` for one that can name no service.
+    pub fn host_name(authority: &[u8]) -> Option<Box<[u8]>> {
+        Lowered::new(authority).map(|l| l.host().into()).filter(|h: &Box<[u8]>| !h.is_empty())
     }
 
     /// The service that has an endpoint at this address; the first in file order if several have. A mapped

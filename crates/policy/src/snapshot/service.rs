@@ -36,6 +36,8 @@ pub struct Service {
     pub app: Arc<str>,
     /// Protocol of its endpoints; absent = the request's.
     pub protocol: Option<Protocol>,
+    /// Further HTTP hosts that mean it.
+    pub hosts: Box<[String]>,
     /// Its instances, in file order; indexes into it name endpoints everywhere.
     pub endpoints: Vec<Endpoint>,
     /// How it is called.
@@ -74,6 +76,7 @@ impl Service {
             name: Arc::from(name),
             app: Arc::from(app),
             protocol,
+            hosts: Box::default(),
             endpoints,
             policy,
             outstanding: Arc::default(),

@@ -12,6 +12,7 @@ GET  /healthz      200 while the process is alive and its workers answer
 GET  /metrics      Prometheus text format
 GET  /stats        totals, state and configuration as JSON
 GET  /config       the configuration in force
+GET  /mesh         the control plane: connection, versions, what was refused, services on demand, what is published
 GET  /clusters     services, endpoints and what is known of each
 GET  /connections  open connections and what they wait for
 GET  /events       recent events; ?since=SEQ
@@ -35,6 +36,7 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         }
         ("/stats", true) => Page::json(&views::stats(c)),
         ("/config", true) => Page::json(&views::config(c)),
+        ("/mesh", true) => Page::json(&views::control_plane(c)),
         ("/clusters", true) => Page::json(&views::clusters(c).await),
         ("/connections", true) => Page::json(&views::connections(c).await),
         ("/events", true) => {
@@ -46,8 +48,8 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         ("/log-level", false) => set_level(c, body),
         ("/reload", false) => reload(c),
         (
-            "/" | "/ready" | "/healthz" | "/metrics" | "/stats" | "/config" | "/clusters" | "/connections"
-            | "/events" | "/explain" | "/reload",
+            "/" | "/ready" | "/healthz" | "/metrics" | "/stats" | "/config" | "/mesh" | "/clusters"
+            | "/connections" | "/events" | "/explain" | "/reload",
             _,
         ) => Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {path}; see /\n")),
         _ => Page::text(StatusCode::NOT_FOUND, format!("no page {path}; see /\n")),

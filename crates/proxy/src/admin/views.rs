@@ -78,7 +78,40 @@ pub(crate) fn stats(c: &Context) -> Value {
         "workers": c.shared.workers().len(),
         "listeners": listeners,
         "config": c.loader.status(),
+        "controlPlane": control_plane(c),
         "totals": totals,
+    })
+}
+
+/// What there is with the control plane; null without one.
+pub(crate) fn control_plane(c: &Context) -> Value {
+    let Some(link) = c.shared.mesh.get() else { return Value::Null };
+    let view = link.view().clone();
+    let s = &view.status;
+    let seconds =
+        |t: std::time::SystemTime| t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let refused = s
+        .refused
+        .iter()
+        .map(|r| json!({ "kind": r.kind.name(), "name": r.name, "version": r.version, "reason": r.reason }));
+    let versions = s.versions.iter().map(|(kind, all)| (kind.name().to_owned(), json!(all)));
+    let running = c.loader.running();
+    json!({
+        "connected": s.connected,
+        "since": s.since.map(seconds),
+        "protocol": s.mode,
+        "lastError": s.last_error,
+        "failures": s.failures,
+        "streams": s.streams,
+        "awaySince": link.away(),
+        "cached": link.cached.load(Ordering::Acquire),
+        "versions": versions.collect::<serde_json::Map<_, _>>(),
+        "refused": refused.collect::<Vec<_>>(),
+        "digest": raddle_xds::digest::digest(running.iter().map(|r| (&*r.rule, &*r.revision))),
+        "running": running,
+        "hidden": c.loader.hidden(),
+        "services": view.names,
+        "publication": view.publication,
     })
 }
 
@@ -102,7 +135,7 @@ pub(crate) fn config(c: &Context) -> Value {
             })
         })
         .collect();
-    json!({ "status": c.loader.status(), "sidecar": *config.sidecar, "services": services })
+    json!({ "status": c.loader.status(), "controlPlane": control_plane(c), "sidecar": *config.sidecar, "services": services })
 }
 
 /// What a worker knows of a host.

@@ -197,22 +197,59 @@ impl Worker {
         }
         let changed = x.original.is_some();
         let request = x.original.take().map_or_else(|| std::mem::take(&mut x.request), |o| *o);
-        let ip = self.conn_ip(key);
 
         // Service.
         let Some((service, row)) = self.find_http_service(key, &request) else {
-            self.put_back(key, request, changed);
-            let row = self.row_unknown(key);
-            if let Some(x) = self.http.exchanges.get_mut(key) {
-                x.row = row;
-            }
-            return self.answer_http(
-                key,
-                Reason::NoCluster,
-                None,
-                "no Service has this host or gRPC service",
-            );
+            return self.dispatch_unknown_http(key, request, changed);
         };
+        self.dispatch_exchange_to(key, request, changed, (service, row));
+    }
+
+    /// A request for a service that is not known here: the control plane is asked; else it goes where it was meant
+    /// to.
+    #[cold]
+    fn dispatch_unknown_http(&mut self, key: Key, request: Request, changed: bool) {
+        let down = self.http.exchanges.get(key).map_or(Key::NONE, |x| x.down);
+        let asked = if self.passes_unasked(down) || request.is_connect() {
+            Err(None)
+        } else {
+            let own = request.fields.get("grpc-timeout").and_then(grpc::parse_timeout);
+            let names = self.http_names(key, &request);
+            self.exchange_on_demand(key, &names, own)
+        };
+        let refusal = match asked {
+            Ok(()) => return self.put_back(key, request, changed),
+            Err(refusal) => refusal,
+        };
+        let outbound = self.http.exchanges.get(key).is_some_and(|x| x.direction == Direction::Outbound);
+        let meant = match outbound {
+            true => self.captured_service(down).or_else(|| self.destination_named(key, &request)),
+            false => None,
+        };
+        if let Some(service) = meant
+            && let Some(row) = self.services.get(service).map(|s| s.row)
+        {
+            return self.dispatch_exchange_to(key, request, changed, (service, row));
+        }
+        self.put_back(key, request, changed);
+        let row = self.row_unknown(key);
+        if let Some(x) = self.http.exchanges.get_mut(key) {
+            x.row = row;
+        }
+        let nothing = || (Reason::NoCluster, "no Service has this host or gRPC service".to_owned());
+        let (reason, text) = refusal.unwrap_or_else(nothing);
+        self.answer_http(key, reason, None, &text);
+    }
+
+    /// Sends an exchange's request to its service, or answers it.
+    fn dispatch_exchange_to(
+        &mut self,
+        key: Key,
+        request: Request,
+        changed: bool,
+        (service, row): (Key, u32),
+    ) {
+        let ip = self.conn_ip(key);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.service = service;
         x.row = row;
@@ -328,13 +365,7 @@ impl Worker {
             }
             Direction::Outbound => {
                 let by_path = if grpc { self.grpc_service(request) } else { None };
-                let service = match by_path.or_else(|| self.service_of_host(listener, request.authority())) {
-                    Some(s) => s,
-                    None => match self.captured_service(down) {
-                        Some(s) => s,
-                        None => self.destination_named(key, request)?,
-                    },
-                };
+                let service = by_path.or_else(|| self.service_of_host(listener, request.authority()))?;
                 Some((service, self.services.get(service)?.row))
             }
         }
@@ -567,6 +598,21 @@ fn deadline(x: &Exchange, rule: Option<Duration>) -> Time {
         (Some(d), None) | (None, Some(d)) => x.start + d,
         (None, None) => Time::MAX,
     }
+}
+
+/// The names a gRPC request's service may have, the most precise first: Triple's version and group are part of it.
+pub(crate) fn grpc_names(request: &Request) -> Vec<Vec<u8>> {
+    let Some((service, _)) = grpc::split_path(request.path()) else { return Vec::new() };
+    let version = request.fields.get("tri-service-version").filter(|v| !v.is_empty());
+    let group = request.fields.get("tri-service-group").filter(|v| !v.is_empty());
+    let mut names = Vec::new();
+    if version.is_some() || group.is_some() {
+        let name = [service, b":", version.unwrap_or(b"")].concat();
+        names.extend(group.map(|g| [&name[..], b":", g].concat()));
+        names.push(name);
+    }
+    names.push(service.to_vec());
+    names
 }
 
 /// The host of an authority, without its port.

@@ -3,8 +3,28 @@
 //! One thread, `mesh`, with a tokio current-thread runtime: nothing of it is on a request's way. A control plane
 //! that is away changes nothing for what is known already.
 //!
-//! * [`handle`]: what the local mesh API asks for. [`local`]: that API.
+//! * [`thread`]: the thread; [`link`] the way to it. [`names`]: which services are asked for, and for how long.
+//! * [`feeder`] and [`fed`]: what the control plane said, merged with the files. [`demand`]: requests that wait for
+//!   services to be known.
+//! * [`publish`]: what the app serves, to the registry; [`report`]: what runs here and how it goes; [`channel`] and
+//!   [`trust`]: connections for both.
+//! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
+pub(crate) mod channel;
+pub(crate) mod demand;
+pub mod fed;
+pub(crate) mod feeder;
 pub mod handle;
+pub mod link;
 pub mod local;
+pub(crate) mod local_state;
+pub(crate) mod names;
+pub(crate) mod publish;
+pub(crate) mod report;
+pub(crate) mod start;
+pub(crate) mod thread;
+pub(crate) mod trust;
 
 pub use handle::{AppInfo, Endpoint, Identity, Lookup, MeshError, MeshHandle};
+
+/// Name of the secret with the roots of trust.
+pub(crate) const ROOTS: &str = "roots";

@@ -109,6 +109,11 @@ impl Snapshot {
         self.sum
     }
 
+    /// The buckets that are not empty: the nanoseconds a duration in it is taken for, and how many there are.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.buckets.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (estimate(i), *n))
+    }
+
     /// The mean duration in nanoseconds; none if nothing was recorded.
     pub fn mean(&self) -> Option<u64> {
         self.sum.checked_div(self.count())

@@ -1,0 +1,72 @@
+//! Takes what the xDS client delivers.
+use super::names::State;
+use super::thread::{Parts, tell_missing};
+use raddle_xds::client::{Refused, Sink, Update};
+use raddle_xds::types::Kind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::Notify;
+
+/// Longest name a service may have.
+const NAME_LONGEST: usize = super::demand::NAME_LONGEST;
+
+pub(crate) struct Feeder {
+    parts: Parts,
+    changed: Arc<Notify>,
+}
+
+impl Feeder {
+    pub(crate) fn new(parts: Parts, changed: Arc<Notify>) -> Feeder {
+        Feeder { parts, changed }
+    }
+}
+
+impl Sink for Feeder {
+    fn apply(&mut self, mut update: Update) -> Vec<Refused> {
+        let link = &self.parts.link;
+        link.cells.updates.inc();
+        link.cached.store(update.cached, Ordering::Release);
+        let mut refused = unfit(&mut update);
+        {
+            let mut names = self.parts.names();
+            for (name, service) in &update.services {
+                names.set(name, if service.is_some() { State::Found } else { State::Pending });
+            }
+            for name in &update.missing {
+                names.set(name, State::Missing);
+            }
+        }
+        if let Some(roots) = update.roots.take() {
+            link.roots.send_replace(roots);
+        }
+        let missing = std::mem::take(&mut update.missing);
+        refused.extend(self.parts.loader.feed(update));
+        tell_missing(&self.parts.shared, &missing);
+        self.parts.local.missing(&missing);
+        link.answered.store(true, Ordering::Release);
+        link.cells.refused.add(refused.len() as u64);
+        for r in &refused {
+            self.parts.shared.warn("resource_refused", format!("{} {}", r.kind.name(), r.name), &r.reason);
+        }
+        self.changed.notify_one();
+        refused
+    }
+}
+
+/// Takes out services that this sidecar cannot have.
+fn unfit(update: &mut Update) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    update.services.retain(|(name, service)| {
+        let reason = match service {
+            None => return true,
+            Some(s) if *s.metadata.name != **name => format!("it is named {}", s.metadata.name),
+            Some(_) if name.is_empty() || name.len() > NAME_LONGEST => {
+                format!("its name has {} bytes; 1..={NAME_LONGEST} are allowed", name.len())
+            }
+            Some(_) => return true,
+        };
+        refused.push(Refused { kind: Kind::Cluster, name: name.clone(), reason });
+        false
+    });
+    refused
+}

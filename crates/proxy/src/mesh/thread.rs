@@ -1,0 +1,249 @@
+//! The thread that joins the sidecar to the control plane.
+use super::feeder::Feeder;
+use super::link::{Ask, Link};
+use super::local_state::LocalState;
+use super::names::{Names, State, Wanted};
+use super::{publish, report};
+use crate::loader::Loader;
+use crate::shared::{Message, Shared};
+use raddle_model::{ControlPlane, Sidecar, XdsProtocol};
+use raddle_telemetry::{Direction, Registry};
+use raddle_xds::client::{self, Handle, Mode, Target};
+use raddle_xds::proto::Node;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Changes that come closer together than this are put in force together.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often the state of the connection is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked for services that are not used any more.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A service nobody wants any more is unsubscribed so soon: whether it is idle was decided before.
+const UNSUBSCRIBE: Duration = Duration::from_secs(1);
+/// Ready at the latest after this long, whatever the control plane does.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+/// A control plane that is connected for so long and says nothing has nothing to say.
+const QUIET: Duration = Duration::from_millis(500);
+/// Names shown on the pages.
+const SHOWN: usize = 200;
+
+/// What all parts of the thread share.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub shared: Arc<Shared>,
+    pub loader: Arc<Loader>,
+    pub link: Arc<Link>,
+    pub local: Arc<LocalState>,
+    pub names: Arc<Mutex<Names>>,
+    pub node: Node,
+    pub control: Arc<ControlPlane>,
+}
+
+impl Parts {
+    pub(crate) fn names(&self) -> std::sync::MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs until the process ends.
+pub(crate) async fn run(parts: Parts, mut asks: mpsc::Receiver<Ask>) {
+    let changed = Arc::new(Notify::new());
+    let handle = client::spawn(options(&parts), Feeder::new(parts.clone(), changed.clone()));
+    tokio::spawn(apply(parts.clone(), changed));
+    let (publisher, publications) = watch::channel(publish::Wish::default());
+    tokio::spawn(publish::run(parts.clone(), publications));
+    tokio::spawn(report::run(parts.clone(), handle.clone()));
+    tokio::spawn(publish::watch_port(parts.clone()));
+    for name in preloaded(&parts) {
+        if parts.names().keep(&name, parts.shared.clock.now()) {
+            handle.want(&name);
+        }
+    }
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut watcher = Watcher::new();
+    loop {
+        tokio::select! {
+            ask = asks.recv() => match ask {
+                None => return,
+                Some(Ask::Want(name)) => want(&parts, &handle, &name),
+                Some(Ask::Local) => local_changed(&parts, &handle, &publisher),
+                Some(Ask::Withdraw(done)) => {
+                    publisher.send_modify(|w| w.withdrawn = Some(done));
+                }
+            },
+            _ = look.tick() => watcher.look(&parts, &handle),
+        }
+    }
+}
+
+/// A request names a service that is not known.
+fn want(parts: &Parts, handle: &Handle, name: &str) {
+    let wanted = parts.names().want(name, parts.shared.clock.now());
+    match wanted {
+        Wanted::New | Wanted::Known(State::Pending) => handle.want(name),
+        Wanted::Known(State::Missing) => tell_missing(&parts.shared, &[name.into()]),
+        // It is in the snapshot, or will be in a moment.
+        Wanted::Known(State::Found) => {}
+        Wanted::Full => tracing::debug!(service = name, "too many services are asked for"),
+    }
+}
+
+/// Tells the workers that there are no such services.
+pub(crate) fn tell_missing(shared: &Shared, names: &[Arc<str>]) {
+    if names.is_empty() {
+        return;
+    }
+    let names: Arc<[Arc<str>]> = names.into();
+    shared.workers().iter().for_each(|w| w.tell(Message::Missing(names.clone())));
+}
+
+/// The app subscribed, or publishes something else.
+fn local_changed(parts: &Parts, handle: &Handle, publisher: &watch::Sender<publish::Wish>) {
+    let now = parts.shared.clock.now();
+    let (begun, ended) = parts.local.take_wishes();
+    for name in begun {
+        if parts.names().keep(&name, now) {
+            handle.want(&name);
+        }
+    }
+    for name in ended {
+        parts.names().release(&name, now);
+    }
+    publisher.send_modify(|w| w.version += 1);
+}
+
+/// Puts in force what was fed: the first change at once, further ones together.
+async fn apply(parts: Parts, changed: Arc<Notify>) {
+    loop {
+        changed.notified().await;
+        let began = parts.shared.clock.now();
+        if parts.loader.apply_fed() {
+            let took = parts.shared.clock.now().since(began);
+            parts.link.cells.apply_time.record(took.as_nanos() as u64);
+            parts.link.cells.services.set(parts.loader.fed_services() as i64);
+            let config = parts.shared.config.load();
+            parts.local.follow(&config.snapshot);
+        }
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Looks at the connection, readiness, and what is not used any more.
+struct Watcher {
+    began: tokio::time::Instant,
+    connected: Option<tokio::time::Instant>,
+    swept: tokio::time::Instant,
+    ready: bool,
+}
+
+impl Watcher {
+    fn new() -> Watcher {
+        let now = tokio::time::Instant::now();
+        Watcher { began: now, connected: None, swept: now, ready: false }
+    }
+
+    fn look(&mut self, parts: &Parts, handle: &Handle) {
+        let status = handle.status();
+        let connected = status.connected.is_some();
+        parts.link.set_connected(connected);
+        if !connected {
+            self.connected = None;
+        } else if self.connected.is_none() {
+            self.connected = Some(tokio::time::Instant::now());
+        }
+        if !self.ready {
+            self.ready = parts.link.answered.load(Ordering::Acquire)
+                || self.connected.is_some_and(|t| t.elapsed() >= QUIET)
+                || self.began.elapsed() >= READY_WITHIN;
+            if self.ready && !parts.shared.draining.load(Ordering::Acquire) {
+                parts.shared.ready.store(true, Ordering::Release);
+            }
+        }
+        if self.swept.elapsed() >= SWEEP {
+            self.swept = tokio::time::Instant::now();
+            sweep(parts, handle);
+            parts.link.cells.wanted.set(parts.names().len() as i64);
+            let names = parts.names().counts(SHOWN);
+            let mut view = parts.link.view();
+            view.names = names;
+            view.status = status;
+        }
+    }
+}
+
+/// Unsubscribes what no request has named for long.
+fn sweep(parts: &Parts, handle: &Handle) {
+    let (counts, full) = requests(&parts.shared.registry);
+    let used = |name: &str| counts.get(name).copied().or(full.then_some((0, true)));
+    let gone = parts.names().sweep(parts.shared.clock.now(), parts.control.idle, used);
+    for name in gone {
+        handle.unwant(&name);
+    }
+}
+
+/// Requests so far by outbound service, and whether some are not told apart.
+fn requests(registry: &Registry) -> (HashMap<Arc<str>, (u64, bool)>, bool) {
+    let all = registry.service_counts(false).into_iter();
+    let outbound = all.filter(|c| c.direction == Direction::Outbound);
+    let of = |c: raddle_telemetry::ServiceCount| (c.service, (c.ended + c.one_way, c.in_flight > 0));
+    (outbound.map(of).collect(), registry.services_are_full())
+}
+
+/// Services that are asked for at start.
+fn preloaded(parts: &Parts) -> Vec<String> {
+    let mut names = parts.control.preload.clone();
+    let config = parts.shared.config.load();
+    names.extend(config.sidecar.outbound.iter().filter_map(|l| l.service.clone()));
+    names
+}
+
+fn options(parts: &Parts) -> client::Options {
+    let control = &parts.control;
+    let cache = control.cache.clone().or_else(|| std::env::var_os("STATE_DIRECTORY").map(Into::into));
+    let file = format!("{}.mesh", file_name(&parts.node.id));
+    client::Options {
+        targets: control.addresses.iter().map(|a| target(parts, a)).collect(),
+        node: parts.node.clone(),
+        mode: match control.protocol {
+            XdsProtocol::Delta => Mode::Delta,
+            XdsProtocol::Sotw => Mode::Sotw,
+            XdsProtocol::Auto => Mode::Auto,
+        },
+        cache: cache.map(|folder| folder.join(file)),
+        roots: control.addresses.iter().any(|a| a.tls).then(|| super::ROOTS.into()),
+        unsubscribe_after: UNSUBSCRIBE,
+        seed: parts.shared.wall_zero_ns,
+        ..client::Options::default()
+    }
+}
+
+fn target(parts: &Parts, address: &raddle_model::ControlAddress) -> Target {
+    let tls = address.tls.then(|| super::trust::source(&parts.control));
+    Target { uri: address.to_string(), tls, server_name: None }
+}
+
+/// An instance id as part of a file's name.
+fn file_name(id: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
+    let text: String = id.chars().map(fit).take(100).collect();
+    if text.starts_with('.') { format!("_{text}") } else { text }
+}
+
+/// Who this instance is, for the control plane.
+pub(crate) fn node_of(sidecar: &Sidecar, address: Option<std::net::IpAddr>) -> Node {
+    Node {
+        id: sidecar.metadata.name.clone(),
+        app: sidecar.app.clone(),
+        unit: sidecar.unit.clone().unwrap_or_default(),
+        group: sidecar.group.clone(),
+        version: sidecar.version.clone().unwrap_or_default(),
+        labels: sidecar.labels.clone().into_iter().collect(),
+        address: address.map(|a| a.to_string()).unwrap_or_default(),
+        software: format!("raddle/{}", env!("CARGO_PKG_VERSION")),
+    }
+}
