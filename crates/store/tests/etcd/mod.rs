@@ -124,6 +124,22 @@ impl Cluster {
         }
     }
 
+    /// The member hangs: it holds its connections and answers nobody.
+    pub fn pause(&self, member: usize) {
+        self.signal(member, "-STOP");
+    }
+
+    /// It goes on.
+    pub fn resume(&self, member: usize) {
+        self.signal(member, "-CONT");
+    }
+
+    fn signal(&self, member: usize, signal: &str) {
+        let pid = self.members[member].child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success(), "kill {signal} {pid}");
+    }
+
     /// Whether a member says that it is well.
     pub fn healthy(&self, member: usize) -> bool {
         healthy(&self.endpoints[member])
