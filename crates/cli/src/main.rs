@@ -14,7 +14,7 @@ mod sources;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, capture, check, control, explain, proxy, status, tools};
+use commands::{bench, capture, check, control, explain, proxy, status, store, tools};
 use exit::{Exit, Failure};
 use std::process::ExitCode;
 
@@ -63,6 +63,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Bench(bench::BenchArgs),
     Capture(capture::CaptureArgs),
+    Store(store::StoreCommand),
     Completions(tools::CompletionsArgs),
     Reference(tools::ReferenceArgs),
     Version(tools::VersionArgs),
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Capture(args) => capture::run(args),
+        Command::Store(args) => store::run(&args),
         Command::Completions(args) => tools::completions(&args, <Cli as clap::CommandFactory>::command()),
         Command::Reference(args) => tools::reference(&args),
         Command::Version(args) => tools::version(&args),

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod flags;
 pub(crate) mod proxy;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod tools;
 
 use crate::exit::Failure;
