@@ -195,11 +195,12 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// How long a server asks to stay away: gRPC's push-back (proposal A6), in milliseconds, or HTTP's `retry-after`, in
+/// How long a server asks to stay away: gRPC's push-back (proposal A6) or the same in our
+/// server's words, in milliseconds, or HTTP's `retry-after`, in
 /// seconds.
 fn hint(status: &Status) -> Option<Duration> {
     let text = |name| status.metadata().get(name)?.to_str().ok();
-    if let Some(pushback) = text("grpc-retry-pushback-ms") {
+    if let Some(pushback) = text("grpc-retry-pushback-ms").or_else(|| text("retry-after-ms")) {
         // Negative = do not retry. A sidecar without a control plane has nowhere else to go, so: much later.
         return Some(pushback.trim().parse().map_or(Duration::from_mins(1), Duration::from_millis));
     }

@@ -1,4 +1,5 @@
 //! What goes over a stream, whichever variant it speaks.
+use crate::proto::Refused;
 use crate::types::Kind;
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -53,23 +54,36 @@ impl Default for Ask {
 }
 
 /// To a response: taken, or refused and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Answer {
     pub(super) nonce: String,
-    pub(super) refused: Option<String>,
+    pub(super) refused: Option<Told>,
+}
+
+/// What is refused: for people, and by name for Raddle's own server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Told {
+    pub(super) message: String,
+    pub(super) named: Vec<Refused>,
 }
 
 /// gRPC's `INVALID_ARGUMENT`.
 const INVALID: i32 = 3;
+const REFUSED: &str = "type.googleapis.com/raddle.v1.Refused";
 
 impl Ask {
     /// As the variant writes it; the node goes with the first message of a stream.
     pub(super) fn into_message(self, variant: Variant, node: Option<Node>) -> Message {
-        let error_detail = self
-            .answer
-            .as_ref()
-            .and_then(|answer| answer.refused.clone())
-            .map(|message| Status { code: INVALID, message, ..Status::default() });
+        let told = self.answer.as_ref().and_then(|answer| answer.refused.clone());
+        let error_detail = told.map(|told| Status {
+            code: INVALID,
+            message: told.message,
+            details: told
+                .named
+                .iter()
+                .map(|refused| Any { type_url: REFUSED.into(), value: refused.encode_to_vec() })
+                .collect(),
+        });
         let type_url = self.kind.type_url().to_owned();
         match variant {
             Variant::Delta => Message::Delta(discovery::DeltaDiscoveryRequest {

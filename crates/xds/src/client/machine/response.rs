@@ -1,8 +1,9 @@
 //! What a response does.
-use super::lane::Refusal;
-use super::message::{Answer, Incoming, Raw};
+use super::lane::{Lane, Refusal};
+use super::message::{Answer, Incoming, Raw, Told};
 use super::turn::Turn;
 use super::{Apply, Machine, lane::Held};
+use crate::proto::Refused;
 use crate::translate::inward;
 use crate::types::Kind;
 use raddle_core::Time;
@@ -39,8 +40,8 @@ impl Machine {
         }
         self.removals(kind, &incoming, &present, sorted.unreadable, &mut turn);
         let turn = self.flush(turn, sink);
-        let refused = told(kind, &turn.faults);
         let lane = self.lane(kind);
+        let refused = told(lane, &turn.faults);
         if refused.is_none() && incoming.whole {
             lane.version = incoming.version;
         }
@@ -174,20 +175,29 @@ struct Sorted {
     unreadable: bool,
 }
 
-/// The text of a refusal: every resource with its reason, as far as there is room.
-fn told(kind: Kind, faults: &[(Option<Arc<str>>, String)]) -> Option<String> {
+/// A refusal: every resource with its reason, as far as there is room.
+fn told(lane: &Lane, faults: &[(Option<Arc<str>>, String)]) -> Option<Told> {
     if faults.is_empty() {
         return None;
     }
-    let mut out = String::new();
+    let mut out = Told::default();
     for (n, (name, reason)) in faults.iter().enumerate() {
-        if n == MOST_TOLD || out.len() > LONGEST_TOLD {
-            out.push_str(&format!("; and {} more", faults.len() - n));
+        if n == MOST_TOLD || out.message.len() > LONGEST_TOLD {
+            out.message.push_str(&format!("; and {} more", faults.len() - n));
             break;
         }
         let gap = if n == 0 { "" } else { "; " };
-        let name = name.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-        out.push_str(&format!("{gap}{}{name}: {reason}", kind.name()));
+        let what = lane.kind.name();
+        match name {
+            Some(name) => out.message.push_str(&format!("{gap}{what} {name}: {reason}")),
+            None => out.message.push_str(&format!("{gap}{what}: {reason}")),
+        }
+        out.named.extend(name.as_ref().map(|name| Refused {
+            type_url: lane.kind.type_url().into(),
+            name: name.to_string(),
+            version: lane.refused.get(name).map(|r| r.version.to_string()).unwrap_or_default(),
+            reason: reason.clone(),
+        }));
     }
     Some(out)
 }
