@@ -5,17 +5,20 @@
 //! of the table with its handlers and the shapes they answer.
 mod audit;
 mod auth;
+mod ca;
 mod health;
 pub(crate) mod http;
 mod live;
 mod log;
 mod mesh;
 mod page;
+mod sidecars;
 mod state;
 mod tokens;
 
 pub use auth::Role;
 
+use crate::ca::Ca;
 use crate::events::Events;
 use crate::plane;
 use crate::registry::Directory;
@@ -41,6 +44,8 @@ pub struct Parts {
     pub replica: Arc<str>,
     /// Who may ask; `None` = whoever can connect, which is for listeners on loopback only.
     pub tokens: Option<Arc<Tokens>>,
+    /// The certificate authority, if there is one.
+    pub ca: Option<Arc<Ca>>,
     /// The rest of the process: streams, metrics. Without it (in tests) what is only there is empty.
     pub plane: Option<plane::Parts>,
 }
@@ -58,11 +63,19 @@ pub fn openapi() -> serde_json::Value {
 
 /// All there is.
 fn routes() -> Vec<http::Route> {
-    let parts = [mesh::routes(), log::routes(), live::routes(), tokens::routes(), health::routes()];
+    let parts = [
+        mesh::routes(),
+        log::routes(),
+        live::routes(),
+        sidecars::routes(),
+        tokens::routes(),
+        ca::routes(),
+        health::routes(),
+    ];
     parts.into_iter().flatten().collect()
 }
 
-/// The kinds of rule.
-pub(crate) fn kinds() -> &'static [&'static str] {
+/// The kinds of rule that can be applied.
+pub fn kinds() -> &'static [&'static str] {
     &["Route", "TrafficPolicy"]
 }

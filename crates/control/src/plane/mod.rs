@@ -93,8 +93,16 @@ impl ControlPlane {
             let directory: watch::Receiver<Arc<Directory>> = registry.directory();
             let tokens = if options.no_auth { None } else { Some(tokens(&options, store.clone()).await?) };
             let plane = Some(parts.clone());
-            let router =
-                api::router(api::Parts { store, directory, book, events, replica: id, tokens, plane });
+            let router = api::router(api::Parts {
+                store,
+                directory,
+                book,
+                events,
+                replica: id,
+                tokens,
+                ca: None,
+                plane,
+            });
             tasks.spawn(serve::serve(listener, router, None, serve::Limits::default(), over(ending)));
         }
         tasks.spawn(collect(registry));

@@ -50,6 +50,7 @@ impl Api {
             events: events.clone(),
             replica: "r1".into(),
             tokens: None,
+            ca: None,
             plane: None,
         };
         Api { router: api::router(parts), store, events, directory, _book: book }
