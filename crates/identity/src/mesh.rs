@@ -5,7 +5,7 @@ use crate::leaf::Leaf;
 use crate::spiffe::SpiffeId;
 use crate::uri::one_uri;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -33,6 +33,9 @@ pub enum PeerRule {
     },
     /// The control plane of the bundle's trust domain.
     Control,
+    /// The control plane of whatever trust domain, or a server whose certificate has the name it is called by: for the
+    /// first connection, made with pinned roots, before one knows one's trust domain.
+    FirstContact,
     /// One of these ids, to the letter; they may be of other systems' forms (Istio's, SPIRE's).
     Ids(Arc<[Arc<str>]>),
 }
@@ -43,6 +46,9 @@ impl PeerRule {
             return ids.iter().any(|id| **id == *uri);
         }
         let Ok(id) = uri.parse::<SpiffeId>() else { return false };
+        if *self == PeerRule::FirstContact {
+            return id.is_control();
+        }
         if id.trust_domain() != trust_domain {
             return false;
         }
@@ -52,7 +58,7 @@ impl PeerRule {
                 !id.is_control() && id.app_name() == &**app && unit.as_ref().is_none_or(|u| **u == *id.unit())
             }
             PeerRule::Control => id.is_control(),
-            PeerRule::Ids(_) => false,
+            PeerRule::FirstContact | PeerRule::Ids(_) => false,
         }
     }
 }
@@ -245,14 +251,17 @@ impl ServerCertVerifier for ServerVerifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let algorithms = self.provider.signature_verification_algorithms.all;
         let leaf = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(&leaf, self.trust.store(), intermediates, now, algorithms)?;
-        check_id(end_entity, self.trust.trust_domain(), &self.expected)?;
+        let first = self.expected == PeerRule::FirstContact;
+        if !(first && verify_server_name(&leaf, server_name).is_ok()) {
+            check_id(end_entity, self.trust.trust_domain(), &self.expected)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 

@@ -110,8 +110,14 @@ fn who_shows_no_certificate_is_served_where_none_is_needed() {
     let anonymous = || anonymous_client_config(control.trust(), PeerRule::Control).unwrap();
     shake(anonymous(), open(&control, Clients::Optional)).unwrap();
     assert!(shake(anonymous(), open(&control, Clients::Required)).is_err());
+    let first = || anonymous_client_config(control.trust(), PeerRule::FirstContact).unwrap();
+    shake(first(), open(&control, Clients::Optional)).unwrap();
+    let elsewhere = issued(&root, &[&root], &SpiffeId::control("other.domain").unwrap());
+    shake(first(), open(&elsewhere, Clients::Optional)).unwrap();
+    assert!(shake(anonymous(), open(&elsewhere, Clients::Optional)).is_err());
     let fake = member(&root, &[&root], "", "control");
     assert!(shake(anonymous(), open(&fake, Clients::Optional)).is_err(), "an app is not the control plane");
+    assert!(shake(first(), open(&fake, Clients::Optional)).is_err(), "nor at the first contact");
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod serving;
 mod sign;
 mod state;
 
-pub use accounts::{Accounts, JwksSource};
+pub use accounts::{Accounts, Fetch, JwksSource};
 pub use deny::{Denial, DenyTarget};
 pub use error::CaError;
 pub use issued::Issued;
@@ -248,10 +248,10 @@ impl Ca {
         match step {
             Step::Waits => {}
             Step::Switched => {
-                self.tell(Severity::Info, "rotationSwitched", "the new authority signs from now on")
+                self.tell(Severity::Info, "rotationSwitched", "the new authority signs from now on");
             }
             Step::Finished => {
-                self.tell(Severity::Info, "rotationFinished", "the old root is trusted no more")
+                self.tell(Severity::Info, "rotationFinished", "the old root is trusted no more");
             }
         }
         Ok(step)

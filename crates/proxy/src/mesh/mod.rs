@@ -8,7 +8,9 @@
 //!   services to be known.
 //! * [`publish`]: what the app serves, to the registry; [`report`]: what runs here and how it goes; [`channel`] and
 //!   [`trust`]: connections for both.
+//! * [`agent`]: the sidecar's certificate.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
+pub mod agent;
 pub(crate) mod channel;
 pub(crate) mod demand;
 pub mod fed;
