@@ -6,6 +6,8 @@
 //! the sidecar and in a simulator. What is *not* here: sockets and pools (crate `proxy`), and the meaning
 //! of YAML (crate `model`).
 //!
+//! The control plane's are here too: [`rollout`], how a change of a rule spreads.
+//!
 //! Start with [`Snapshot`]: resources compiled into what workers read. A request asks
 //! [`Snapshot::service`], then [`Service::route`] for a [`Subset`], then [`pick`] for an endpoint of it.
 //! The rest are small state machines, one a file, that need nothing from each other.
@@ -18,6 +20,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod permits;
 pub mod rng;
+pub mod rollout;
 pub mod route;
 pub mod slowstart;
 pub mod snapshot;
