@@ -1,4 +1,8 @@
 //! Rules with revisions and rollouts.
+mod types;
+
+pub use types::*;
+
 use raddle_xds::proto::Node;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,4 +57,19 @@ impl RuleBook {
     pub fn select<'a>(&self, _entry: &'a RuleEntry, _node: &Node) -> Option<&'a Arc<RuleRevision>> {
         None
     }
+}
+
+/// What is seen of a rollout; the reports of all replicas know.
+pub trait Observer: Send + Sync + 'static {
+    /// What happened since the last call for this rollout, and how far it has come.
+    fn observe(&self, rule: &str, candidate: &Cohort, revision: Option<&str>) -> Observed;
+}
+
+/// What happened to a rollout's cohorts since one looked last.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Requests of the sidecars that run the candidate, and of the others the rule reaches.
+    pub new: raddle_policy::rollout::Cohorts,
+    /// How far the candidate has come.
+    pub spread: Spread,
 }
