@@ -121,7 +121,6 @@ impl Worker {
             paused += i64::from(c.paused.any());
         }
         self.forget_names(false);
-        self.shard.on_demand_waiting.set(self.demand.parked() as i64);
         let pending: usize = self.services.iter().map(|(_, s)| s.waiting.len()).sum();
         self.shard.paused_connections.set(paused);
         self.shard.pending_requests.set(pending as i64);

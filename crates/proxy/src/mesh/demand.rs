@@ -84,7 +84,7 @@ impl Demand {
     }
 
     /// Requests that wait.
-    pub(crate) fn parked(&self) -> usize {
+    fn parked(&self) -> usize {
         self.parked
     }
 
@@ -194,6 +194,7 @@ impl Worker {
         }
         self.demand.held.insert(key, start);
         self.demand.park(&name, over, What::Relay(key, undecided));
+        self.show_parked();
         self.pause(key, Paused::NO_CONNECTION);
         true
     }
@@ -237,10 +238,12 @@ impl Worker {
             Verdict::Wait(name) if call.whole() => {
                 let requeued = Requeued { origin: origin.clone(), frame: call.frame.to_vec() };
                 self.demand.park(&name, over, What::Call(Box::new(requeued)));
+                self.show_parked();
                 Ok(Sent::Done)
             }
             Verdict::Wait(name) => {
                 self.demand.park(&name, over, What::Caller(origin.caller));
+                self.show_parked();
                 self.demand.held.insert(origin.caller, start);
                 self.pause(origin.caller, Paused::NO_CONNECTION);
                 Ok(Sent::Blocked)
@@ -271,6 +274,7 @@ impl Worker {
                     return Err(Some((Reason::NoCluster, text.into())));
                 }
                 self.demand.park(&name, over, What::Exchange(key));
+                self.show_parked();
                 if let Some(x) = self.http.exchanges.get_mut(key) {
                     x.up = Up::Delayed(over);
                 }
@@ -320,7 +324,12 @@ impl Worker {
         self.resume_parked(over);
     }
 
+    fn show_parked(&self) {
+        self.shard.on_demand_waiting.set(self.demand.parked() as i64);
+    }
+
     fn resume_parked(&mut self, all: Vec<What>) {
+        self.show_parked();
         for what in all {
             match what {
                 What::Call(r) => self.requeue.push_back(*r),
@@ -348,6 +357,7 @@ impl Worker {
         }
         if self.demand.parked > 0 {
             drop(self.demand.take(|_, _, p| p.what.caller() == Some(caller)));
+            self.show_parked();
         }
     }
 
