@@ -1,7 +1,7 @@
 //! A control plane for tests: the real xDS server over a list the test writes, and a registry that notes what it is
 //! told. It can be killed, and come back at the same address.
 use raddle_model::PolicySettings;
-use raddle_testkit::free_addr;
+use raddle_testkit::{PATIENCE, free_addr};
 use raddle_xds::proto::registry_server::{Registry, RegistryServer};
 use raddle_xds::proto::reports_server::{Reports, ReportsServer};
 use raddle_xds::proto::{
@@ -95,7 +95,10 @@ impl Control {
             .routes()
             .add_service(RegistryServer::new(Told(self.script.clone())))
             .add_service(ReportsServer::new(Told(self.script.clone())));
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(addr)).expect("the address is free");
+        // One that was killed may hold it for a moment more.
+        let listener = raddle_testkit::until_some(PATIENCE, "the address is free", || {
+            runtime.block_on(tokio::net::TcpListener::bind(addr)).ok()
+        });
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         runtime.spawn(async move {
             let served = tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming);
