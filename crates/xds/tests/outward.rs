@@ -31,15 +31,25 @@ spec:
   to: {services: [pay]}
   rules:
     - name: canary
-      when: [{header: x-user, in: [ann, "b.o+b"]}, {path: {prefix: /v2}}]
+      when: {header: {x-user: {in: [ann, "b.o+b"]}}, path: {prefix: /v2}}
       percent: 12.5
-      to: [{group: canary, weight: 30}, {unit: u1, labels: {version: "2"}, weight: 70}]
+      send: [{group: canary, weight: 30}, {unit: u1, labels: {version: "2"}, weight: 70}]
       timeout: 3s
     - name: old
-      when: [{path: /old}]
-      redirect: {path: {exact: /new}, status: 308, authority: "other.example:8443"}
+      when: {path: /old}
+      redirect: {path: /new, status: 308, authority: "other.example:8443"}
+    - name: changed
+      when: {path: {regex: "/x/[0-9]+"}, query: {q: {in: [a, b]}}, authority: pay.example, method: {notEquals: GET}}
+      rewrite: {path: {prefix: /x, to: /y}, authority: inner}
+      headers: {request: {remove: [x-a], set: {x-b: "1%"}, add: {x-c: [a, b]}}, response: {set: {x-d: d}}}
+      mirror: {service: any, percent: 5}
+      retry: {attempts: 2, on: [overloaded, timeout], idempotentMethods: [PUT]}
+    - name: whole
+      when: {header: {x-n: {range: [1, 5]}, x-no: {notIn: [a]}}}
+      rewrite: {path: /one}
+      send: {group: canary, labels: {tier: core, zone: z}}
     - name: stop
-      when: [{header: x-stop, exists: true}]
+      when: {header: {x-stop: {exists: true}}}
       respond: {status: 503, body: "100 % closed", headers: {x-why: "100 %"}}
 "#;
 
@@ -47,7 +57,9 @@ static NONE: BTreeMap<String, String> = BTreeMap::new();
 
 fn rules(text: &str) -> Resources {
     let source = Source { name: "test.yaml".into(), text: text.into() };
-    load(&[source], LoadOptions::default()).unwrap_or_else(|report| panic!("{report}")).0
+    load(&[source], LoadOptions { require_sidecar: false, ..LoadOptions::default() })
+        .unwrap_or_else(|report| panic!("{report}"))
+        .0
 }
 
 fn endpoint<'a>(
@@ -142,7 +154,7 @@ fn grpc_clients_get_a_listener_and_routes_of_the_targets_name() {
     let config = outward::grpc_routes("pay", &view, &all, &PolicySettings::default());
     let routes = &config.virtual_hosts[0].routes;
     let names: Vec<_> = routes.iter().map(|r| r.name.as_str()).collect();
-    assert_eq!(names, ["pay/canary", "default"], "its clients cannot redirect or respond");
+    assert_eq!(names, ["pay/canary", "pay/whole", "default"], "its clients cannot redirect or respond");
     let Some(route::Action::Route(action)) = &routes[0].action else { panic!("no route") };
     let Some(ClusterSpecifier::WeightedClusters(weighted)) = &action.cluster_specifier else {
         panic!("no weights")
@@ -187,10 +199,10 @@ metadata: {name: r}
 spec:
   to: {services: [pay]}
   rules:
-    - {name: own, to: [{group: same}]}
-    - {name: mark, when: [{loadTest: true}], to: [{group: shadow}]}
-    - {name: other, when: [{service: other}], to: [{group: x}]}
-    - {name: this, when: [{service: pay}], to: [{group: x}]}
+    - {name: own, send: {group: same}}
+    - {name: mark, when: {loadTest: true}, send: {group: shadow}}
+    - {name: other, when: {service: other}, send: {group: x}}
+    - {name: this, when: {service: pay}, send: {group: x}}
 "#,
     );
     let view = service("pay", "http", &[], Vec::new());
@@ -251,7 +263,7 @@ spec:
   balancer: {consistentHash: {header: x-user}}
   timeouts: {request: 2s}
   retry: {attempts: 2, on: [connectFailure, serverError], perTryTimeout: 1s}
-  healthCheck: {http: {path: /health}, interval: 5s}
+  healthCheck: {kind: http, path: /health, interval: 5s}
 ";
     rules(text).policies[0].settings.clone()
 }
