@@ -3,11 +3,11 @@
 mod etcd;
 
 use bytes::Bytes;
-use raddle_control::election::{Announced, Replica, Term};
+use raddle_control::election::{Announced, Replica, Term, housekeep};
 use raddle_control::keys;
 use raddle_store::{
     Embedded, Entry, Etcd, EtcdOptions, Expect, LeaseId, Listing, Op, Outcome, Revision, Store, StoreError,
-    Txn, Wait, Watch,
+    Told, Txn, Wait, Watch,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,7 @@ promises!(
     a_restarted_replica_leads_at_once,
     a_job_that_nobody_stands_for_any_more_is_given_back,
     a_leaving_replica_leaves_what_was_published_through_it,
+    old_history_is_forgotten_by_one_replica_and_values_stay,
 );
 
 async fn value<T: Clone>(receiver: &mut watch::Receiver<Option<T>>) -> T {
@@ -199,6 +200,35 @@ async fn a_leaving_replica_leaves_what_was_published_through_it(store: Arc<dyn S
     replica.leave().await.expect("left");
     assert!(store.get("instance").await.expect("answered").is_some());
     assert!(store.get(&format!("{}r1", keys::REPLICAS)).await.expect("answered").is_none());
+}
+
+async fn old_history_is_forgotten_by_one_replica_and_values_stay(store: Arc<dyn Store>) {
+    let write = async |value: &'static str| {
+        let op = Op::Put { key: "kept".into(), value: Bytes::from_static(value.as_bytes()), lease: None };
+        store.commit(Txn { ops: vec![op], ..Txn::default() }).await.expect("answered")
+    };
+    let Outcome::Done(old) = write("1").await else { panic!("a conflict") };
+    write("2").await;
+    let replicas = [join(&store, "r1"), join(&store, "r2")];
+    let jobs: Vec<_> = replicas.iter().map(|r| housekeep(r, Duration::from_millis(300))).collect();
+    let begun = Instant::now();
+    loop {
+        // Until a watch of what is old is told that it is gone.
+        let mut watch = store.watch("kept", old).await.expect("watched");
+        if let Some(Told::Lost(_)) = watch.recv().await {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "nothing is forgotten");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let kept = store.get("kept").await.expect("answered").expect("there");
+    assert_eq!(kept.value, "2");
+    for replica in &replicas {
+        replica.leave().await.expect("left");
+    }
+    for job in jobs {
+        tokio::time::timeout(PATIENCE, job).await.expect("it ends with its replica").expect("no panic");
+    }
 }
 
 /// A store that can be cut off, as by a dead network.

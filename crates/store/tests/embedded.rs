@@ -1,6 +1,8 @@
 //! What only the embedded engine promises: the file, restarts, bounded memory.
 use bytes::Bytes;
-use raddle_store::{Embedded, EmbeddedOptions, Op, Outcome, Revision, Store, StoreError, Told, Txn};
+use raddle_store::{
+    Embedded, EmbeddedOptions, Follow, Following, Mirror, Op, Outcome, Revision, Store, StoreError, Told, Txn,
+};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -217,4 +219,29 @@ async fn commits_at_the_same_time_share_an_fsync() {
         "eight times as many at once: {:?} beside {alone:?}",
         together.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_fell_behind_gets_the_state_again_and_ends_up_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = EmbeddedOptions { history_commits: 10, ..EmbeddedOptions::default() };
+    let store = std::sync::Arc::new(Embedded::open(folder.path().join("store"), options).expect("opened"));
+    let mut follow = Follow::start(store.clone(), "");
+    let mut last = Revision(0);
+    for i in 0..2_000_u32 {
+        let delete = Op::Delete { key: format!("{}", (i + 3) % 7).into() };
+        let mut txn = Txn { relaxed: true, ..put(&format!("{}", i % 7), i.to_string()) };
+        txn.ops.push(delete);
+        last = done(&store, txn).await;
+    }
+    let (mut mirror, mut states) = (Mirror::default(), 0);
+    while mirror.latest() < last {
+        let step =
+            tokio::time::timeout(PATIENCE, follow.recv()).await.expect("in time").expect("it never gives up");
+        states += u32::from(matches!(step, Following::State(_)));
+        mirror.apply(step);
+    }
+    assert!(states > 1, "it was never lost");
+    let listed = store.list("").await.expect("listed").entries;
+    assert_eq!(mirror.entries().values().cloned().collect::<Vec<_>>(), listed);
 }

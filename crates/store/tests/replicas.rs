@@ -3,7 +3,9 @@
 mod etcd;
 
 use bytes::Bytes;
-use raddle_store::{Change, Etcd, EtcdOptions, Op, Outcome, Revision, Store, StoreError, Told, Txn};
+use raddle_store::{
+    Change, Etcd, EtcdOptions, Follow, Mirror, Op, Outcome, Revision, Store, StoreError, Told, Txn,
+};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -140,4 +142,33 @@ async fn writes_go_on_within_five_seconds_of_any_members_death_and_nothing_ackno
     for (what, member, gap) in gaps {
         assert!(gap <= LONGEST_GAP, "member {member} {what}: no write for {gap:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_outlives_the_death_and_return_of_all_of_etcd() {
+    if !etcd::available() {
+        return;
+    }
+    let mut cluster = etcd::Cluster::start(1, etcd::QUICK);
+    let store =
+        Arc::new(Etcd::connect(EtcdOptions::new(cluster.endpoints.clone())).await.expect("connected"));
+    let mut follow = Follow::start(store.clone(), "k/");
+    let mut mirror = Mirror::default();
+    for round in 0..3 {
+        let begun = Instant::now();
+        let written = loop {
+            let op = Op::Put { key: format!("k/{round}").into(), value: Bytes::new(), lease: None };
+            match store.commit(Txn { ops: vec![op], ..Txn::default() }).await {
+                Ok(Outcome::Done(revision)) => break revision,
+                other => assert!(begun.elapsed() < PATIENCE, "{other:?}"),
+            }
+        };
+        while mirror.latest() < written {
+            let step = tokio::time::timeout(PATIENCE, follow.recv()).await.expect("in time").expect("living");
+            mirror.apply(step);
+        }
+        cluster.kill(0);
+        cluster.run(0);
+    }
+    assert_eq!(mirror.entries().len(), 3);
 }

@@ -2,7 +2,7 @@
 use super::campaign::{Campaign, Term};
 use crate::keys;
 use bytes::Bytes;
-use raddle_store::{Key, LeaseId, Op, Outcome, Store, StoreError, Txn};
+use raddle_store::{Expect, Key, LeaseId, Op, Outcome, Store, StoreError, Txn};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -94,16 +94,17 @@ impl Replica {
     /// If the store does not answer; then the jobs are free when the lease has ended.
     pub async fn leave(&self) -> Result<(), StoreError> {
         self.leaving.send_replace(true);
+        // A claim that is on its way is done before this (the embedded store keeps the order), and so is seen below.
+        let ops = vec![Op::Delete { key: self.key() }];
+        self.store.commit(Txn { ops, ..Txn::default() }).await?;
         let listing = self.store.list(keys::LEADER).await?;
         let mine = listing.entries.into_iter().filter(|e| *e.value == *self.id.as_bytes());
         for entry in mine {
-            let expect = vec![(entry.key.clone(), raddle_store::Expect::At(entry.changed))];
+            let expect = vec![(entry.key.clone(), Expect::At(entry.changed))];
             let ops = vec![Op::Delete { key: entry.key }];
             // A conflict means that it is another's already.
             self.store.commit(Txn { expect, ops, relaxed: false }).await?;
         }
-        let ops = vec![Op::Delete { key: self.key() }];
-        self.store.commit(Txn { ops, ..Txn::default() }).await?;
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! A watch that outlives connections: it goes on at another member from the last revision it told.
-use super::client::Client;
+use super::client::{Client, Retry};
 use super::convert::{Place, entry};
-use super::proto::{DELETED, WATCH, WatchCreate, WatchRequest, WatchResponse};
+use super::proto::{
+    DELETED, RANGE, RangeRequest, RangeResponse, WATCH, WatchCreate, WatchRequest, WatchResponse,
+};
 use crate::types::{Change, Revision, StoreError, Told};
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +132,20 @@ impl Watching {
         Ok(grpc.streaming(request, PathAndQuery::from_static(WATCH), codec).await?.into_inner())
     }
 
+    /// The member has not come to our place yet. It may be behind the others for a moment; or etcd was restored from an
+    /// older backup, and a watch of the future would be silent for ever.
+    async fn in_the_future(&self) -> Result<(), Ended> {
+        let key = RangeRequest { key: self.place.begin(), ..RangeRequest::default() };
+        let answer: Result<RangeResponse, _> = self.client.call(RANGE, key, Retry::Safe).await;
+        let answer = answer.map_err(|failed| Ended::Broken(StoreError::from(failed).to_string()))?;
+        match answer.header.map_or(0, |h| h.revision) {
+            now if now < self.told => {
+                Err(Ended::Lost(format!("etcd is at revision {now}, and was at {} before", self.told)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes one answer in. A commit that came in pieces is told when it is whole.
     async fn answer(&mut self, answer: WatchResponse, pending: &mut Vec<(i64, Change)>) -> Result<(), Ended> {
         let now = answer.header.map_or(0, |h| h.revision);
@@ -143,12 +159,7 @@ impl Watching {
             return Err(Ended::Lost(format!("etcd ended the watch: {}", answer.cancel_reason)));
         }
         if answer.created {
-            // A watch of the future would be silent for ever: etcd was restored from an older backup.
-            return if now < self.told {
-                Err(Ended::Lost(format!("etcd is at revision {now}, and was at {} before", self.told)))
-            } else {
-                Ok(())
-            };
+            return if now < self.told { self.in_the_future().await } else { Ok(()) };
         }
         let quiet = answer.events.is_empty() && pending.is_empty();
         for event in answer.events {

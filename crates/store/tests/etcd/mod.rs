@@ -20,10 +20,20 @@ pub const QUICK: Pace = Pace { heartbeat_ms: 20, election_ms: 200 };
 /// etcd's own defaults.
 pub const DEFAULT: Pace = Pace { heartbeat_ms: 100, election_ms: 1000 };
 
+/// Files for a cluster that takes TLS only, from clients with a certificate only.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 /// Members of one cluster.
 #[derive(Debug)]
 pub struct Cluster {
     pub endpoints: Vec<String>,
+    /// Plain HTTP, for health only.
+    health: Vec<String>,
     members: Vec<Member>,
     _folder: TempDir,
 }
@@ -49,8 +59,13 @@ pub fn available() -> bool {
 impl Cluster {
     /// Starts members and waits until they have a leader.
     pub fn start(size: usize, pace: Pace) -> Cluster {
+        Cluster::start_with(size, pace, None)
+    }
+
+    /// The same, with TLS between it and its clients.
+    pub fn start_with(size: usize, pace: Pace, tls: Option<&Tls>) -> Cluster {
         // A port may be taken between its choice and its use.
-        let tries = (0..3).map(|_| Cluster::try_start(size, pace));
+        let tries = (0..3).map(|_| Cluster::try_start(size, pace, tls));
         let mut failures = Vec::new();
         for outcome in tries {
             match outcome {
@@ -61,11 +76,14 @@ impl Cluster {
         panic!("etcd does not start: {failures:#?}");
     }
 
-    fn try_start(size: usize, pace: Pace) -> Result<Cluster, String> {
+    fn try_start(size: usize, pace: Pace, tls: Option<&Tls>) -> Result<Cluster, String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let ports = free_ports(size * 2);
+        let ports = free_ports(size * 3);
         let url = |port: &u16| format!("http://127.0.0.1:{port}");
-        let (clients, peers) = ports.split_at(size);
+        let client =
+            |port: &u16| format!("{}://127.0.0.1:{port}", if tls.is_some() { "https" } else { "http" });
+        let (clients, others) = ports.split_at(size);
+        let (peers, health) = others.split_at(size);
         let initial: Vec<String> =
             peers.iter().enumerate().map(|(i, p)| format!("m{i}={}", url(p))).collect();
         let members = (0..size).map(|i| {
@@ -73,8 +91,9 @@ impl Cluster {
             let options = [
                 ("name", format!("m{i}")),
                 ("data-dir", data.display().to_string()),
-                ("listen-client-urls", url(&clients[i])),
-                ("advertise-client-urls", url(&clients[i])),
+                ("listen-client-urls", client(&clients[i])),
+                ("advertise-client-urls", client(&clients[i])),
+                ("listen-metrics-urls", url(&health[i])),
                 ("listen-peer-urls", url(&peers[i])),
                 ("initial-advertise-peer-urls", url(&peers[i])),
                 ("initial-cluster", initial.join(",")),
@@ -82,18 +101,22 @@ impl Cluster {
                 ("election-timeout", pace.election_ms.to_string()),
                 ("logger", "zap".into()),
             ];
-            let arguments =
+            let mut arguments: Vec<String> =
                 options.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+            for (name, file) in tls.iter().flat_map(|tls| tls.options()) {
+                arguments.extend([format!("--{name}"), file.display().to_string()]);
+            }
+            arguments.extend(tls.map(|_| "--client-cert-auth".to_owned()));
             Member { arguments, log: folder.path().join(format!("m{i}.log")), child: None }
         });
         let members = members.collect();
-        let endpoints = clients.iter().map(url).collect();
-        let mut cluster = Cluster { endpoints, members, _folder: folder };
+        let (endpoints, health) = (clients.iter().map(client).collect(), health.iter().map(url).collect());
+        let mut cluster = Cluster { endpoints, health, members, _folder: folder };
         for i in 0..size {
             cluster.run(i);
         }
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !cluster.endpoints.iter().all(|e| healthy(e)) {
+        while !cluster.health.iter().all(|e| healthy(e)) {
             for member in &mut cluster.members {
                 if member.child.as_mut().is_some_and(|c| c.try_wait().is_ok_and(|ended| ended.is_some())) {
                     return Err(std::fs::read_to_string(&member.log).unwrap_or_default());
@@ -142,7 +165,13 @@ impl Cluster {
 
     /// Whether a member says that it is well.
     pub fn healthy(&self, member: usize) -> bool {
-        healthy(&self.endpoints[member])
+        healthy(&self.health[member])
+    }
+}
+
+impl Tls {
+    fn options(&self) -> [(&'static str, &PathBuf); 3] {
+        [("trusted-ca-file", &self.authority), ("cert-file", &self.certificate), ("key-file", &self.key)]
     }
 }
 
