@@ -2,10 +2,11 @@
 use crate::types::Kind;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use std::fmt;
 use std::sync::Arc;
 
 /// A resource as it is sent. Its bytes are made once; responses are put together from them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     /// Its kind.
     pub kind: Kind,
@@ -36,6 +37,20 @@ impl Resource {
         field(&mut delta, 2, &any);
         field(&mut delta, 3, name.as_bytes());
         Resource { kind, name, version, any: any.freeze(), delta: delta.freeze() }
+    }
+}
+
+impl fmt::Debug for Resource {
+    /// Nothing of the content: it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Resource({} {} at {}, {} bytes)",
+            self.kind.name(),
+            self.name,
+            self.version,
+            self.any.len()
+        )
     }
 }
 

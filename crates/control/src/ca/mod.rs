@@ -1,12 +1,14 @@
 //! The certificate authority, and who may get which name.
 //!
 //! Several replicas share one authority through the store: the first makes it, its key sealed. What is kept and how one
-//! authority takes another's place is in [`state`]; who gets a certificate, in [`sign`]; the control plane's own one, in
+//! authority takes another's place is in [`state`] and [`keep`]; who gets a certificate, in [`sign`]; the control plane's own one, in
 //! [`serving`].
 mod accounts;
 mod deny;
 mod error;
 mod issued;
+mod keep;
+mod options;
 mod pace;
 mod service;
 mod serving;
@@ -17,22 +19,22 @@ pub use accounts::{Accounts, Fetch, JwksSource};
 pub use deny::{Denial, DenyTarget};
 pub use error::CaError;
 pub use issued::Issued;
+pub use options::{CaOptions, Clock};
 pub use sign::{Asker, SignError};
 pub use state::{Authority, CaState, Rotation, RotationError, Stage, Step};
 
-use crate::events::{Events, Severity};
-use crate::keys::CA;
+use crate::events::Severity;
 use crate::serve::Tls;
 use crate::tokens::Tokens;
 use accounts::Reviewer;
+use keep::{assemble, begin, denied_prefix, put_state, state_key};
 use raddle_identity::{DenyList, GivenCa, Identity, Issuer, SealKey, TrustBundle, check_trust_domain};
-use raddle_store::{Change, Entry, Expect, Follow, Following, Mirror, Op, Outcome, Revision, Store, Txn};
+use raddle_store::{Entry, Expect, Op, Outcome, Revision, Store, Txn};
 use rustls::ServerConfig;
 use sign::Paces;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often it is looked whether something is due.
@@ -41,64 +43,6 @@ const TICK: Duration = Duration::from_secs(10);
 const SLACK: i64 = 600;
 /// Times a change of the state is tried when others change it too.
 const TRIES: u32 = 10;
-
-/// Says the time: seconds since 1970.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
-/// How the authority works.
-#[derive(Clone)]
-pub struct CaOptions {
-    /// The trust domain; it never changes.
-    pub trust_domain: String,
-    /// How long sidecars' certificates live.
-    pub lifetime: Duration,
-    /// How long a root made here lives.
-    pub root_lifetime: Duration,
-    /// An authority to use instead of one made here.
-    pub given: Option<GivenCa>,
-    /// The file with the key that seals the authority's.
-    pub seal_key: PathBuf,
-    /// Make that file if there is none and no authority in the store yet. Not for replicas: they must share it.
-    pub create_seal_key: bool,
-    /// Names and addresses by which this replica is called, besides `localhost` and the loopback addresses.
-    pub hosts: Vec<String>,
-    /// Kubernetes' service accounts as proof of who one is.
-    pub accounts: Option<Accounts>,
-    /// Where to tell what happens.
-    pub events: Option<Events>,
-    /// The clock.
-    pub clock: Clock,
-}
-
-impl Default for CaOptions {
-    fn default() -> CaOptions {
-        let day = Duration::from_secs(86400);
-        CaOptions {
-            trust_domain: "mesh.local".into(),
-            lifetime: day,
-            root_lifetime: 3650 * day,
-            given: None,
-            seal_key: "raddle-seal.key".into(),
-            create_seal_key: true,
-            hosts: Vec::new(),
-            accounts: None,
-            events: None,
-            clock: Arc::new(|| {
-                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
-            }),
-        }
-    }
-}
-
-impl fmt::Debug for CaOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaOptions")
-            .field("trust_domain", &self.trust_domain)
-            .field("given", &self.given)
-            .field("seal_key", &self.seal_key)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The authority.
 pub struct Ca {
@@ -168,9 +112,9 @@ impl Ca {
         let listing = ca.store.list(&denied_prefix()).await?;
         ca.take_denials(listing.entries.iter());
         ca.take_given().await?;
-        tokio::spawn(follow_state(Arc::downgrade(&ca), ca.store.clone()));
-        tokio::spawn(follow_denials(Arc::downgrade(&ca), ca.store.clone()));
-        tokio::spawn(tick(Arc::downgrade(&ca)));
+        tokio::spawn(keep::follow_state(Arc::downgrade(&ca), ca.store.clone()));
+        tokio::spawn(keep::follow_denials(Arc::downgrade(&ca), ca.store.clone()));
+        tokio::spawn(keep::tick(Arc::downgrade(&ca)));
         Ok(ca)
     }
 
@@ -477,122 +421,6 @@ impl fmt::Debug for Ca {
             .field("trust_domain", &state.trust_domain)
             .field("signing", &state.signing)
             .finish()
-    }
-}
-
-/// The state and the key that opens it, from the store or made now.
-async fn begin(store: &dyn Store, options: &CaOptions, now: i64) -> Result<(SealKey, Current), CaError> {
-    let mut entry = store.get(&state_key()).await?;
-    let seal = match (&entry, options.create_seal_key) {
-        (None, true) => SealKey::load_or_create(&options.seal_key),
-        // Another key would open nothing: it is not made.
-        _ => SealKey::load(&options.seal_key),
-    }
-    .map_err(CaError::Seal)?;
-    if entry.is_none() {
-        let issuer = match &options.given {
-            Some(files) => files.load(now)?,
-            None => Issuer::generate(&options.trust_domain, options.root_lifetime, now)?,
-        };
-        let authority = Authority::seal(&issuer, &seal, options.given.is_some())?;
-        let state = CaState::new(&options.trust_domain, authority);
-        entry = match store.commit(put_state(&state, Expect::Absent)).await? {
-            Outcome::Done(revision) => {
-                let current = assemble(revision, &state, &seal, Some(Arc::new(issuer)), now)?;
-                return Ok((seal, current));
-            }
-            // Another replica was faster: its authority is everybody's.
-            Outcome::Conflict(..) => store.get(&state_key()).await?,
-        };
-    }
-    let entry = entry.ok_or(CaError::Gone)?;
-    let state = CaState::read(&entry.value).map_err(CaError::State)?;
-    if state.trust_domain != options.trust_domain {
-        return Err(CaError::Option(format!(
-            "the authority in the store is of trust domain `{}`, not `{}`; a mesh keeps its trust domain",
-            state.trust_domain, options.trust_domain
-        )));
-    }
-    let current = assemble(entry.changed, &state, &seal, None, now)?;
-    Ok((seal, current))
-}
-
-fn assemble(
-    revision: Revision,
-    state: &CaState,
-    seal: &SealKey,
-    known: Option<Arc<Issuer>>,
-    now: i64,
-) -> Result<Current, CaError> {
-    let damaged = || CaError::State("the authority's state in the store is damaged".into());
-    let signing = state.authority(&state.signing).ok_or_else(damaged)?;
-    let issuer = match known {
-        Some(issuer) => issuer,
-        None => Arc::new(signing.open(seal, now).map_err(CaError::State)?),
-    };
-    let mut roots = Vec::new();
-    for authority in &state.authorities {
-        roots.extend(authority.roots().ok_or_else(damaged)?);
-    }
-    let trust = TrustBundle::new(&state.trust_domain, roots).map_err(|_| damaged())?;
-    Ok(Current { revision, state: Arc::new(state.clone()), issuer, trust: Arc::new(trust) })
-}
-
-fn state_key() -> String {
-    format!("{CA}state")
-}
-
-fn denied_prefix() -> String {
-    format!("{CA}denied/")
-}
-
-fn put_state(state: &CaState, expect: Expect) -> Txn {
-    let key: raddle_store::Key = state_key().into();
-    let op = Op::Put { key: key.clone(), value: state.bytes().into(), lease: None };
-    Txn { expect: vec![(key, expect)], ops: vec![op], ..Txn::default() }
-}
-
-async fn follow_state(ca: Weak<Ca>, store: Arc<dyn Store>) {
-    let mut steps = Follow::start(store, state_key());
-    while let Some(step) = steps.recv().await {
-        let Some(ca) = ca.upgrade() else { return };
-        let entries: Vec<Entry> = match step {
-            Following::State(entries) => entries,
-            Following::Changes(changes) => changes.into_iter().filter_map(put).collect(),
-        };
-        for entry in entries.iter().filter(|e| *e.key == *state_key()) {
-            let taken = CaState::read(&entry.value).map_err(CaError::State);
-            if let Err(e) = taken.and_then(|state| ca.install(entry.changed, &state)) {
-                tracing::error!("the authority goes on as it was: {e}");
-            }
-        }
-    }
-}
-
-fn put(change: Change) -> Option<Entry> {
-    match change {
-        Change::Put(entry) => Some(entry),
-        Change::Delete(_) => None,
-    }
-}
-
-async fn follow_denials(ca: Weak<Ca>, store: Arc<dyn Store>) {
-    let mut steps = Follow::start(store, denied_prefix());
-    let mut mirror = Mirror::default();
-    while let Some(step) = steps.recv().await {
-        mirror.apply(step);
-        let Some(ca) = ca.upgrade() else { return };
-        ca.take_denials(mirror.entries().values());
-    }
-}
-
-async fn tick(ca: Weak<Ca>) {
-    loop {
-        tokio::time::sleep(TICK).await;
-        let Some(ca) = ca.upgrade() else { return };
-        if let Err(e) = ca.tick().await {
-            tracing::warn!("the authority could not do what is due: {e}");
-        }
     }
 }
 

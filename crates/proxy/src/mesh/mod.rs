@@ -8,7 +8,7 @@
 //!   services to be known.
 //! * [`publish`]: what the app serves, to the registry; [`report`]: what runs here and how it goes; [`channel`] and
 //!   [`trust`]: connections for both.
-//! * [`agent`]: the sidecar's certificate.
+//! * [`agent`]: the sidecar's certificate; [`sds`]: the same for other software on the machine.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
 pub mod agent;
 pub(crate) mod channel;
@@ -22,6 +22,7 @@ pub(crate) mod local_state;
 pub(crate) mod names;
 pub(crate) mod publish;
 pub(crate) mod report;
+pub mod sds;
 pub(crate) mod start;
 pub(crate) mod thread;
 pub(crate) mod trust;
