@@ -34,6 +34,8 @@ struct Entry {
     live: BTreeMap<Arc<str>, Arc<Instance>>,
     /// Vanished, and still listed.
     kept: BTreeMap<Arc<str>, Arc<Instance>>,
+    /// Vanished just now, in order, and still listed as if nothing were.
+    leaving: VecDeque<(Time, Arc<Instance>)>,
     /// Vanished within the window, in order, and listed no more.
     vanished: VecDeque<(Time, Arc<Instance>)>,
     /// Listed instances by the hash of their set.
@@ -90,7 +92,7 @@ impl Book {
     /// Whether [`Book::tick`] may have something to do later.
     pub fn is_waiting(&self) -> bool {
         self.guard.on()
-            || self.apps.values().any(|e| e.guard.on() || !e.kept.is_empty() || !e.vanished.is_empty())
+            || self.apps.values().any(|e| e.guard.on() || !e.is_settled())
     }
 
     /// The ids of the instances that are there, by app.
@@ -165,7 +167,7 @@ impl Book {
         if entry.live.get(&id).is_some_and(|old| **old == instance) {
             return;
         }
-        let old = entry.live.remove(&id).or_else(|| entry.kept.remove(&id));
+        let old = entry.live.remove(&id).or_else(|| entry.kept.remove(&id)).or_else(|| entry.stop(&id));
         // What did not change stays the same object.
         let instance =
             old.as_ref().filter(|old| ***old == instance).cloned().unwrap_or_else(|| Arc::new(instance));
@@ -182,7 +184,8 @@ impl Book {
     pub fn withdraw(&mut self, app: &str, id: &str) {
         let Some(entry) = self.apps.get_mut(app) else { return };
         entry.vanished.retain(|(_, i)| &*i.id != id);
-        if let Some(old) = entry.live.remove(id).or_else(|| entry.kept.remove(id)) {
+        let old = entry.live.remove(id).or_else(|| entry.kept.remove(id));
+        if let Some(old) = old.or_else(|| entry.stop(id)) {
             self.unlist(&old);
         }
     }
@@ -196,8 +199,7 @@ impl Book {
             entry.kept.insert(old.id.clone(), old.clone());
             self.touch(&old);
         } else {
-            entry.vanished.push_back((now, old.clone()));
-            self.unlist(&old);
+            entry.leaving.push_back((now, old));
         }
     }
 
@@ -208,11 +210,12 @@ impl Book {
             return;
         }
         let (mut live, mut gone) = (0, 0);
+        let mut left = Vec::new();
         for (app, entry) in &mut self.apps {
             while entry.vanished.front().is_some_and(|(at, _)| now.since(*at) > self.rules.window) {
                 entry.vanished.pop_front();
             }
-            let lost = entry.kept.len() + entry.vanished.len();
+            let lost = entry.kept.len() + entry.vanished.len() + entry.leaving.len();
             let was = entry.guard.on();
             if was != entry.guard.look(&self.rules, now, entry.live.len(), lost) {
                 self.dirty_apps.insert(app.clone());
@@ -221,6 +224,16 @@ impl Book {
             gone += lost;
         }
         self.guard.look(&self.rules, now, live, gone);
+        for entry in self.apps.values_mut().filter(|e| !self.guard.on() && !e.guard.on()) {
+            while entry.leaving.front().is_some_and(|(at, _)| now.since(*at) >= self.rules.settle) {
+                let Some((at, instance)) = entry.leaving.pop_front() else { break };
+                entry.vanished.push_back((at, instance.clone()));
+                left.push(instance);
+            }
+        }
+        for instance in &left {
+            self.unlist(instance);
+        }
         self.settle();
     }
 
@@ -233,6 +246,8 @@ impl Book {
             if app.is_none_or(|app| app == &**name) {
                 entry.guard.release();
                 entry.vanished.clear();
+                let leaving = entry.leaving.drain(..).map(|(_, i)| (i.id.clone(), i));
+                entry.kept.extend(leaving);
                 entry.released = true;
                 self.dirty_apps.insert(name.clone());
             }
@@ -246,7 +261,7 @@ impl Book {
         for entry in self.apps.values_mut() {
             let released = std::mem::take(&mut entry.released);
             if !released && (self.guard.on() || entry.guard.on()) {
-                for (_, instance) in entry.vanished.drain(..) {
+                for (_, instance) in entry.vanished.drain(..).chain(entry.leaving.drain(..)) {
                     entry.kept.insert(instance.id.clone(), instance.clone());
                     back.push(instance);
                 }
@@ -371,9 +386,23 @@ impl Book {
 }
 
 impl Entry {
+    /// Whether nothing is on its way out.
+    fn is_settled(&self) -> bool {
+        self.kept.is_empty() && self.vanished.is_empty() && self.leaving.is_empty()
+    }
+
+    /// Takes an instance from those that have just vanished.
+    fn stop(&mut self, id: &str) -> Option<Arc<Instance>> {
+        let at = self.leaving.iter().position(|(_, i)| &*i.id == id)?;
+        self.leaving.remove(at).map(|(_, instance)| instance)
+    }
+
     fn app(&self) -> App {
         App {
-            instances: self.live.iter().chain(&self.kept).map(|(id, i)| (id.clone(), i.clone())).collect(),
+            instances: (self.live.values().chain(self.kept.values()))
+                .chain(self.leaving.iter().map(|(_, i)| i))
+                .map(|i| (i.id.clone(), i.clone()))
+                .collect(),
             kept: self.kept.keys().cloned().collect(),
             protected: self.guard.on(),
         }

@@ -14,6 +14,8 @@ pub struct Protection {
     pub least: usize,
     /// The window; and how long enough of them must be back before the others are let go.
     pub window: Duration,
+    /// What vanishes stays in the list for this long at first: if it is the first of many, nobody sees it go.
+    pub settle: Duration,
     /// Kept no longer than this.
     pub longest: Duration,
     /// After the control plane's start nothing vanishes for this long: sidecars need time to come back.
@@ -26,6 +28,7 @@ impl Default for Protection {
             percent: 30,
             least: 5,
             window: Duration::from_secs(15),
+            settle: Duration::from_secs(1),
             longest: Duration::from_secs(30 * 60),
             grace: Duration::from_secs(15),
         }

@@ -1,5 +1,6 @@
 //! `raddle bench`: echo server, load generator, comparison with other proxies.
 mod compare;
+mod control;
 mod load;
 mod serve;
 
@@ -10,7 +11,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Measure: an echo server, a load generator, and the comparison with other proxies
+/// Measure: an echo server, a load generator, the comparison with other proxies, and a loaded control plane
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,6 +29,7 @@ enum BenchCommand {
     Serve(serve::ServeArgs),
     Load(load::LoadArgs),
     Compare(compare::CompareArgs),
+    Control(control::ControlArgs),
 }
 
 pub(crate) fn run(args: BenchArgs) -> Done {
@@ -35,6 +37,7 @@ pub(crate) fn run(args: BenchArgs) -> Done {
         BenchCommand::Serve(args) => serve::run(&args),
         BenchCommand::Load(args) => load::run(args),
         BenchCommand::Compare(args) => compare::run(args),
+        BenchCommand::Control(args) => control::run(args),
     }
 }
 
