@@ -38,7 +38,8 @@ impl Plane {
     async fn until(&self, what: &str, holds: impl Fn(&Directory) -> bool) -> Arc<Directory> {
         let mut directory = self.registry.directory();
         let seen = tokio::time::timeout(PATIENCE, directory.wait_for(|d| holds(d))).await;
-        let seen = seen.unwrap_or_else(|_| panic!("not in time: {what}; {:?}", self.registry.directory().borrow()));
+        let seen =
+            seen.unwrap_or_else(|_| panic!("not in time: {what}; {:?}", self.registry.directory().borrow()));
         seen.expect("the registry lives").clone()
     }
 }
@@ -51,7 +52,8 @@ struct Stream {
 
 impl Stream {
     async fn open(plane: &Plane) -> Stream {
-        let mut client = RegistryClient::connect(format!("http://{}", plane.address)).await.expect("connected");
+        let mut client =
+            RegistryClient::connect(format!("http://{}", plane.address)).await.expect("connected");
         let (tell, requests) = mpsc::channel(8);
         let told = client.publish(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
         Stream { tell, told, sequence: 0 }
@@ -70,12 +72,15 @@ impl Stream {
 }
 
 fn instance(weight: u32) -> Instance {
-    let service = Service { name: "shop.Cart:1.0".into(), protocol: "bolt".into(), port: 12200, ..Default::default() };
+    let service =
+        Service { name: "shop.Cart:1.0".into(), protocol: "bolt".into(), port: 12200, ..Default::default() };
     Instance { address: "10.0.0.1".into(), weight, tls: false, services: vec![service] }
 }
 
 fn weights(d: &Directory) -> Vec<u32> {
-    d.services.get("shop.Cart:1.0").map_or(Vec::new(), |s| s.endpoints.iter().map(|e| e.instance.weight).collect())
+    d.services
+        .get("shop.Cart:1.0")
+        .map_or(Vec::new(), |s| s.endpoints.iter().map(|e| e.instance.weight).collect())
 }
 
 #[tokio::test]
@@ -177,7 +182,12 @@ async fn an_orphaned_set_is_collected_and_comes_again_with_its_next_user() {
 #[test]
 fn a_certificate_speaks_for_its_own_app_and_unit_only() {
     use raddle_control::registry::service::allowed;
-    let node = |app: &str, unit: &str| Node { id: "x".into(), app: app.into(), unit: unit.into(), ..Node::default() };
+    let node = |app: &str, unit: &str| Node {
+        id: "x".into(),
+        app: app.into(),
+        unit: unit.into(),
+        ..Node::default()
+    };
     let id = raddle_identity::SpiffeId::app("raddle.test", "u1", "shop").expect("an id").to_string();
     assert!(allowed(&node("shop", "u1"), None).is_ok(), "plaintext on loopback is believed");
     assert!(allowed(&node("shop", "u1"), Some(&id)).is_ok());

@@ -91,8 +91,7 @@ impl Book {
 
     /// Whether [`Book::tick`] may have something to do later.
     pub fn is_waiting(&self) -> bool {
-        self.guard.on()
-            || self.apps.values().any(|e| e.guard.on() || !e.is_settled())
+        self.guard.on() || self.apps.values().any(|e| e.guard.on() || !e.is_settled())
     }
 
     /// The ids of the instances that are there, by app.

@@ -41,7 +41,12 @@ impl Shape {
     /// Who publishes an instance.
     pub(super) fn node(&self, instance: usize) -> Node {
         let app = format!("app{:04}", self.app(instance));
-        Node { id: format!("{app}-{instance:06}"), app, unit: format!("u{}", instance % 3), ..Node::default() }
+        Node {
+            id: format!("{app}-{instance:06}"),
+            app,
+            unit: format!("u{}", instance % 3),
+            ..Node::default()
+        }
     }
 
     /// An instance with its app's services. The weight marks it: it is what changes.

@@ -84,7 +84,12 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         (Some(grpc), Some(rest)) => plane::Plane::running(grpc, rest, args.pid),
         _ => plane::Plane::start(args.grace, shape.streams + shape.instances + 1000)?,
     };
-    let plan = phases::Plan { changes: args.changes, vanish: args.vanish, grace: args.grace, patience: args.patience };
+    let plan = phases::Plan {
+        changes: args.changes,
+        vanish: args.vanish,
+        grace: args.grace,
+        patience: args.patience,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -67,12 +67,24 @@ impl<'a> Bench<'a> {
         let orders = (0..shape.streams).map(|number| {
             let (order, orders) = mpsc::channel(16);
             let weights = HashMap::new();
-            tokio::spawn(Sidecar { number, shape, target: plane.grpc, orders, events: tell.clone(), weights }.live());
+            tokio::spawn(
+                Sidecar { number, shape, target: plane.grpc, orders, events: tell.clone(), weights }.live(),
+            );
             order
         });
         let states = vec![State::default(); shape.streams];
         let orders = orders.collect();
-        Bench { plane, shape, patience, orders, events, states, failed: 0, next_mark: MARK, report: Report::default() }
+        Bench {
+            plane,
+            shape,
+            patience,
+            orders,
+            events,
+            states,
+            failed: 0,
+            next_mark: MARK,
+            report: Report::default(),
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -179,7 +191,14 @@ impl<'a> Bench<'a> {
             max_ms: ms(times.max()),
         });
         let failed = self.failed - failed;
-        self.report.phases.push(phase(what, began.elapsed().as_secs_f64(), before, self.plane.usage(), failed, true));
+        self.report.phases.push(phase(
+            what,
+            began.elapsed().as_secs_f64(),
+            before,
+            self.plane.usage(),
+            failed,
+            true,
+        ));
     }
 
     /// Ends so many sidecars without a word, looks at what the others see, and lets them come back.
@@ -205,7 +224,14 @@ impl<'a> Bench<'a> {
         let mesh_protected = self.plane.metric("raddle_control_mesh_protected")? > 0.0;
         let fewest = self.states.iter().skip(dead).map(|s| s.fewest).min().unwrap_or_default();
         let took = began.elapsed().as_secs_f64();
-        self.report.phases.push(phase("a share vanished, until kept", took, before, self.plane.usage(), 0, kept == gone));
+        self.report.phases.push(phase(
+            "a share vanished, until kept",
+            took,
+            before,
+            self.plane.usage(),
+            0,
+            kept == gone,
+        ));
         self.order_all(Order::Live, dead).await;
         self.phase("they are back", |b| b.states.iter().all(|s| s.whole)).await;
         self.rest().await;

@@ -78,17 +78,31 @@ impl fmt::Display for Report {
             "{} sidecars, {} services, {} instances of {} apps; each sidecar subscribes to {} services\n",
             self.streams, self.services, self.instances, self.apps, self.subscribe
         )?;
-        writeln!(f, "{:<34} {:>9} {:>9} {:>9} {:>9} {:>8}", "phase", "seconds", "CPU s", "MiB", "peak MiB", "retries")?;
+        writeln!(
+            f,
+            "{:<34} {:>9} {:>9} {:>9} {:>9} {:>8}",
+            "phase", "seconds", "CPU s", "MiB", "peak MiB", "retries"
+        )?;
         for p in &self.phases {
             let Phase { name, seconds, cpu_seconds, resident_mib, peak_mib, failed, done } = p;
             let mark = if *done { "" } else { "  NOT DONE" };
-            writeln!(f, "{name:<34} {seconds:>9.2} {cpu_seconds:>9.2} {resident_mib:>9.1} {peak_mib:>9.1} {failed:>8}{mark}")?;
+            writeln!(
+                f,
+                "{name:<34} {seconds:>9.2} {cpu_seconds:>9.2} {resident_mib:>9.1} {peak_mib:>9.1} {failed:>8}{mark}"
+            )?;
         }
-        writeln!(f, "\n{:<34} {:>9} {:>11} {:>9} {:>9} {:>9}", "change until applied, ms", "changes", "subscribers", "p50", "p99", "max")?;
+        writeln!(
+            f,
+            "\n{:<34} {:>9} {:>11} {:>9} {:>9} {:>9}",
+            "change until applied, ms", "changes", "subscribers", "p50", "p99", "max"
+        )?;
         for c in &self.changes {
             let Changes { what, changes, subscribers, missed, p50_ms, p99_ms, max_ms } = c;
             let mark = if *missed == 0 { String::new() } else { format!("  {missed} MISSED") };
-            writeln!(f, "{what:<34} {changes:>9} {subscribers:>11} {p50_ms:>9.1} {p99_ms:>9.1} {max_ms:>9.1}{mark}")?;
+            writeln!(
+                f,
+                "{what:<34} {changes:>9} {subscribers:>11} {p50_ms:>9.1} {p99_ms:>9.1} {max_ms:>9.1}{mark}"
+            )?;
         }
         if let Some(v) = &self.vanished {
             let protected = if v.mesh_protected { ", the mesh as a whole protected" } else { "" };

@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::select_all;
 use prost::Message;
-use raddle_xds::proto::registry_client::RegistryClient;
 use raddle_xds::proto::PublishRequest;
+use raddle_xds::proto::registry_client::RegistryClient;
 use raddle_xds::types::Kind;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -95,7 +95,8 @@ impl Sidecar {
                         pause = Duration::from_millis(50);
                     }
                     // Spread by the sidecar's number: what jitter does, the same in each run.
-                    tokio::time::sleep(pause.mul_f64(0.5 + (self.number * 7919 % 1000) as f64 / 1000.0)).await;
+                    tokio::time::sleep(pause.mul_f64(0.5 + (self.number * 7919 % 1000) as f64 / 1000.0))
+                        .await;
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }
             }
@@ -114,7 +115,8 @@ impl Sidecar {
         let channel = endpoint.connect().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let mut ads = Ads::open(channel.clone(), self.number, &self.shape).await?;
         let numbers: Vec<usize> = self.shape.published(self.number).collect();
-        let opened = numbers.iter().map(|n| publish(channel.clone(), self.shape, *n, self.weights.get(n).copied()));
+        let opened =
+            numbers.iter().map(|n| publish(channel.clone(), self.shape, *n, self.weights.get(n).copied()));
         let (tells, tolds): (Vec<_>, Vec<_>) = try_join_all(opened).await?.into_iter().unzip();
         let mut answers = select_all(tolds);
         let (mut owed, mut whole) = (numbers.len(), false);
@@ -183,7 +185,8 @@ impl Ads {
     async fn open(channel: Channel, number: usize, shape: &Shape) -> Result<Ads, Status> {
         let (tell, requests) = mpsc::channel(64);
         let me = shape.node(number % shape.instances);
-        let node = XdsNode { id: me.id, cluster: me.app, user_agent_name: "raddle".into(), ..XdsNode::default() };
+        let node =
+            XdsNode { id: me.id, cluster: me.app, user_agent_name: "raddle".into(), ..XdsNode::default() };
         let names: Vec<String> = shape.subscriptions(number).into_iter().map(Shape::service).collect();
         for kind in [Kind::Cluster, Kind::Endpoints, Kind::Rule] {
             let subscribe = if kind == Kind::Rule { vec!["*".to_owned()] } else { names.clone() };
@@ -210,7 +213,8 @@ impl Ads {
                     let assignment = ClusterLoadAssignment::decode(&*any.value);
                     let assignment = assignment.map_err(|e| Status::internal(e.to_string()))?;
                     let endpoints = || assignment.endpoints.iter().flat_map(|l| &l.lb_endpoints);
-                    let weights = endpoints().filter_map(|e| e.load_balancing_weight.as_ref().map(|w| w.value));
+                    let weights =
+                        endpoints().filter_map(|e| e.load_balancing_weight.as_ref().map(|w| w.value));
                     seen.extend(weights.filter(|w| *w >= MARK).max().map(What::Weight));
                     // What a subscriber without any publisher gets first is an empty list.
                     if endpoints().next().is_some() {
@@ -224,7 +228,11 @@ impl Ads {
                 _ => {}
             }
         }
-        let ack = DeltaDiscoveryRequest { type_url: told.type_url, response_nonce: told.nonce, ..Default::default() };
+        let ack = DeltaDiscoveryRequest {
+            type_url: told.type_url,
+            response_nonce: told.nonce,
+            ..Default::default()
+        };
         self.tell.send(ack).await.map_err(|_| Status::unavailable("the stream ended"))?;
         Ok(seen)
     }
