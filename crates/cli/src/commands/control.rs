@@ -3,8 +3,10 @@ use crate::Done;
 use crate::exit::{Exit, Failure};
 use crate::{output, parse, sources};
 use clap::{Args, ValueEnum};
+use raddle_control::ca::CaOptions;
 use raddle_control::plane::{self, Addresses, Keep, Options, StartError};
 use raddle_control::registry::Protection;
+use raddle_identity::GivenCa;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +50,25 @@ pub(crate) struct ControlArgs {
     /// File for the first administrator's token, made at the first start [default: beside the store, .admin-token]
     #[arg(long, value_name = "FILE", conflicts_with = "no_auth")]
     admin_token_file: Option<PathBuf>,
+    /// The mesh's trust domain, the first part of every identity; it never changes
+    #[arg(long, value_name = "NAME", default_value = "mesh.local")]
+    trust_domain: String,
+    /// File with the key that seals the authority's key in the store; made at the first start, except with --etcd, where
+    /// all replicas must share one [default: beside the store, .seal-key]
+    #[arg(long, value_name = "FILE")]
+    seal_key: Option<PathBuf>,
+    /// Certificate chain of an authority to use instead of one made here, PEM
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+    /// How long sidecars' certificates live
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse::duration)]
+    cert_lifetime: Duration,
+    /// Further name or address in the control plane's own certificate; may be given more than once
+    #[arg(long, value_name = "HOST")]
+    tls_host: Vec<String>,
     /// Let plaintext listen elsewhere than on loopback: whoever reaches it is believed
     #[arg(long)]
     insecure_listen: bool,
@@ -106,8 +127,29 @@ pub(crate) fn run(args: ControlArgs) -> Done {
     };
     raddle_telemetry::init_log(&args.log, format).map_err(|e| Failure::usage(e.to_string()))?;
     let resources = if args.resources.is_empty() { Vec::new() } else { sources::read(&args.resources)? };
+    let store = keep(args.store, args.etcd)?;
+    let seal_key = match (args.seal_key, &store) {
+        (Some(file), _) => file,
+        (None, Keep::File(store)) => store.with_extension("seal-key"),
+        (None, _) => "raddle-control.seal-key".into(),
+    };
+    let ca = CaOptions {
+        trust_domain: args.trust_domain,
+        lifetime: args.cert_lifetime,
+        given: args.ca_cert.zip(args.ca_key).map(|(cert, key)| GivenCa {
+            cert,
+            key,
+            chain: None,
+            roots: None,
+        }),
+        seal_key,
+        create_seal_key: matches!(store, Keep::File(_)),
+        hosts: args.tls_host,
+        ..CaOptions::default()
+    };
     let options = Options {
-        store: keep(args.store, args.etcd)?,
+        store,
+        ca: Some(ca),
         id: args.id,
         grpc: args.grpc_listen.0,
         tls: args.tls_listen.0,

@@ -7,15 +7,18 @@ mod options;
 
 pub use options::{Addresses, Keep, Options, StartError};
 
+use crate::ca::{Ca, CaOptions};
 use crate::discovery::{Discovery, Sources};
+use crate::election::{self, Replica, Term};
 use crate::events::Events;
 use crate::registry::{Directory, Registry, Settings};
 use crate::rules::RuleBook;
 use crate::tokens::Tokens;
 use crate::{api, serve};
 use listen::Sockets;
+use raddle_identity::TrustBundle;
 use raddle_model::LoadOptions;
-use raddle_store::{Embedded, EmbeddedOptions, LeaseId, Store, StoreError};
+use raddle_store::{Embedded, EmbeddedOptions, Etcd, EtcdOptions, Store};
 use raddle_xds::server::Server;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,9 @@ use tokio::task::JoinSet;
 
 /// How often the leader looks for service sets that nobody uses, and how long they must have been so.
 const COLLECT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+const COLLECT_JOB: &str = "collect";
+/// How long the store's history is kept for watches.
+const HISTORY: Duration = Duration::from_secs(600);
 /// Requests at once on one connection: sidecars have a handful, a relay or a test many.
 const STREAMS: u32 = 4096;
 
@@ -38,6 +44,7 @@ pub struct Running {
     addresses: Addresses,
     end: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    replica: Arc<Replica>,
 }
 
 /// The parts that tell about themselves. Clones are the same.
@@ -65,8 +72,12 @@ impl ControlPlane {
         let (end, ending) = watch::channel(false);
         let mut tasks = JoinSet::new();
 
-        let (lease, leased) = watch::channel(None);
-        tasks.spawn(keep_lease(store.clone(), lease));
+        let announced = addresses.grpc.into_iter().chain(addresses.tls).map(|a| a.to_string()).collect();
+        let replica = Replica::join(store.clone(), id.clone(), announced);
+        election::housekeep(&replica, HISTORY);
+        let events = Events::start(store.clone(), id.clone());
+        let tokens = tokens(&options, store.clone()).await?;
+        let ca = authority(&options, &store, &tokens, &events).await?;
 
         let settings = Settings {
             grace: options.grace,
@@ -74,39 +85,41 @@ impl ControlPlane {
             fixed,
             ..Settings::default()
         };
-        let registry = Registry::start(store.clone(), leased, settings).await;
+        let registry = Registry::start(store.clone(), replica.lease(), settings).await;
+        tasks.spawn(collect(registry.clone(), replica.lead(COLLECT_JOB)));
         let (_rules, book) = watch::channel(Arc::<RuleBook>::default());
-        let sources = Sources { directory: registry.directory(), rules: book.clone(), roots: None };
+        let roots = ca.as_ref().map(|ca| roots(ca.trust()));
+        let sources = Sources { directory: registry.directory(), rules: book.clone(), roots };
         let discovery = Discovery::start(sources, options.slice);
         let xds = Server::new(Arc::new(discovery.clone()), xds_options(&options, &id));
         let parts =
             Parts { store: store.clone(), registry: registry.clone(), rules: book.clone(), discovery, xds };
 
-        let grpc = parts.xds.routes().add_service(registry.service()).into_axum_router();
+        let mut grpc = parts.xds.routes().add_service(registry.service());
+        if let Some(ca) = &ca {
+            grpc = grpc.add_service(ca.service());
+        }
+        let grpc = grpc.into_axum_router();
         let limits =
             serve::Limits { connections: options.max_streams, streams: STREAMS, ..serve::Limits::default() };
         if let Some(listener) = sockets.grpc {
-            tasks.spawn(serve::serve(listener, grpc, None, limits, over(ending.clone())));
+            tasks.spawn(serve::serve(listener, grpc.clone(), None, limits, over(ending.clone())));
+        }
+        let tls = ca.as_ref().map(|ca| ca.tls());
+        if let (Some(listener), Some(tls)) = (sockets.tls, tls.clone()) {
+            tasks.spawn(serve::serve(listener, grpc, Some(tls), limits, over(ending.clone())));
         }
         if let Some(listener) = sockets.rest {
-            let events = Events::start(store.clone(), id.clone());
-            let directory: watch::Receiver<Arc<Directory>> = registry.directory();
-            let tokens = if options.no_auth { None } else { Some(tokens(&options, store.clone()).await?) };
+            let local = addresses.rest.is_some_and(|a| a.ip().is_loopback());
+            let tokens = (!options.no_auth).then_some(tokens);
             let plane = Some(parts.clone());
-            let router = api::router(api::Parts {
-                store,
-                directory,
-                book,
-                events,
-                replica: id,
-                tokens,
-                ca: None,
-                plane,
-            });
-            tasks.spawn(serve::serve(listener, router, None, serve::Limits::default(), over(ending)));
+            let directory: watch::Receiver<Arc<Directory>> = registry.directory();
+            let asked = api::Parts { store, directory, book, events, replica: id, tokens, ca, plane };
+            let limits = serve::Limits::default();
+            let tls = tls.filter(|_| !local);
+            tasks.spawn(serve::serve(listener, api::router(asked), tls, limits, over(ending)));
         }
-        tasks.spawn(collect(registry));
-        Ok(Running { parts, addresses, end, tasks })
+        Ok(Running { parts, addresses, end, tasks, replica })
     }
 }
 
@@ -118,13 +131,16 @@ impl Running {
 
     /// Ends in order: streams are told to go elsewhere, what they published stays until they have come back there.
     pub async fn end(mut self) {
+        if let Err(e) = self.replica.leave().await {
+            tracing::warn!("its jobs are free when its lease has ended only: {e}");
+        }
         self.parts.registry.end();
         self.parts.xds.shed(1.0);
         self.end.send_replace(true);
         let patience = tokio::time::sleep(serve::Limits::default().drain + Duration::from_secs(1));
         tokio::pin!(patience);
-        // The endless tasks are those that keep the lease and collect: the rest ends by itself.
-        while self.tasks.len() > 2 {
+        // One task collects and has no end: the others end by themselves.
+        while self.tasks.len() > 1 {
             tokio::select! {
                 _ = self.tasks.join_next() => {}
                 () = &mut patience => break,
@@ -172,13 +188,16 @@ async fn open(keep: &Keep) -> Result<Arc<dyn Store>, StartError> {
             Ok(Arc::new(store.map_err(StartError::Store)?))
         }
         Keep::Memory => Ok(Arc::new(Embedded::in_memory().map_err(StartError::Store)?)),
-        Keep::Etcd(_) => Err(StartError::Option("etcd is not supported yet".into())),
+        Keep::Etcd(urls) => {
+            let store = Etcd::connect(EtcdOptions::new(urls.iter().map(String::as_str))).await;
+            Ok(Arc::new(store.map_err(StartError::Store)?))
+        }
     }
 }
 
 /// The tokens; at the first start one for administrators is put beside the store.
 async fn tokens(options: &Options, store: Arc<dyn Store>) -> Result<Arc<Tokens>, StartError> {
-    let first = options.first_token();
+    let first = options.first_token().filter(|_| !options.no_auth);
     let fresh = first.as_ref().filter(|file| !file.exists()).cloned();
     let tokens =
         Tokens::open(store, first.as_deref()).await.map_err(|e| StartError::Option(e.to_string()))?;
@@ -218,10 +237,14 @@ async fn over(mut ending: watch::Receiver<bool>) {
     let _ = ending.wait_for(|e| *e).await;
 }
 
-async fn collect(registry: Registry) {
+/// Removes service sets that nobody uses, while this replica leads that job.
+async fn collect(registry: Registry, term: watch::Receiver<Option<Term>>) {
     let mut beat = tokio::time::interval(COLLECT.0);
     loop {
         beat.tick().await;
+        if term.borrow().is_none() {
+            continue;
+        }
         match registry.collect(COLLECT.1).await {
             Ok(0) => {}
             Ok(n) => tracing::info!("{n} service sets that nobody uses are removed"),
@@ -230,15 +253,27 @@ async fn collect(registry: Registry) {
     }
 }
 
-async fn keep_lease(store: Arc<dyn Store>, tell: watch::Sender<Option<LeaseId>>) {
-    const TTL: Duration = Duration::from_secs(10);
-    loop {
-        if let Ok(lease) = store.grant(TTL).await {
-            tell.send_replace(Some(lease));
-            while !matches!(store.keep_alive(lease).await, Err(StoreError::NoLease)) {
-                tokio::time::sleep(TTL / 4).await;
-            }
+/// The authority; none if there is no TLS listener to serve with it.
+async fn authority(
+    options: &Options,
+    store: &Arc<dyn Store>,
+    tokens: &Arc<Tokens>,
+    events: &Events,
+) -> Result<Option<Arc<Ca>>, StartError> {
+    let Some(ca) = options.ca.clone().filter(|_| options.tls.is_some()) else { return Ok(None) };
+    let ca = CaOptions { events: Some(events.clone()), ..ca };
+    let ca = Ca::open(store.clone(), tokens.clone(), ca).await;
+    ca.map(Some).map_err(|e| StartError::Option(format!("the certificate authority: {e}")))
+}
+
+/// The roots in force as discovery wants them.
+fn roots(mut trust: watch::Receiver<Arc<TrustBundle>>) -> watch::Receiver<Arc<Vec<Vec<u8>>>> {
+    let der = |bundle: &TrustBundle| Arc::new(bundle.roots().iter().map(|r| r.to_vec()).collect());
+    let (tell, told) = watch::channel(der(&trust.borrow_and_update()));
+    tokio::spawn(async move {
+        while trust.changed().await.is_ok() {
+            tell.send_replace(der(&trust.borrow_and_update()));
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    });
+    told
 }

@@ -33,6 +33,8 @@ pub struct Options {
     pub no_auth: bool,
     /// Where the first administrator's token is put; absent = beside the file everything is kept in.
     pub admin_token_file: Option<PathBuf>,
+    /// The certificate authority; absent = none, and no TLS.
+    pub ca: Option<crate::ca::CaOptions>,
     /// Plaintext may listen elsewhere than on loopback.
     pub insecure_listen: bool,
     /// Services that are there without being published, as files have them.
@@ -69,6 +71,7 @@ impl Default for Options {
             rest: local(7070),
             no_auth: false,
             admin_token_file: None,
+            ca: None,
             insecure_listen: false,
             resources: Vec::new(),
             grace: Duration::from_secs(15),

@@ -39,7 +39,7 @@ impl Plane {
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .arg("control")
             .args(["--grpc-listen", "127.0.0.1:0", "--rest-listen", "127.0.0.1:0", "--tls-listen", "off"])
-            .args(["--log", "warn", "--exit-with-stdin", "--max-streams", &streams.to_string()])
+            .args(["--log", "warn", "--exit-with-stdin", "--no-auth", "--max-streams", &streams.to_string()])
             .args(["--grace", &format!("{}ms", grace.as_millis())])
             .arg("--store")
             .arg(dir.path().join("control.db"))
