@@ -236,7 +236,9 @@ impl fmt::Display for RuleError {
             }
             RuleError::Absent(what) => write!(f, "{what} does not exist"),
             RuleError::Wrong(why) => f.write_str(why),
-            RuleError::Contended => write!(f, "others changed the rules at the same time, again and again; try again"),
+            RuleError::Contended => {
+                write!(f, "others changed the rules at the same time, again and again; try again")
+            }
             RuleError::Store(e) => e.fmt(f),
         }
     }
