@@ -147,6 +147,16 @@ impl Assembly {
         std::mem::take(&mut self.asks)
     }
 
+    /// Looks at a cluster anew.
+    pub(super) fn touch(&mut self, name: &Arc<str>) {
+        self.dirty.insert(Arc::clone(name));
+    }
+
+    /// Whether something changed that was not collected yet.
+    pub(super) fn changed(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// The clusters that take their endpoints from an EDS resource.
     pub(super) fn users(&self, eds: &str) -> impl Iterator<Item = &Arc<str>> {
         self.users.get(eds).into_iter().flatten()
@@ -191,9 +201,15 @@ impl Assembly {
     }
 
     /// Adds what changed to an update. The sink has not taken it yet: see [`Assembly::taken`].
-    pub(super) fn collect(&mut self, update: &mut Update) -> Vec<Given> {
+    /// Names of `hidden` are somebody else's.
+    pub(super) fn collect(&mut self, update: &mut Update, hidden: &dyn Fn(&str) -> bool) -> Vec<Given> {
         let mut given = Vec::new();
         for name in std::mem::take(&mut self.dirty) {
+            if hidden(&name) {
+                self.given.remove(&name);
+                self.policed.remove(&name);
+                continue;
+            }
             match self.service(&name) {
                 Some((service, marks, policy)) => {
                     let fingerprint = service.metadata.fingerprint;

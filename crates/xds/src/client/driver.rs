@@ -220,10 +220,10 @@ impl Driver {
         let now = self.now();
         match response {
             Response::Delta(response) => {
-                self.machine.response(response, now, &mut |update| self.sink.apply(update))
+                self.machine.response(response, now, &mut |update| self.sink.apply(update));
             }
             Response::Sotw(response) => {
-                self.machine.response(response, now, &mut |update| self.sink.apply(update))
+                self.machine.response(response, now, &mut |update| self.sink.apply(update));
             }
         }
         if self.machine.delivered() && self.backoff.failures() > 0 && opened.elapsed() >= PROVEN {

@@ -15,6 +15,7 @@ mod handle;
 mod machine;
 mod node;
 mod options;
+mod routing;
 mod sink;
 mod transport;
 

@@ -12,6 +12,7 @@ pub(crate) use message::{Message, Variant};
 
 use super::assembly::Assembly;
 use super::handle::{RefusedResource, Status};
+use super::routing::Routing;
 use super::sink::{Refused, Update};
 use crate::types::Kind;
 use bytes::Bytes;
@@ -50,6 +51,8 @@ enum Timer {
     Missing(Kind, Arc<str>),
     /// A cluster has waited long enough for its endpoints.
     Warm(Arc<str>),
+    /// A route configuration has waited long enough for its clusters.
+    WarmRoutes(Arc<str>),
     /// Nobody has wanted a service for long enough.
     Idle(Arc<str>),
 }
@@ -70,6 +73,7 @@ pub(crate) struct Machine {
     variant: Option<Variant>,
     node_said: bool,
     assembly: Assembly,
+    routing: Routing,
     timers: BTreeSet<(Time, Timer)>,
     /// Services nobody wants, and when they go.
     idle: HashMap<Arc<str>, Time>,
@@ -97,6 +101,7 @@ impl Machine {
         }
         Machine {
             assembly: Assembly::new(settings.warm),
+            routing: Routing::new(settings.warm),
             settings,
             lanes,
             variant: None,
@@ -179,6 +184,7 @@ impl Machine {
                     }
                 }
                 Timer::Warm(name) => self.assembly.expire(&name, now),
+                Timer::WarmRoutes(name) => self.routing.expire(&name, now),
                 Timer::Missing(kind, name) => {
                     let lane = self.lane(kind);
                     if let Some(asked) = lane.names.get_mut(&name)

@@ -2,8 +2,9 @@
 use super::lane::{Held, Refusal};
 use super::{Apply, Machine, Timer};
 use crate::client::assembly::Node;
+use crate::client::routing::Config;
 use crate::client::sink::{Refused, Update};
-use crate::translate::inward::{self, Endpoints, Parsed};
+use crate::translate::inward::{self, Endpoints, Listener, Parsed};
 use crate::types::Kind;
 use bytes::Bytes;
 use raddle_core::Time;
@@ -23,12 +24,14 @@ pub(super) struct Turn {
     pub(super) faults: Vec<(Option<Arc<str>>, String)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Before {
     held: Option<Held>,
     /// The cluster itself, or all that use the endpoints.
     nodes: Vec<(Arc<str>, Option<Node>)>,
     list: Option<Arc<Endpoints>>,
+    listener: Option<Arc<Listener>>,
+    config: Option<Config>,
     /// The version that came.
     version: Arc<str>,
 }
@@ -45,7 +48,7 @@ impl Machine {
         turn: &mut Turn,
     ) -> Result<(), String> {
         let parsed = inward::parse(kind, value)?;
-        let mut before = Before { held: None, nodes: Vec::new(), list: None, version: Arc::clone(version) };
+        let mut before = Before { version: Arc::clone(version), ..Before::default() };
         match parsed {
             Parsed::Cluster(cluster) => {
                 before.nodes.push((Arc::clone(name), self.assembly.node(name)));
@@ -59,6 +62,17 @@ impl Machine {
                     users.into_iter().map(|user| (Arc::clone(&user), self.assembly.node(&user))).collect();
                 before.list = self.assembly.list(name);
                 self.assembly.endpoints(name, list);
+            }
+            Parsed::Listener(listener) => {
+                before.listener = self.routing.held_listener(name);
+                for (until, routes) in self.routing.listener(name, listener, now) {
+                    self.timers.insert((until, Timer::WarmRoutes(routes)));
+                }
+            }
+            Parsed::Routes(routes) => {
+                before.config = self.routing.held_config(name);
+                let (until, routes) = self.routing.routes(name, routes, now);
+                self.timers.insert((until, Timer::WarmRoutes(routes)));
             }
             Parsed::Bundle(roots) => turn.update.roots = Some(roots),
             Parsed::Rule(rule) => turn.update.rules.push((Arc::clone(name), Some(rule))),
@@ -119,14 +133,18 @@ impl Machine {
             Kind::Cluster => self.assembly.remove_cluster(name),
             Kind::Rule if was => turn.update.rules.push((Arc::clone(name), None)),
             // Roots that are in force stay: to trust nobody would cut every link there is.
-            Kind::Rule | Kind::Secret | Kind::Endpoints | Kind::Listener | Kind::Routes => {}
+            Kind::Listener => self.routing.remove_listener(name),
+            // Routes that are in force stay while a listener has them, as endpoints do while their cluster does.
+            Kind::Rule | Kind::Secret | Kind::Endpoints | Kind::Routes => {}
         }
         self.missing(kind, name, turn);
     }
 
     /// Gives the sink what changed, and takes back what it refuses.
     pub(super) fn flush(&mut self, mut turn: Turn, sink: Apply<'_>) -> Turn {
-        let given = self.assembly.collect(&mut turn.update);
+        self.routing.settle(&self.assembly);
+        let routed = self.routing.collect(&mut self.assembly, &mut turn.update);
+        let given = self.assembly.collect(&mut turn.update, &|name| self.routing.has(name));
         turn.update.cached = turn.cached;
         let mut refused_services = BTreeSet::new();
         if !turn.update.is_empty() {
@@ -140,6 +158,11 @@ impl Machine {
         for given in given {
             if !refused_services.contains(&given.0) {
                 self.assembly.taken(given);
+            }
+        }
+        for given in routed {
+            if !refused_services.contains(&given.0) {
+                self.routing.taken(given);
             }
         }
         self.follow();
@@ -156,12 +179,20 @@ impl Machine {
                 self.lane(Kind::Endpoints).remove(&eds);
             }
         }
+        for (rds, wanted) in self.routing.asks() {
+            if wanted {
+                self.lane(Kind::Routes).add(&rds);
+            } else {
+                self.forget(Kind::Routes, &rds);
+                self.lane(Kind::Routes).remove(&rds);
+            }
+        }
     }
 
     fn take_back(&mut self, refused: Refused, turn: &mut Turn) {
         let Refused { kind, name, reason } = refused;
         let blamed: Vec<(Kind, Arc<str>)> = match (kind, turn.kind) {
-            (Kind::Rule, _) => vec![(Kind::Rule, name)],
+            (Kind::Rule, _) => vec![(Kind::Rule, Arc::clone(&name))],
             // Several lists may have changed; a service is put together from its own.
             (_, Some(Kind::Endpoints)) => {
                 let of = |(key, before): (&(Kind, Arc<str>), &Before)| {
@@ -169,8 +200,11 @@ impl Machine {
                 };
                 turn.before.iter().filter_map(of).collect()
             }
-            _ => vec![(Kind::Cluster, name)],
+            (_, Some(Kind::Routes | Kind::Listener)) => self.routing.owner(&name).into_iter().collect(),
+            _ => vec![(Kind::Cluster, Arc::clone(&name))],
         };
+        // Nothing of this response is to blame, or the response of another type: it is told in the status alone.
+        let blamed = if blamed.is_empty() { vec![(Kind::Cluster, name)] } else { blamed };
         for (kind, name) in blamed {
             let version = match turn.before.remove(&(kind, Arc::clone(&name))) {
                 Some(before) => self.go_back(kind, &name, before),
@@ -192,8 +226,11 @@ impl Machine {
         for (user, node) in before.nodes {
             self.assembly.restore(&user, node);
         }
-        if kind == Kind::Endpoints {
-            self.assembly.restore_list(name, before.list);
+        match kind {
+            Kind::Endpoints => self.assembly.restore_list(name, before.list),
+            Kind::Listener => self.routing.restore_listener(name, before.listener),
+            Kind::Routes => self.routing.restore_config(name, before.config),
+            Kind::Cluster | Kind::Secret | Kind::Rule => {}
         }
         before.version
     }

@@ -5,14 +5,20 @@
 //! server the policy is in Envoy's own fields, and what the model cannot say is a mistake, told with its field and
 //! what would be right; fields without effect on where requests go are passed over by name where they are read, so
 //! that a new one is a compile error and not a silence.
+mod action;
 mod bundle;
 mod cluster;
 mod endpoints;
+mod listener;
+mod matching;
 mod policy;
+mod routes;
 mod values;
 
 pub use cluster::{Cluster, Discovery};
 pub use endpoints::Endpoints;
+pub use listener::Listener;
+pub use routes::{Routes, VirtualHost, label};
 
 use crate::client::RuleDoc;
 use crate::proto;
@@ -29,6 +35,10 @@ pub enum Parsed {
     Cluster(Arc<Cluster>),
     /// EDS.
     Endpoints(Arc<Endpoints>),
+    /// LDS.
+    Listener(Arc<Listener>),
+    /// RDS.
+    Routes(Arc<Routes>),
     /// SDS: roots of trust, DER.
     Bundle(Vec<Vec<u8>>),
     /// A rule of Raddle's.
@@ -45,10 +55,8 @@ pub fn parse(kind: Kind, value: &[u8]) -> Result<Parsed, String> {
         }
         Kind::Secret => bundle::read(decode(value)?, &mut faults).map(Parsed::Bundle),
         Kind::Rule => rule(decode(value)?, &mut faults).map(Parsed::Rule),
-        Kind::Listener | Kind::Routes => {
-            faults.add("", "listeners and routes are not read by this client");
-            None
-        }
+        Kind::Listener => listener::read(decode(value)?, &mut faults).map(|l| Parsed::Listener(Arc::new(l))),
+        Kind::Routes => routes::read(decode(value)?, &mut faults).map(|r| Parsed::Routes(Arc::new(r))),
     };
     match parsed {
         Some(parsed) if faults.0.is_empty() => Ok(parsed),

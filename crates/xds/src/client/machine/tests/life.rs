@@ -8,7 +8,9 @@ fn each(test: impl Fn(Variant)) {
 /// A rig in which `names` are live with one endpoint each.
 fn live(variant: Variant, names: &[&str]) -> Rig {
     let mut rig = Rig::new(variant, Settings { rules: true, ..settings() });
-    names.iter().for_each(|name| rig.want(name));
+    for name in names {
+        rig.want(name);
+    }
     rig.said();
     let clusters: Vec<_> = names.iter().map(|name| (*name, cluster(name))).collect();
     rig.send(variant, Kind::Cluster, &clusters);
@@ -31,7 +33,7 @@ fn a_service_goes_live_with_its_endpoints_or_after_a_bounded_wait() {
         rig.said();
         rig.send(variant, Kind::Endpoints, &[("a", endpoints("a", &[1, 2]))]);
         assert_eq!(rig.world.sizes(), BTreeMap::from([("a", 2)]));
-        rig.pass(WARM - Duration::from_millis(1));
+        rig.pass(WARM.saturating_sub(Duration::from_millis(1)));
         assert_eq!(rig.world.sizes(), BTreeMap::from([("a", 2)]));
         rig.pass(Duration::from_millis(1));
         assert_eq!(rig.world.sizes(), BTreeMap::from([("a", 2), ("b", 0)]));
@@ -63,7 +65,7 @@ fn a_service_nobody_wants_goes_after_a_while_and_one_that_is_wanted_again_stays(
         let mut rig = live(variant, &["a", "b"]);
         rig.unwant("a");
         rig.unwant("b");
-        rig.pass(IDLE - Duration::from_secs(1));
+        rig.pass(IDLE.saturating_sub(Duration::from_secs(1)));
         rig.want("b");
         rig.pass(IDLE);
         assert_eq!(rig.world.sizes(), BTreeMap::from([("b", 1)]));

@@ -1,5 +1,6 @@
 //! The protocol's rules, each told by a test, in both variants where both have it.
 mod delta;
+mod foreign;
 mod life;
 mod model;
 mod sotw;
