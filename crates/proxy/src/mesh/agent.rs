@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// The clock is looked at so often: it may be put forward, or the machine may have slept.
-const LOOK: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(3);
 /// Larger than any answer that could be good.
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Longest token.
