@@ -1,6 +1,7 @@
 //! What a transaction does to the tables.
 use super::file::{BOUND, CEILING, ENTRIES, LEASES, META, REVISION, Row, entry};
 use crate::types::{Change, Entry, Expect, Key, Op, Revision, Txn};
+use bytes::Bytes;
 use redb::{Error, ReadableTable, Table, WriteTransaction};
 
 /// The tables, open for writing.
@@ -59,6 +60,8 @@ impl<'t> Tables<'t> {
             match op {
                 Op::Put { key, value, lease } => {
                     self.put(&key, (revision, lease.map_or(0, |l| l.0), &value))?;
+                    // A copy of its own: the caller's may be a small part of a large message, kept alive by the history.
+                    let value = Bytes::copy_from_slice(&value);
                     changes.push(Change::Put(Entry { key, value, changed: Revision(revision), lease }));
                 }
                 Op::Delete { key } if self.delete(&key)? => changes.push(Change::Delete(key)),

@@ -78,9 +78,8 @@ fn used(db: &Database) -> Result<u64, Error> {
     Ok(stats.stored_bytes() + stats.metadata_bytes())
 }
 
-/// A store without a file.
-pub(super) fn in_memory() -> Result<Opened, StoreError> {
-    let backend = redb::backends::InMemoryBackend::new();
+/// A store on something else than a file.
+pub(super) fn open_on(backend: impl redb::StorageBackend) -> Result<Opened, StoreError> {
     let db = Database::builder().create_with_backend(backend).map_err(|e| fault(&e.into()))?;
     begin(db)
 }

@@ -9,6 +9,8 @@ mod apply;
 mod file;
 mod hub;
 mod leases;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use crate::limits::{check_key, check_prefix, check_ttl, check_txn};
@@ -87,7 +89,8 @@ impl Embedded {
     /// # Errors
     /// As [`Embedded::open`].
     pub fn in_memory() -> Result<Embedded, StoreError> {
-        Embedded::start(file::in_memory()?, "embedded in memory".into(), EmbeddedOptions::default())
+        let opened = file::open_on(redb::backends::InMemoryBackend::new())?;
+        Embedded::start(opened, "embedded in memory".into(), EmbeddedOptions::default())
     }
 
     fn start(opened: file::Opened, name: String, options: EmbeddedOptions) -> Result<Embedded, StoreError> {

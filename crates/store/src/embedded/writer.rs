@@ -43,6 +43,17 @@ enum Answer {
 }
 
 impl Answer {
+    /// To a task that was not come to.
+    fn none(task: Task) -> Option<Answer> {
+        let not_done = || StoreError::Unavailable("the store has failed".into());
+        match task {
+            Task::Commit(_, reply) => Some(Answer::Commit(reply, Err(not_done()))),
+            Task::Grant(_, reply) => Some(Answer::Grant(reply, Err(not_done()))),
+            Task::Revoke(_, reply) => Some(Answer::Revoke(reply, Err(not_done()))),
+            Task::Stop => None,
+        }
+    }
+
     fn give(self, broken: Option<&StoreError>) {
         // Who does not wait any more needs no answer.
         match self {
@@ -123,33 +134,47 @@ impl Writer {
     fn group(&mut self, jobs: Vec<Job>, due: &[i64], flush: bool, now: Instant) {
         let mut group = Group { strict: flush, ..Group::default() };
         let before = self.revision;
-        let mut room = Vec::with_capacity(jobs.len());
-        let tasks = jobs.into_iter().map(|job| {
-            room.push(job.room);
-            job.task
-        });
+        // Room in the queue is free again when the group is done.
+        let (tasks, _room): (Vec<Task>, Vec<_>) = jobs.into_iter().map(|job| (job.task, job.room)).unzip();
+        let mut tasks = tasks.into_iter();
         let done = match &self.broken {
             Some(why) => Err(why.clone()),
-            None => self.write(tasks.collect(), due, &mut group, now),
+            None => self.write(&mut tasks, due, &mut group, now),
         };
-        if let Err(why) = done {
-            // What the file holds now is not known to this process: better no answers than wrong ones.
-            tracing::error!("{}: {why}; the store takes no more writes", self.shared.name);
-            self.revision = before;
-            self.unflushed = None;
-            self.broken = Some(why);
-        } else {
-            self.settle(&mut group, now);
+        match done {
+            Ok(()) => self.settle(&mut group, now),
+            Err(why) => {
+                // What the file holds now is not known to this process: better no answers than wrong ones.
+                self.revision = before;
+                self.unflushed = None;
+                self.breaks(why);
+            }
         }
+        group.answers.extend(tasks.filter_map(Answer::none));
         for answer in group.answers {
             answer.give(self.broken.as_ref());
+        }
+    }
+
+    /// The disk failed: every answer says so from now on.
+    fn breaks(&mut self, why: StoreError) {
+        if self.broken.is_none() {
+            let why = match why {
+                StoreError::Unavailable(why) => StoreError::Unavailable(format!(
+                    "{}: {why}; it takes no more writes until it is opened again, with room on its disk",
+                    self.shared.name
+                )),
+                other => other,
+            };
+            tracing::error!("{why}");
+            self.broken = Some(why);
         }
     }
 
     /// One transaction of the file.
     fn write(
         &mut self,
-        tasks: Vec<Task>,
+        tasks: &mut impl Iterator<Item = Task>,
         due: &[i64],
         group: &mut Group,
         now: Instant,
