@@ -14,7 +14,7 @@ mod sources;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, capture, check, control, explain, proxy, status, store, tools};
+use commands::{bench, capture, check, control, explain, mesh, proxy, status, store, tools};
 use exit::{Exit, Failure};
 use std::process::ExitCode;
 
@@ -42,6 +42,7 @@ Start here:
   raddle proxy --config examples/shop.yaml   run the sidecar
   raddle control                             run the control plane
   raddle status                              what is it doing?
+  raddle apply -f route.yaml                 give the mesh a rule
   raddle explain flag UH                     why did a request fail?
 
 Exit codes:
@@ -60,6 +61,18 @@ enum Command {
     Control(control::ControlArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
+    Get(mesh::get::GetArgs),
+    Apply(mesh::apply::ApplyArgs),
+    Diff(mesh::apply::DiffArgs),
+    Edit(mesh::edit::EditArgs),
+    Delete(mesh::apply::DeleteArgs),
+    History(mesh::revisions::HistoryArgs),
+    Rollback(mesh::revisions::RollbackArgs),
+    Rollout(mesh::rollout::RolloutArgs),
+    Events(mesh::log::EventsArgs),
+    Audit(mesh::log::AuditArgs),
+    Token(mesh::token::TokenArgs),
+    Ca(mesh::ca::CaArgs),
     Explain(explain::ExplainArgs),
     Bench(bench::BenchArgs),
     Capture(capture::CaptureArgs),
@@ -76,6 +89,18 @@ fn main() -> ExitCode {
         Command::Control(args) => control::run(args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Get(args) => mesh::get::run(&args),
+        Command::Apply(args) => mesh::apply::apply(&args),
+        Command::Diff(args) => mesh::apply::diff(&args),
+        Command::Edit(args) => mesh::edit::run(&args),
+        Command::Delete(args) => mesh::apply::delete(&args),
+        Command::History(args) => mesh::revisions::history(&args),
+        Command::Rollback(args) => mesh::revisions::rollback(&args),
+        Command::Rollout(args) => mesh::rollout::run(&args),
+        Command::Events(args) => mesh::log::events(&args),
+        Command::Audit(args) => mesh::log::audit(&args),
+        Command::Token(args) => mesh::token::run(&args),
+        Command::Ca(args) => mesh::ca::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Capture(args) => capture::run(args),

@@ -58,6 +58,7 @@ async fn refusals_have_one_shape_and_say_what_would_be_right() {
         ("/v1/services?limt=3", 400, "limt is no parameter of this operation"),
         ("/v1/services?limit=0", 400, "1 to 1000"),
         ("/v1/services/nobody", 404, "nobody publishes"),
+        ("/v1/rules/Rout/a", 404, "no kind of rule"),
         ("/v1/nothing", 404, "/openapi.json"),
         ("/v1/services/%ff", 400, "UTF-8"),
     ] {

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod control;
 pub(crate) mod explain;
 pub(crate) mod flags;
+pub(crate) mod mesh;
 pub(crate) mod proxy;
 pub(crate) mod status;
 pub(crate) mod store;

@@ -6,17 +6,23 @@
 mod audit;
 mod auth;
 mod ca;
+mod desk;
+mod explain;
 mod health;
 pub(crate) mod http;
 mod live;
 mod log;
 mod mesh;
 mod page;
+mod rules;
 mod sidecars;
 mod state;
+mod status;
 mod tokens;
 
 pub use auth::Role;
+pub use desk::*;
+pub use http::shape::MistakeAnswer;
 
 use crate::ca::Ca;
 use crate::events::Events;
@@ -44,6 +50,8 @@ pub struct Parts {
     pub replica: Arc<str>,
     /// Who may ask; `None` = whoever can connect, which is for listeners on loopback only.
     pub tokens: Option<Arc<Tokens>>,
+    /// The rules' revisions and rollouts.
+    pub desk: Option<Arc<dyn Desk>>,
     /// The certificate authority, if there is one.
     pub ca: Option<Arc<Ca>>,
     /// The rest of the process: streams, metrics. Without it (in tests) what is only there is empty.
@@ -64,10 +72,13 @@ pub fn openapi() -> serde_json::Value {
 /// All there is.
 fn routes() -> Vec<http::Route> {
     let parts = [
+        rules::routes(),
         mesh::routes(),
+        sidecars::routes(),
+        status::routes(),
+        explain::routes(),
         log::routes(),
         live::routes(),
-        sidecars::routes(),
         tokens::routes(),
         ca::routes(),
         health::routes(),

@@ -114,7 +114,7 @@ impl ControlPlane {
             let tokens = (!options.no_auth).then_some(tokens);
             let plane = Some(parts.clone());
             let directory: watch::Receiver<Arc<Directory>> = registry.directory();
-            let asked = api::Parts { store, directory, book, events, replica: id, tokens, ca, plane };
+            let asked = api::Parts { store, directory, book, events, desk: None, replica: id, tokens, ca, plane };
             let limits = serve::Limits::default();
             let tls = tls.filter(|_| !local);
             tasks.spawn(serve::serve(listener, api::router(asked), tls, limits, over(ending)));

@@ -50,6 +50,7 @@ impl Api {
             events: events.clone(),
             replica: "r1".into(),
             tokens: None,
+            desk: None,
             ca: None,
             plane: None,
         };

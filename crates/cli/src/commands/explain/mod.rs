@@ -2,6 +2,7 @@
 mod render;
 
 use super::flags::{self, FlagArgs};
+use super::mesh;
 use super::{accepted, reach, understand};
 use crate::Done;
 use crate::exit::{Exit, Failure};
@@ -15,7 +16,7 @@ use raddle_policy::route::{Asked, CALLER_APP, LOAD_TEST};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Explain where a request would go and why, or what a reject flag means
+/// Explain where a request would go, what a reject flag means, who gets which rule
 ///
 /// Asks the running sidecar, which knows the health of endpoints; or, with --config, works out the same
 /// from files, where every endpoint counts as healthy. Nothing is sent and nothing is counted.
@@ -29,7 +30,10 @@ Examples:
   raddle explain --service com.shop.TransferService:1.0 --method query --header userId=1001
   raddle explain --service com.shop.TransferService:1.0 --config examples/
   raddle explain --authority orders.shop --method GET --path '/api/orders?debug=1' --config examples/
-  raddle explain flag UH"
+  raddle explain flag UH
+  raddle explain rule Route/checkout
+  raddle explain sidecar order-1
+  raddle explain service com.shop.OrderService:1.0"
 )]
 pub(crate) struct ExplainArgs {
     #[command(subcommand)]
@@ -49,6 +53,9 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Subcommand)]
 enum ExplainCommand {
     Flag(FlagArgs),
+    Rule(mesh::explain::RuleArgs),
+    Sidecar(mesh::explain::SidecarArgs),
+    Service(mesh::explain::ServiceArgs),
 }
 
 /// A request that is only imagined.
@@ -125,8 +132,12 @@ impl RequestArgs {
 }
 
 pub(crate) fn run(args: &ExplainArgs) -> Done {
-    if let Some(ExplainCommand::Flag(args)) = &args.command {
-        return flags::run(args);
+    match &args.command {
+        Some(ExplainCommand::Flag(args)) => return flags::run(args),
+        Some(ExplainCommand::Rule(args)) => return mesh::explain::rule(args),
+        Some(ExplainCommand::Sidecar(args)) => return mesh::explain::sidecar(args),
+        Some(ExplainCommand::Service(args)) => return mesh::explain::service(args),
+        None => {}
     }
     let request = &args.request;
     let explained =

@@ -1,5 +1,5 @@
 //! `raddle apply`, `raddle diff`, `raddle delete`.
-use super::{Form, FormArgs, Server, ServerArgs, cell, items, mistake, rule_path, text};
+use super::{FormArgs, Server, ServerArgs, cell, items, mistake, rule_path, text};
 use crate::Done;
 use crate::exit::{Exit, Failure};
 use crate::http::client::Request;
@@ -112,7 +112,8 @@ pub(crate) fn diff(args: &DiffArgs) -> Done {
     told(&answer, &sources);
     let changed = items(&answer["applied"]).any(|a| a["changed"] == true);
     let paint = Paint::stdout();
-    args.form.show(&answer, |_| items(&answer["applied"]).map(|a| colours(&text(&a["diff"]), paint)).collect())?;
+    args.form
+        .show(&answer, |_| items(&answer["applied"]).map(|a| colours(&text(&a["diff"]), paint)).collect())?;
     Ok(if changed { Exit::Failed } else { Exit::Ok })
 }
 
@@ -125,7 +126,8 @@ pub(crate) fn delete(args: &DeleteArgs) -> Done {
         }
         let answer = server.json(&Request::new("DELETE", path))?;
         let paint = Paint::stdout();
-        args.form.show(&answer, |_| items(&answer["applied"]).map(|a| line(a, args.dry_run, paint)).collect())?;
+        args.form
+            .show(&answer, |_| items(&answer["applied"]).map(|a| line(a, args.dry_run, paint)).collect())?;
     }
     Ok(Exit::Ok)
 }
@@ -176,7 +178,10 @@ pub(super) fn send(server: &Server, path: &str, sources: &[Source]) -> Result<Va
         let n = lines.len();
         if answer.status == 422 && n > 0 {
             let plural = if n == 1 { "" } else { "s" };
-            return Err(Failure::mistakes(format!("{n} mistake{plural}, nothing is applied\n{}", lines.join("\n"))));
+            return Err(Failure::mistakes(format!(
+                "{n} mistake{plural}, nothing is applied\n{}",
+                lines.join("\n")
+            )));
         }
     }
     Err(server.refused(&answer))
@@ -251,13 +256,6 @@ pub(super) fn colours(diff: &str, paint: Paint) -> String {
     out
 }
 
-impl FormArgs {
-    /// Whether people read it.
-    pub(super) fn human(self) -> bool {
-        matches!(self.form, Form::Human | Form::Wide)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,7 +265,9 @@ mod tests {
     fn a_place_in_the_body_is_said_as_the_files_line() {
         let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
         let sources = [source("a.yaml", "1\n2\n3\n"), source("b.yaml", "1\n2"), source("c.yaml", "1\n")];
-        for (line, file, local) in [(1, "a.yaml", 1), (3, "a.yaml", 3), (5, "b.yaml", 1), (6, "b.yaml", 2), (8, "c.yaml", 1)] {
+        for (line, file, local) in
+            [(1, "a.yaml", 1), (3, "a.yaml", 3), (5, "b.yaml", 1), (6, "b.yaml", 2), (8, "c.yaml", 1)]
+        {
             let mut mistake = json!({"line": line, "file": "body"});
             place(&mut mistake, &sources);
             assert_eq!((&mistake["file"], &mistake["line"]), (&json!(file), &json!(local)), "{line}");
@@ -281,6 +281,9 @@ mod tests {
         let staged = json!({"id": "Route/a", "before": "00", "after": "11", "number": 2, "changed": true,
                             "rollout": {"stages": [1, 2], "percent": 10.0}});
         let text = line(&staged, true, Paint::none());
-        assert!(text.starts_with("Route/a  would be changed  revision 2 (11)  to 10.0 % first, 2 stages"), "{text}");
+        assert!(
+            text.starts_with("Route/a  would be changed  revision 2 (11)  to 10.0 % first, 2 stages"),
+            "{text}"
+        );
     }
 }

@@ -124,7 +124,14 @@ pub(crate) fn run(args: &CaArgs) -> Done {
             let columns = ["serial", "identity", "instance", "age", "proof", "from"];
             list(plain, "/v1/ca/signed", &columns, |s| {
                 let age = ago(&s["at"]);
-                vec![cell(&s["serial"]), cell(&s["identity"]), cell(&s["instance"]), age, cell(&s["proof"]), cell(&s["from"])]
+                vec![
+                    cell(&s["serial"]),
+                    cell(&s["identity"]),
+                    cell(&s["instance"]),
+                    age,
+                    cell(&s["proof"]),
+                    cell(&s["from"]),
+                ]
             })?;
         }
     }
@@ -142,7 +149,12 @@ fn rotate(args: &RotateArgs) -> Result<(), Failure> {
     args.plain.form.show(&state, |_| status(&state))
 }
 
-fn list(plain: &PlainArgs, path: &str, columns: &[&str], row: impl Fn(&Value) -> Vec<String>) -> Result<(), Failure> {
+fn list(
+    plain: &PlainArgs,
+    path: &str,
+    columns: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) -> Result<(), Failure> {
     let all = plain.server.connect()?.all(path)?;
     plain.form.show(&all, |_| {
         let mut table = Table::new(columns);
@@ -153,7 +165,8 @@ fn list(plain: &PlainArgs, path: &str, columns: &[&str], row: impl Fn(&Value) ->
 
 fn status(state: &Value) -> String {
     let paint = Paint::stdout();
-    let mut out = format!("trust domain {}, {} denied\n", text(&state["trustDomain"]), cell(&state["denied"]));
+    let mut out =
+        format!("trust domain {}, {} denied\n", text(&state["trustDomain"]), cell(&state["denied"]));
     let mut table = Table::new(&["authority", "made by", "signs"]);
     for a in items(&state["authorities"]) {
         let by = if a["given"] == true { "you" } else { "the control plane" };
@@ -167,7 +180,12 @@ fn status(state: &Value) -> String {
             "announced" => "both are trusted, the old one signs",
             _ => "both are trusted, the new one signs",
         };
-        let line = format!("rotation from {} to {}, begun {} ago: {stage}", cell(&r["from"]), cell(&r["to"]), ago(&r["begun"]));
+        let line = format!(
+            "rotation from {} to {}, begun {} ago: {stage}",
+            cell(&r["from"]),
+            cell(&r["to"]),
+            ago(&r["begun"])
+        );
         out.push_str(&format!("{}\n", paint.warn(line)));
     }
     out

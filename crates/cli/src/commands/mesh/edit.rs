@@ -66,7 +66,9 @@ pub(crate) fn run(args: &EditArgs) -> Done {
                 print(&lines)?;
                 return Ok(Exit::Ok);
             }
-            Err(failure) if failure.exit == Exit::Mistakes => content = with_notes(&failure.to_string(), &bare),
+            Err(failure) if failure.exit == Exit::Mistakes => {
+                content = with_notes(&failure.to_string(), &bare)
+            }
             Err(failure) => {
                 let kept = file.keep().map(|(_, path)| path.display().to_string());
                 let kept = kept.map(|path| format!("\nwhat you wrote is in {path}")).unwrap_or_default();

@@ -91,7 +91,8 @@ fn reasons(all: &Value, what: &str) -> String {
     let paint = Paint::stdout();
     let mut table = Table::new(&[what, "wanted", "runs", "why"]);
     for r in items(all) {
-        let runs = if r["wanted"] == r["running"] { cell(&r["running"]) } else { paint.warn(cell(&r["running"])) };
+        let runs =
+            if r["wanted"] == r["running"] { cell(&r["running"]) } else { paint.warn(cell(&r["running"])) };
         let mut why = text(&r["why"]);
         if !text(&r["refusal"]).is_empty() {
             why.push_str(&paint.bad(format!("; it refuses it: {}", text(&r["refusal"]))));

@@ -53,8 +53,11 @@ fn one(server: &Server, args: &GetArgs, kind: &str, name: &str) -> Result<(), Fa
             // What people get is what they may change and apply.
             return match args.form.form {
                 Form::Human | Form::Wide => {
-                    let document =
-                        if rule["document"].is_null() { &rule["candidateDocument"] } else { &rule["document"] };
+                    let document = if rule["document"].is_null() {
+                        &rule["candidateDocument"]
+                    } else {
+                        &rule["document"]
+                    };
                     print(&yaml::render(document))
                 }
                 Form::Json | Form::Yaml => args.form.show(&rule, |_| String::new()),
@@ -133,7 +136,8 @@ fn services(all: &Value, wide: bool) -> String {
     draw(
         columns,
         items(all).map(|s| {
-            let mut row = vec![cell(&s["name"]), cell(&s["app"]), cell(&s["protocol"]), cell(&s["endpoints"])];
+            let mut row =
+                vec![cell(&s["name"]), cell(&s["app"]), cell(&s["protocol"]), cell(&s["endpoints"])];
             if wide {
                 row.extend([cell(&s["tls"]), cell(&s["protected"]), cell(&s["hosts"])]);
             }
@@ -143,7 +147,8 @@ fn services(all: &Value, wide: bool) -> String {
 }
 
 fn service(s: &Value, wide: bool) -> String {
-    let mut out = format!("{}  app {}, protocol {}\n", text(&s["name"]), cell(&s["app"]), cell(&s["protocol"]));
+    let mut out =
+        format!("{}  app {}, protocol {}\n", text(&s["name"]), cell(&s["app"]), cell(&s["protocol"]));
     if s["protected"] == true {
         let what = "too many instances vanished at once: this is the last good list (self-protection)";
         out.push_str(&format!("{}\n", Paint::stdout().warn(what)));
@@ -156,7 +161,12 @@ fn service(s: &Value, wide: bool) -> String {
     let rows = items(&s["endpoints"]).map(|e| {
         let address = text(&e["address"]);
         let address = if address.contains(':') { format!("[{address}]") } else { address };
-        let mut row = vec![format!("{address}:{}", e["port"]), cell(&e["instance"]), cell(&e["unit"]), cell(&e["group"])];
+        let mut row = vec![
+            format!("{address}:{}", e["port"]),
+            cell(&e["instance"]),
+            cell(&e["unit"]),
+            cell(&e["group"]),
+        ];
         if wide {
             row.extend([cell(&e["version"]), cell(&e["weight"]), cell(&e["tls"]), cell(&e["kept"])]);
         }
@@ -167,7 +177,10 @@ fn service(s: &Value, wide: bool) -> String {
 }
 
 fn apps(all: &Value, _wide: bool) -> String {
-    draw(&["app", ">instances", ">tls"], items(all).map(|a| vec![cell(&a["name"]), cell(&a["instances"]), cell(&a["tls"])]))
+    draw(
+        &["app", ">instances", ">tls"],
+        items(all).map(|a| vec![cell(&a["name"]), cell(&a["instances"]), cell(&a["tls"])]),
+    )
 }
 
 fn instances(all: &Value, wide: bool) -> String {
@@ -179,7 +192,13 @@ fn instances(all: &Value, wide: bool) -> String {
     draw(
         columns,
         items(all).map(|i| {
-            let mut row = vec![cell(&i["id"]), cell(&i["app"]), cell(&i["unit"]), cell(&i["group"]), cell(&i["address"])];
+            let mut row = vec![
+                cell(&i["id"]),
+                cell(&i["app"]),
+                cell(&i["unit"]),
+                cell(&i["group"]),
+                cell(&i["address"]),
+            ];
             if wide {
                 let labels = i["labels"].as_object().into_iter().flatten();
                 let labels: Vec<_> = labels.map(|(k, v)| format!("{k}={}", text(v))).collect();
@@ -193,7 +212,10 @@ fn instances(all: &Value, wide: bool) -> String {
 /// Sidecars as a table.
 pub(super) fn sidecars(all: &Value, wide: bool) -> String {
     let columns: &[&str] = if wide {
-        &["sidecar", "app", "unit", "software", "replica", "since", "drift", ">rules", ">refused", ">missing", "identity"]
+        &[
+            "sidecar", "app", "unit", "software", "replica", "since", "drift", ">rules", ">refused",
+            ">missing", "identity",
+        ]
     } else {
         &["sidecar", "app", "unit", "software", "since", "drift", ">rules", ">refused"]
     };

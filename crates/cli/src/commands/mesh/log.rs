@@ -104,7 +104,13 @@ fn line(e: &Value, paint: Paint) -> String {
         "warning" => paint.warn("warning"),
         _ => "info   ".to_owned(),
     };
-    format!("{:>4}  {severity}  {}  {}: {}\n", ago(&e["at"]), cell(&e["subject"]), cell(&e["what"]), text(&e["message"]))
+    format!(
+        "{:>4}  {severity}  {}  {}: {}\n",
+        ago(&e["at"]),
+        cell(&e["subject"]),
+        cell(&e["what"]),
+        text(&e["message"])
+    )
 }
 
 pub(crate) fn audit(args: &AuditArgs) -> Done {
@@ -122,8 +128,17 @@ pub(crate) fn audit(args: &AuditArgs) -> Done {
                 "done" => paint.good("done"),
                 other => paint.bad(format!("{other} {}", a["status"])),
             };
-            let (action, message) = (cell(&a["action"]), text(&a["message"]).lines().next().unwrap_or("").to_owned());
-            table.row([ago(&a["at"]), cell(&a["who"]), cell(&a["from"]), action, result, cell(&a["subject"]), message]);
+            let (action, message) =
+                (cell(&a["action"]), text(&a["message"]).lines().next().unwrap_or("").to_owned());
+            table.row([
+                ago(&a["at"]),
+                cell(&a["who"]),
+                cell(&a["from"]),
+                action,
+                result,
+                cell(&a["subject"]),
+                message,
+            ]);
         }
         table.render(|head| paint.bold(head))
     })?;

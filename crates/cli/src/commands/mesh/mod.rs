@@ -62,6 +62,11 @@ pub(crate) struct FormArgs {
 }
 
 impl FormArgs {
+    /// Whether people read it.
+    pub(crate) fn human(self) -> bool {
+        matches!(self.form, Form::Human | Form::Wide)
+    }
+
     /// Prints a value: as people read it, or as it is.
     pub(crate) fn show(self, value: &Value, human: impl FnOnce(bool) -> String) -> Result<(), Failure> {
         match self.form {
@@ -74,13 +79,19 @@ impl FormArgs {
 }
 
 impl ServerArgs {
+    /// Whether the user said which control plane is meant.
+    pub(crate) fn is_named(&self) -> bool {
+        self.server.is_some() || std::env::var_os("RADDLE_SERVER").is_some_and(|v| !v.is_empty())
+    }
+
     /// The control plane these name.
     ///
     /// # Errors
     /// What they say cannot be used.
     pub(crate) fn connect(&self) -> Result<Server, Failure> {
         let env = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let url = self.server.clone().or_else(|| env("RADDLE_SERVER")).unwrap_or_else(|| DEFAULT_SERVER.into());
+        let url =
+            self.server.clone().or_else(|| env("RADDLE_SERVER")).unwrap_or_else(|| DEFAULT_SERVER.into());
         let file = self.token_file.clone().or_else(|| env("RADDLE_TOKEN_FILE").map(PathBuf::from));
         let token = match file {
             Some(file) => {
@@ -168,7 +179,11 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be reached, or refuses.
-    pub(crate) fn follow(&self, path: &str, mut told: impl FnMut(&str, &Value) -> bool) -> Result<(), Failure> {
+    pub(crate) fn follow(
+        &self,
+        path: &str,
+        mut told: impl FnMut(&str, &Value) -> bool,
+    ) -> Result<(), Failure> {
         let (mut last, mut name, mut data) = (String::new(), String::new(), String::new());
         let mut done = false;
         let mut failures = 0;
@@ -223,11 +238,12 @@ impl Server {
         if answer.status == 401 {
             text.push_str("\nGive a token with --token-file, RADDLE_TOKEN_FILE or RADDLE_TOKEN.");
         }
-        let mistakes = mistakes(error);
-        // A message that already has them is not repeated.
-        for line in mistakes.iter().filter(|line| !text.contains(line.as_str())) {
-            text.push('\n');
-            text.push_str(line);
+        for line in mistakes(error) {
+            // What the message already says is not repeated.
+            if !text.contains(&line) {
+                text.push('\n');
+                text.push_str(&line);
+            }
         }
         match answer.status {
             422 => Failure::mistakes(text),

@@ -103,13 +103,22 @@ fn list(args: &ListArgs) -> Done {
     let all = args.server.connect()?.all("/v1/rollouts")?;
     args.form.show(&all, |_| {
         let paint = Paint::stdout();
-        let mut table = Table::new(&["rule", "state", ">stage", ">percent", ">running", "since", "waits for"]);
+        let mut table =
+            Table::new(&["rule", "state", ">stage", ">percent", ">running", "since", "waits for"]);
         for r in items(&all) {
             let stages = r["stages"].as_array().map_or(0, Vec::len);
             let spread = format!("{}/{}", cell(&r["spread"]["running"]), cell(&r["spread"]["wanted"]));
             let stage = format!("{}/{stages}", r["stage"].as_u64().unwrap_or(0) + 1);
             let state = cell(&r["state"]);
-            table.row([cell(&r["rule"]), state, stage, cell(&r["percent"]), spread, ago(&r["started"]), cell(&r["waits"])]);
+            table.row([
+                cell(&r["rule"]),
+                state,
+                stage,
+                cell(&r["percent"]),
+                spread,
+                ago(&r["started"]),
+                cell(&r["waits"]),
+            ]);
         }
         if table.is_empty() { "none\n".into() } else { table.render(|head| paint.bold(head)) }
     })?;
@@ -198,7 +207,11 @@ fn render(r: &Value, paint: Paint) -> String {
         Some(n) if n > 0 => paint.bad(format!(", {n} refuse it")),
         _ => String::new(),
     };
-    out.push_str(&format!("  {} of {} sidecars run it{refused}\n", cell(&spread["running"]), cell(&spread["wanted"])));
+    out.push_str(&format!(
+        "  {} of {} sidecars run it{refused}\n",
+        cell(&spread["running"]),
+        cell(&spread["wanted"])
+    ));
     let mut table = Table::new(&["", ">requests", ">errors", ">p99"]);
     for (name, fares) in [("with the change", &r["candidate"]), ("without", &r["rest"])] {
         let p99 = match fares["p99Us"].as_f64() {
@@ -227,7 +240,16 @@ mod tests {
             "spread": {"wanted": 9, "running": 7, "refused": 1},
             "candidate": {"requests": 10, "errorRate": 0.5, "p99Us": 1500.0}, "rest": {"requests": 90}});
         let text = render(&r, Paint::none());
-        for part in ["paused", "too many errors (by guard)", "✓ 1.0 %, at least 5s", "▸ 100.0 %", "7 of 9 sidecars", "1 refuse it", "50.00 %", "1.50 ms"] {
+        for part in [
+            "paused",
+            "too many errors (by guard)",
+            "✓ 1.0 %, at least 5s",
+            "▸ 100.0 %",
+            "7 of 9 sidecars",
+            "1 refuse it",
+            "50.00 %",
+            "1.50 ms",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

@@ -54,7 +54,13 @@ fn render(look: &Value, paint: Paint) -> String {
     out.push_str(&apps(look, paint));
     for s in items(&look["sidecars"]) {
         for r in items(&s["refused"]) {
-            let what = format!("{} refuses {} {}: {}", text(&s["id"]), cell(&r["kind"]), text(&r["name"]), text(&r["reason"]));
+            let what = format!(
+                "{} refuses {} {}: {}",
+                text(&s["id"]),
+                cell(&r["kind"]),
+                text(&r["name"]),
+                text(&r["reason"])
+            );
             out.push_str(&format!("  {}\n", paint.bad(what)));
         }
         for d in items(&s["differs"]) {
@@ -96,9 +102,20 @@ fn apps(look: &Value, paint: Paint) -> String {
         let mark = |n: u64| if n > 0 { paint.bad(n) } else { n.to_string() };
         let missing = if app.missing.is_empty() { "-".into() } else { app.missing.join(",") };
         let name = if name.is_empty() { "-".to_owned() } else { name };
-        table.row([name, app.sidecars.to_string(), app.current.to_string(), mark(app.drift), mark(app.refused), missing]);
+        table.row([
+            name,
+            app.sidecars.to_string(),
+            app.current.to_string(),
+            mark(app.drift),
+            mark(app.refused),
+            missing,
+        ]);
     }
-    if table.is_empty() { "  no sidecar is connected\n".into() } else { table.render(|head| paint.bold(head)) }
+    if table.is_empty() {
+        "  no sidecar is connected\n".into()
+    } else {
+        table.render(|head| paint.bold(head))
+    }
 }
 
 #[cfg(test)]
@@ -118,8 +135,13 @@ mod tests {
             ]
         });
         let text = render(&look, Paint::none());
-        for part in ["control plane c1", "the store is slow", "order-2 refuses rule Route/a: weights are not 100",
-                     "order-2 runs - of Route/a, and should run 0011", "nobody"] {
+        for part in [
+            "control plane c1",
+            "the store is slow",
+            "order-2 refuses rule Route/a: weights are not 100",
+            "order-2 runs - of Route/a, and should run 0011",
+            "nobody",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

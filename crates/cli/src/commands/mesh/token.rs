@@ -143,7 +143,8 @@ fn create(args: &CreateArgs) -> Done {
     })?;
     let id = text(&made["token"]["id"]);
     if let Some((path, mut file)) = file {
-        writeln!(file, "{}", text(&made["text"])).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+        writeln!(file, "{}", text(&made["text"]))
+            .map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
         print(&format!("{id} is in {}\n", path.display()))?;
         return Ok(Exit::Ok);
     }
@@ -167,7 +168,15 @@ fn list(args: &ListArgs) -> Done {
             };
             let state = if t["revoked"] == true { paint.bad("revoked") } else { String::new() };
             let ends = t["notAfter"].as_u64().map_or("never".into(), until);
-            table.row([cell(&t["id"]), cell(&t["name"]), purpose, ago(&t["created"]), ends, cell(&t["by"]), state]);
+            table.row([
+                cell(&t["id"]),
+                cell(&t["name"]),
+                purpose,
+                ago(&t["created"]),
+                ends,
+                cell(&t["by"]),
+                state,
+            ]);
         }
         table.render(|head| paint.bold(head))
     })?;

@@ -1,32 +1,36 @@
-//! `raddle status`: what a sidecar on this machine is doing.
+//! `raddle status`: how the mesh is, or what a sidecar on this machine is doing.
 pub(crate) mod answer;
 mod render;
 
+use super::mesh::{self, FormArgs, ServerArgs};
 use super::{ask, understand};
 use crate::Done;
 use crate::exit::{Exit, Failure};
-use crate::output::{OutputArgs, Paint, print, print_json};
+use crate::output::{Paint, print};
 use crate::parse;
 use answer::{Cluster, Stats};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Show what a sidecar is doing: requests, failures, services, endpoints
+/// Show how the mesh is; with --admin, what one sidecar is doing
 ///
-/// Counts are since the sidecar started. With --watch it is shown again and again, with rates.
+/// Asks the control plane: sidecars by app, which of them run what they should, what is refused, by name. With --admin,
+/// or if no control plane is named and none runs here, asks a sidecar: requests, failures, services, endpoints; its
+/// counts are since it started, with --watch there are rates.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   raddle status
+  raddle status --watch --server https://control.example.com:7070 --ca-file mesh-ca.pem
   raddle status --admin 127.0.0.1:15001 --watch
-  raddle status -o json | jq '.stats.totals.outbound.rejected'")]
+  raddle status --admin 127.0.0.1:15000 -o json | jq '.stats.totals.outbound.rejected'")]
 pub(crate) struct StatusArgs {
-    /// Admin address of the sidecar
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
-    admin: SocketAddr,
+    /// Admin address of a sidecar to ask instead of the control plane
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "server")]
+    admin: Option<SocketAddr>,
     /// Show it again and again until Ctrl-C
     #[arg(short, long)]
     watch: bool,
@@ -34,16 +38,38 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_parser = parse::duration, value_name = "DURATION", default_value = "1s")]
     interval: Duration,
     #[command(flatten)]
-    output: OutputArgs,
+    server: ServerArgs,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
+/// Where a sidecar's admin port is if nobody says otherwise.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+
 pub(crate) fn run(args: &StatusArgs) -> Done {
-    let clear = args.watch && !args.output.json() && io::stdout().is_terminal();
+    if let Some(admin) = args.admin {
+        return sidecar(args, admin);
+    }
+    let asked = mesh::status::run(&args.server, args.form, args.watch, args.interval);
+    match asked {
+        Err(failure) if failure.exit == Exit::Unreachable && !args.server.is_named() => {
+            // No control plane is meant, then; as it was before there was one.
+            sidecar(args, ADMIN).map_err(|other| match other.exit {
+                Exit::Unreachable => Failure::unreachable(format!("{failure}\n{other}")),
+                _ => other,
+            })
+        }
+        asked => asked,
+    }
+}
+
+fn sidecar(args: &StatusArgs, admin: SocketAddr) -> Done {
+    let clear = args.watch && args.form.human() && io::stdout().is_terminal();
     let mut before: Option<(Instant, Stats)> = None;
     loop {
-        let look = Look::take(args.admin)?;
-        if args.output.json() {
-            print_json(&look.raw)?;
+        let look = Look::take(admin)?;
+        if !args.form.human() {
+            args.form.show(&look.raw, |_| String::new())?;
         } else {
             let since = before.as_ref().map(|(at, stats)| (at.elapsed(), stats));
             let text = render::human(&look.stats, &look.clusters, since, Paint::stdout());
