@@ -5,6 +5,8 @@
 pub const ROOT: &str = "raddle/v1/";
 /// `rules/KIND/NAME`: a rule with its stable and candidate revisions and rollout state.
 pub const RULES: &str = "raddle/v1/rules/";
+/// Changes with every change that people make of rules: it puts those into one order.
+pub const RULES_EPOCH: &str = "raddle/v1/rules-epoch";
 /// `history/KIND/NAME/NUMBER`: every revision, for ever or as the bound says.
 pub const HISTORY: &str = "raddle/v1/history/";
 /// `instances/APP/INSTANCE`: one running copy; under its replica's lease.

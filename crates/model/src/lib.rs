@@ -12,6 +12,7 @@
 
 mod check;
 mod decode;
+mod document;
 mod fingerprint;
 mod kinds;
 mod load;
@@ -22,6 +23,7 @@ mod scope;
 mod suggest;
 mod yaml;
 
+pub use document::{Document, documents, to_yaml};
 pub use load::{LoadOptions, Source, load};
 pub use mistake::{Mistake, Report};
 pub use reference::reference;

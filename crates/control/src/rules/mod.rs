@@ -1,9 +1,21 @@
 //! Rules with revisions and rollouts.
+//!
+//! [`Rules`] is the service: [`admit`] decides what a change comes to, [`service`] writes it, [`book`] is what everybody
+//! reads, [`lead`] is the leader's job: to tick the rollouts (`raddle_policy::rollout`) by what an [`Observer`] sees.
+mod admit;
+mod book;
+mod diff;
+mod lead;
+mod service;
+#[cfg(test)]
+mod tests;
 mod types;
 
+pub use admit::Known;
+pub use book::Seen;
+pub use service::Rules;
 pub use types::*;
 
-use raddle_xds::proto::Node;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,13 +62,6 @@ pub struct RuleRevision {
     pub target: Option<raddle_model::Target>,
     /// The resource as it is sent.
     pub resource: Arc<raddle_xds::resource::Resource>,
-}
-
-impl RuleBook {
-    /// What of a rule a sidecar gets: scope, then rollout. `None` = nothing.
-    pub fn select<'a>(&self, _entry: &'a RuleEntry, _node: &Node) -> Option<&'a Arc<RuleRevision>> {
-        None
-    }
 }
 
 /// What is seen of a rollout; the reports of all replicas know.

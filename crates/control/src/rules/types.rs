@@ -42,8 +42,8 @@ pub struct Revision {
     pub at: u64,
 }
 
-/// A rule as it is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A rule as it is kept. Without stable revision and candidate it is removed; what is left keeps its history's numbers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleState {
     /// What sidecars have; `None` = the rule is new.
