@@ -111,7 +111,8 @@ impl Snapshot {
     /// The host of an authority as services are asked for by it: in lower case, without port, without a dot at
     /// the end. `None` for one that can name no service.
     pub fn host_name(authority: &[u8]) -> Option<Box<[u8]>> {
-        Lowered::new(authority).map(|l| l.host().into()).filter(|h: &Box<[u8]>| !h.is_empty())
+        let lowered = Lowered::new(authority)?;
+        (!lowered.host().is_empty()).then(|| lowered.host().into())
     }
 
     /// The service that has an endpoint at this address; the first in file order if several have. A mapped

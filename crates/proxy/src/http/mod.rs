@@ -22,6 +22,7 @@ pub(crate) mod response;
 pub(crate) mod sides;
 pub(crate) mod timers;
 pub(crate) mod tunnel;
+pub(crate) mod unknown;
 pub(crate) mod up1;
 pub(crate) mod up2;
 pub(crate) mod wake;

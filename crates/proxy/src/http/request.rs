@@ -205,44 +205,8 @@ impl Worker {
         self.dispatch_exchange_to(key, request, changed, (service, row));
     }
 
-    /// A request for a service that is not known here: the control plane is asked; else it goes where it was meant
-    /// to.
-    #[cold]
-    fn dispatch_unknown_http(&mut self, key: Key, request: Request, changed: bool) {
-        let down = self.http.exchanges.get(key).map_or(Key::NONE, |x| x.down);
-        let asked = if self.passes_unasked(down) || request.is_connect() {
-            Err(None)
-        } else {
-            let own = request.fields.get("grpc-timeout").and_then(grpc::parse_timeout);
-            let names = self.http_names(key, &request);
-            self.exchange_on_demand(key, &names, own)
-        };
-        let refusal = match asked {
-            Ok(()) => return self.put_back(key, request, changed),
-            Err(refusal) => refusal,
-        };
-        let outbound = self.http.exchanges.get(key).is_some_and(|x| x.direction == Direction::Outbound);
-        let meant = match outbound {
-            true => self.captured_service(down).or_else(|| self.destination_named(key, &request)),
-            false => None,
-        };
-        if let Some(service) = meant
-            && let Some(row) = self.services.get(service).map(|s| s.row)
-        {
-            return self.dispatch_exchange_to(key, request, changed, (service, row));
-        }
-        self.put_back(key, request, changed);
-        let row = self.row_unknown(key);
-        if let Some(x) = self.http.exchanges.get_mut(key) {
-            x.row = row;
-        }
-        let nothing = || (Reason::NoCluster, "no Service has this host or gRPC service".to_owned());
-        let (reason, text) = refusal.unwrap_or_else(nothing);
-        self.answer_http(key, reason, None, &text);
-    }
-
     /// Sends an exchange's request to its service, or answers it.
-    fn dispatch_exchange_to(
+    pub(super) fn dispatch_exchange_to(
         &mut self,
         key: Key,
         request: Request,
@@ -322,7 +286,7 @@ impl Worker {
     }
 
     /// Puts a head back that was taken out to be looked at; `changed` = another one is what is sent.
-    fn put_back(&mut self, key: Key, request: Request, changed: bool) {
+    pub(super) fn put_back(&mut self, key: Key, request: Request, changed: bool) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if changed || !x.request.method().is_empty() {
             x.original = Some(Box::new(request));
@@ -598,21 +562,6 @@ fn deadline(x: &Exchange, rule: Option<Duration>) -> Time {
         (Some(d), None) | (None, Some(d)) => x.start + d,
         (None, None) => Time::MAX,
     }
-}
-
-/// The names a gRPC request's service may have, the most precise first: Triple's version and group are part of it.
-pub(crate) fn grpc_names(request: &Request) -> Vec<Vec<u8>> {
-    let Some((service, _)) = grpc::split_path(request.path()) else { return Vec::new() };
-    let version = request.fields.get("tri-service-version").filter(|v| !v.is_empty());
-    let group = request.fields.get("tri-service-group").filter(|v| !v.is_empty());
-    let mut names = Vec::new();
-    if version.is_some() || group.is_some() {
-        let name = [service, b":", version.unwrap_or(b"")].concat();
-        names.extend(group.map(|g| [&name[..], b":", g].concat()));
-        names.push(name);
-    }
-    names.push(service.to_vec());
-    names
 }
 
 /// The host of an authority, without its port.

@@ -11,7 +11,6 @@ use crate::worker::Worker;
 use ahash::AHashMap;
 use raddle_core::{Reason, Time};
 use raddle_net::Key;
-use raddle_policy::Snapshot;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -373,26 +372,6 @@ impl Worker {
         }
     }
 
-    /// The names an HTTP request's service may have, the most precise first: of the gRPC service, then the host.
-    pub(crate) fn http_names(&self, key: Key, request: &raddle_wire::http::Request) -> Vec<Box<[u8]>> {
-        let Some(x) = self.http.exchanges.get(key) else { return Vec::new() };
-        let mut names: Vec<Box<[u8]>> = Vec::new();
-        if x.protocol == raddle_core::Protocol::Grpc {
-            names.extend(crate::http::request::grpc_names(request).into_iter().map(Vec::into_boxed_slice));
-        }
-        if let Some(host) = Snapshot::host_name(request.authority())
-            && !is_address(&host)
-        {
-            names.push(host);
-        }
-        if names.is_empty()
-            && let Some(default) = self.config.binding(x.listener).and_then(|b| b.default_service.clone())
-        {
-            names.push(default.as_bytes().into());
-        }
-        names
-    }
-
     /// Whether a caller's connection is being captured, and the control plane is away: what it asks for then is
     /// not made to wait where it can pass through.
     pub(crate) fn passes_unasked(&self, caller: Key) -> bool {
@@ -404,10 +383,4 @@ impl Worker {
         let away = self.shared.mesh.get().is_some_and(|m| m.away().is_some());
         away && accepted.is_some_and(|a| a.to.is_some())
     }
-}
-
-/// An IP address, which is no service's name.
-fn is_address(host: &[u8]) -> bool {
-    std::str::from_utf8(host)
-        .is_ok_and(|h| h.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() || h == "localhost")
 }

@@ -62,7 +62,8 @@ pub(crate) async fn run(parts: Parts, mut wishes: watch::Receiver<Wish>) {
 struct Stream {
     out: mpsc::Sender<PublishRequest>,
     sequence: u64,
-    said: Option<Option<Instance>>,
+    /// What was said last, once anything was.
+    said: Option<Instance>,
     acknowledged: u64,
 }
 
@@ -119,7 +120,7 @@ impl Stream {
     /// Says what is to be published, unless that was said last.
     async fn say(&mut self, parts: &Parts, wish: &Wish) -> Result<(), String> {
         let instance = desired(parts, wish);
-        if self.said.as_ref() == Some(&instance) {
+        if self.sequence > 0 && self.said == instance {
             return Ok(());
         }
         self.sequence += 1;
@@ -128,7 +129,7 @@ impl Stream {
             view.publication.services = instance.as_ref().map_or(0, |i| i.services.len());
             view.publication.acknowledged = false;
         }
-        self.said = Some(instance.clone());
+        self.said.clone_from(&instance);
         let node = (self.sequence == 1).then(|| parts.node.clone());
         let request = PublishRequest { node, instance, sequence: self.sequence };
         parts.link.cells.publications.inc();

@@ -18,8 +18,13 @@ fn sidecar(control: &Control, app: SocketAddr, more: &str) -> (Running, SocketAd
     (Running::start(&config), listen)
 }
 
-fn last(control: &Control) -> Option<Option<Instance>> {
-    control.script.published().pop().map(|p| p.instance)
+/// What was said last: an instance, if it was not a withdrawal.
+fn last(control: &Control) -> Option<Instance> {
+    control.script.published().pop()?.instance
+}
+
+fn is_withdrawn(control: &Control) -> bool {
+    control.script.published().last().is_some_and(|p| p.instance.is_none())
 }
 
 #[test]
@@ -27,8 +32,8 @@ fn what_the_file_says_is_published_and_withdrawn_before_connections_end() {
     let app = BoltServer::echo();
     let control = Control::start();
     let (sidecar, listen) = sidecar(&control, app.addr, ", weight: 70");
-    until(PATIENCE, "it is published", || matches!(last(&control), Some(Some(_))));
-    let instance = last(&control).flatten().unwrap();
+    until(PATIENCE, "it is published", || last(&control).is_some());
+    let instance = last(&control).unwrap();
     assert_eq!((instance.weight, instance.tls, instance.address.as_str()), (70, false, "127.0.0.1"));
     assert_eq!(
         (instance.services[0].name.as_str(), instance.services[0].protocol.as_str()),
@@ -41,7 +46,7 @@ fn what_the_file_says_is_published_and_withdrawn_before_connections_end() {
         sidecar.admin.json("/mesh")["publication"]["acknowledged"] == true
     });
     sidecar.sidecar().drain();
-    until(PATIENCE, "it is withdrawn", || last(&control) == Some(None));
+    until(PATIENCE, "it is withdrawn", || is_withdrawn(&control));
     // Callers that have not heard yet are still served.
     assert_eq!(c.call(&Ask::to(SERVICE).id(2)).head.status, 0);
     until(PATIENCE, "it ends", || sidecar.sidecar().ended());
@@ -52,7 +57,7 @@ fn what_is_published_is_said_again_to_a_control_plane_that_comes_back() {
     let app = BoltServer::echo();
     let mut control = Control::start();
     let (_sidecar, _) = sidecar(&control, app.addr, "");
-    until(PATIENCE, "it is published", || matches!(last(&control), Some(Some(_))));
+    until(PATIENCE, "it is published", || last(&control).is_some());
     control.kill();
     control.revive();
     until(PATIENCE, "it is published again", || {
@@ -71,7 +76,7 @@ fn an_app_whose_port_is_watched_is_published_only_while_it_accepts() {
     });
     assert!(control.script.published().is_empty());
     let listener = TcpListener::bind(app).unwrap();
-    until(PATIENCE, "it is published", || matches!(last(&control), Some(Some(_))));
+    until(PATIENCE, "it is published", || last(&control).is_some());
     drop(listener);
-    until(PATIENCE, "it is withdrawn", || last(&control) == Some(None));
+    until(PATIENCE, "it is withdrawn", || is_withdrawn(&control));
 }
