@@ -112,6 +112,9 @@ pub(crate) fn control_plane(c: &Context) -> Value {
         "hidden": c.loader.hidden(),
         "services": view.names,
         "publication": view.publication,
+        "certificate": view.certificate.map(|s| json!({
+            "notAfter": s.not_after, "renewals": s.renewals, "failures": s.failures, "problem": s.detail(),
+        })),
     })
 }
 

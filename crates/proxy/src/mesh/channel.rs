@@ -1,5 +1,4 @@
 //! Connections to the control plane for publishing and reporting, beside the xDS client's own.
-use super::trust;
 use hyper_util::rt::TokioIo;
 use raddle_model::{ControlAddress, ControlPlane};
 use raddle_policy::Rng;
@@ -20,18 +19,18 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Finds a replica that can be connected to, one after the other, with growing pauses of chance.
 pub(crate) struct Dialer {
     addresses: Vec<ControlAddress>,
-    tls: TlsSource,
+    tls: Option<TlsSource>,
     next: usize,
     failures: u32,
     rng: Rng,
 }
 
 impl Dialer {
-    pub(crate) fn new(control: &ControlPlane, seed: u64) -> Dialer {
+    pub(crate) fn new(control: &ControlPlane, tls: Option<TlsSource>, seed: u64) -> Dialer {
         let mut rng = Rng::new(seed);
         let addresses = control.addresses.clone();
         let next = rng.below(addresses.len().max(1) as u32) as usize;
-        Dialer { addresses, tls: trust::source(control), next, failures: 0, rng }
+        Dialer { addresses, tls, next, failures: 0, rng }
     }
 
     /// A connection to the next replica.
@@ -89,15 +88,16 @@ pub(crate) fn sentence(e: &dyn std::error::Error) -> String {
 trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Bytes for T {}
 
-async fn connect(address: ControlAddress, tls: TlsSource) -> io::Result<TokioIo<Box<dyn Bytes>>> {
+async fn connect(address: ControlAddress, tls: Option<TlsSource>) -> io::Result<TokioIo<Box<dyn Bytes>>> {
     let host = address.host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let stream = TcpStream::connect((host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
     if !address.tls {
         return Ok(TokioIo::new(Box::new(stream)));
     }
-    let config =
-        tls().ok_or_else(|| io::Error::other("there is nothing yet to check its certificate with"))?;
+    let config = tls
+        .and_then(|tls| tls())
+        .ok_or_else(|| io::Error::other("there is nothing yet to check its certificate with"))?;
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
     Ok(TokioIo::new(Box::new(stream)))

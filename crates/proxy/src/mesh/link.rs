@@ -1,4 +1,5 @@
 //! Between workers, loader and admin pages on one side and the `mesh` thread on the other.
+use super::agent::AgentStatus;
 use super::names::Counts;
 use raddle_telemetry::MeshCells;
 use raddle_xds::client::Status;
@@ -45,6 +46,7 @@ pub(crate) struct View {
     pub status: Status,
     pub names: Counts,
     pub publication: Publication,
+    pub certificate: Option<AgentStatus>,
 }
 
 /// How publishing is going.

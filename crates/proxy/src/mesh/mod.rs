@@ -6,8 +6,8 @@
 //! * [`thread`]: the thread; [`link`] the way to it. [`names`]: which services are asked for, and for how long.
 //! * [`feeder`] and [`fed`]: what the control plane said, merged with the files. [`demand`]: requests that wait for
 //!   services to be known.
-//! * [`publish`]: what the app serves, to the registry; [`report`]: what runs here and how it goes; [`channel`] and
-//!   [`trust`]: connections for both.
+//! * [`publish`]: what the app serves, to the registry; [`report`]: what runs here and how it goes; [`channel`]:
+//!   connections for both.
 //! * [`agent`]: the sidecar's certificate; [`sds`]: the same for other software on the machine.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
 pub mod agent;
@@ -25,9 +25,8 @@ pub(crate) mod report;
 pub mod sds;
 pub(crate) mod start;
 pub(crate) mod thread;
-pub(crate) mod trust;
 
 pub use handle::{AppInfo, Endpoint, Identity, Lookup, MeshError, MeshHandle};
 
 /// Name of the secret with the roots of trust.
-pub(crate) const ROOTS: &str = "roots";
+pub(crate) const ROOTS: &str = "raddle-trust";

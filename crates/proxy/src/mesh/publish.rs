@@ -32,7 +32,7 @@ pub(crate) struct Wish {
 
 /// Publishes until the process ends.
 pub(crate) async fn run(parts: Parts, mut wishes: watch::Receiver<Wish>) {
-    let mut dialer = Dialer::new(&parts.control, parts.shared.wall_zero_ns ^ 1);
+    let mut dialer = Dialer::new(&parts.control, parts.tls(), parts.shared.wall_zero_ns ^ 1);
     loop {
         // Nobody is bothered with a stream on which there is nothing to say.
         while desired(&parts, &wishes.borrow_and_update()).is_none() {

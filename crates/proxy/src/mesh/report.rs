@@ -27,7 +27,7 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reports until the process ends.
 pub(crate) async fn run(parts: Parts, handle: Handle) {
-    let mut dialer = Dialer::new(&parts.control, parts.shared.wall_zero_ns ^ 2);
+    let mut dialer = Dialer::new(&parts.control, parts.tls(), parts.shared.wall_zero_ns ^ 2);
     let mut counted = Counted::new(&parts);
     let mut every = EVERY;
     loop {

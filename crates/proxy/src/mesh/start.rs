@@ -39,6 +39,7 @@ pub(crate) fn start(shared: &Arc<Shared>, loader: &Arc<Loader>) -> Result<(), St
         names: Arc::new(Mutex::new(Names::default())),
         node: node_of(&sidecar, address),
         control: Arc::new(control),
+        agent: None,
     };
     let _ = shared.mesh.set(link);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(os)?;

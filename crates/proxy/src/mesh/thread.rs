@@ -1,4 +1,5 @@
 //! The thread that joins the sidecar to the control plane.
+use super::agent::{Agent, AgentOptions, TokenSource};
 use super::feeder::Feeder;
 use super::link::{Ask, Link};
 use super::local_state::LocalState;
@@ -6,10 +7,12 @@ use super::names::{Names, State, Wanted};
 use super::{publish, report};
 use crate::loader::Loader;
 use crate::shared::{Message, Shared};
+use raddle_identity::TrustBundle;
 use raddle_model::{ControlPlane, Sidecar, XdsProtocol};
 use raddle_telemetry::{Direction, Registry};
-use raddle_xds::client::{self, Handle, Mode, Target};
+use raddle_xds::client::{self, Handle, Mode, Target, TlsSource};
 use raddle_xds::proto::Node;
+use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,16 +44,25 @@ pub(crate) struct Parts {
     pub names: Arc<Mutex<Names>>,
     pub node: Node,
     pub control: Arc<ControlPlane>,
+    /// The instance's certificate, where TLS or a token is configured.
+    pub agent: Option<Agent>,
 }
 
 impl Parts {
+    /// How TLS to the control plane is done.
+    pub(crate) fn tls(&self) -> Option<TlsSource> {
+        self.agent.as_ref().map(Agent::tls)
+    }
+
     pub(crate) fn names(&self) -> std::sync::MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Runs until the process ends.
-pub(crate) async fn run(parts: Parts, mut asks: mpsc::Receiver<Ask>) {
+pub(crate) async fn run(mut parts: Parts, mut asks: mpsc::Receiver<Ask>) {
+    parts.agent = agent(&parts);
+    tokio::spawn(follow_roots(parts.clone()));
     let changed = Arc::new(Notify::new());
     let handle = client::spawn(options(&parts), Feeder::new(parts.clone(), changed.clone()));
     tokio::spawn(apply(parts.clone(), changed));
@@ -77,6 +89,33 @@ pub(crate) async fn run(parts: Parts, mut asks: mpsc::Receiver<Ask>) {
                 }
             },
             _ = look.tick() => watcher.look(&parts, &handle),
+        }
+    }
+}
+
+/// Keeps the instance's certificate, if there is somebody to get it from.
+fn agent(parts: &Parts) -> Option<Agent> {
+    let control = &parts.control;
+    if control.token_file.is_none() && !control.addresses.iter().any(|a| a.tls) {
+        return None;
+    }
+    let seed = parts.shared.wall_zero_ns ^ 3;
+    let options = AgentOptions::new(parts.node.clone(), control.addresses.clone(), seed);
+    let token = control.token_file.clone().map_or(TokenSource::None, TokenSource::File);
+    Some(Agent::spawn(AgentOptions { roots_file: control.roots_file.clone(), token, ..options }))
+}
+
+/// Gives the agent the roots the control plane says.
+async fn follow_roots(parts: Parts) {
+    let Some(agent) = &parts.agent else { return };
+    let mut roots = parts.link.roots.subscribe();
+    while roots.changed().await.is_ok() {
+        let said: Vec<CertificateDer<'static>> =
+            roots.borrow_and_update().iter().cloned().map(Into::into).collect();
+        let Some(identity) = agent.identity().borrow().clone() else { continue };
+        match TrustBundle::new(identity.trust().trust_domain(), said) {
+            Ok(bundle) => agent.trust(&bundle),
+            Err(e) => tracing::warn!("the control plane's roots are not taken: {e}"),
         }
     }
 }
@@ -139,12 +178,14 @@ struct Watcher {
     connected: Option<tokio::time::Instant>,
     swept: tokio::time::Instant,
     ready: bool,
+    /// The sidecar's file as it was published from.
+    sidecar: Option<Arc<Sidecar>>,
 }
 
 impl Watcher {
     fn new() -> Watcher {
         let now = tokio::time::Instant::now();
-        Watcher { began: now, connected: None, swept: now, ready: false }
+        Watcher { began: now, connected: None, swept: now, ready: false, sidecar: None }
     }
 
     fn look(&mut self, parts: &Parts, handle: &Handle) {
@@ -164,12 +205,18 @@ impl Watcher {
                 parts.shared.ready.store(true, Ordering::Release);
             }
         }
+        let sidecar = parts.shared.config.load().sidecar.clone();
+        if !self.sidecar.as_ref().is_some_and(|s| Arc::ptr_eq(s, &sidecar)) {
+            self.sidecar = Some(sidecar);
+            parts.link.ask(Ask::Local);
+        }
         if self.swept.elapsed() >= SWEEP {
             self.swept = tokio::time::Instant::now();
             sweep(parts, handle);
             parts.link.cells.wanted.set(parts.names().len() as i64);
             let names = parts.names().counts(SHOWN);
             let mut view = parts.link.view();
+            view.certificate = parts.agent.as_ref().map(|a| a.status().borrow().clone());
             view.names = names;
             view.status = status;
         }
@@ -205,6 +252,11 @@ fn preloaded(parts: &Parts) -> Vec<String> {
 fn options(parts: &Parts) -> client::Options {
     let control = &parts.control;
     let cache = control.cache.clone().or_else(|| std::env::var_os("STATE_DIRECTORY").map(Into::into));
+    if let Some(folder) = &cache
+        && let Err(e) = std::fs::create_dir_all(folder)
+    {
+        tracing::error!(error = %e, "controlPlane.cache: {} cannot be made", folder.display());
+    }
     let file = format!("{}.mesh", file_name(&parts.node.id));
     client::Options {
         targets: control.addresses.iter().map(|a| target(parts, a)).collect(),
@@ -223,7 +275,7 @@ fn options(parts: &Parts) -> client::Options {
 }
 
 fn target(parts: &Parts, address: &raddle_model::ControlAddress) -> Target {
-    let tls = address.tls.then(|| super::trust::source(&parts.control));
+    let tls = parts.tls().filter(|_| address.tls);
     Target { uri: address.to_string(), tls, server_name: None }
 }
 

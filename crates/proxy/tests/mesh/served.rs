@@ -100,11 +100,14 @@ fn a_start_without_control_plane_uses_the_cache() {
     let mut control = Control::start();
     control.service(SERVICE, &[server.addr]);
     let dir = tempfile::tempdir().unwrap();
-    let cache = format!(", cache: \"{}\"", dir.path().display());
+    // Made if it is not there.
+    let folder = dir.path().join("state");
+    let cache = format!(", cache: \"{}\"", folder.display());
     {
         let (_sidecar, listen) = sidecar(&control, &cache);
         assert_eq!(BoltClient::connect(listen).call(&Ask::to(SERVICE).id(1)).head.status, 0);
-        until(PATIENCE, "it is on disk", || std::fs::read_dir(dir.path()).unwrap().count() > 0);
+        let files = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        until(PATIENCE, "it is on disk", || files() > 0);
     }
     control.kill();
     let (sidecar, listen) = sidecar(&control, &cache);
