@@ -4,6 +4,7 @@ use super::feeder::Feeder;
 use super::link::{Ask, Link};
 use super::local_state::LocalState;
 use super::names::{Names, State, Wanted};
+use super::sds::{Access, Sds};
 use super::{publish, report};
 use crate::loader::Loader;
 use crate::shared::{Message, Shared};
@@ -63,6 +64,7 @@ impl Parts {
 pub(crate) async fn run(mut parts: Parts, mut asks: mpsc::Receiver<Ask>) {
     parts.agent = agent(&parts);
     tokio::spawn(follow_roots(parts.clone()));
+    let _sds = sds(&parts).await;
     let changed = Arc::new(Notify::new());
     let handle = client::spawn(options(&parts), Feeder::new(parts.clone(), changed.clone()));
     tokio::spawn(apply(parts.clone(), changed));
@@ -96,13 +98,25 @@ pub(crate) async fn run(mut parts: Parts, mut asks: mpsc::Receiver<Ask>) {
 /// Keeps the instance's certificate, if there is somebody to get it from.
 fn agent(parts: &Parts) -> Option<Agent> {
     let control = &parts.control;
-    if control.token_file.is_none() && !control.addresses.iter().any(|a| a.tls) {
+    if control.token_file.is_none() && control.sds.is_none() && !control.addresses.iter().any(|a| a.tls) {
         return None;
     }
     let seed = parts.shared.wall_zero_ns ^ 3;
     let options = AgentOptions::new(parts.node.clone(), control.addresses.clone(), seed);
     let token = control.token_file.clone().map_or(TokenSource::None, TokenSource::File);
     Some(Agent::spawn(AgentOptions { roots_file: control.roots_file.clone(), token, ..options }))
+}
+
+/// Gives other software on this machine the certificate, if that is configured.
+async fn sds(parts: &Parts) -> Option<Sds> {
+    let (path, agent) = (parts.control.sds.as_ref()?, parts.agent.as_ref()?);
+    match Sds::spawn(path, Access::Owner, agent.identity()).await {
+        Ok(sds) => Some(sds),
+        Err(e) => {
+            tracing::error!(error = %e, "controlPlane.sds: {} cannot be served", path.display());
+            None
+        }
+    }
 }
 
 /// Gives the agent the roots the control plane says.
