@@ -10,6 +10,8 @@
 mod assembly;
 mod backoff;
 mod cache;
+#[doc(hidden)]
+pub mod check;
 mod driver;
 mod handle;
 mod machine;

@@ -6,7 +6,7 @@ mod response;
 mod turn;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::client) mod tests;
 
 pub(crate) use message::{Message, Variant};
 

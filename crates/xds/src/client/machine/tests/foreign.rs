@@ -12,7 +12,7 @@ fn listening(variant: Variant) -> Rig {
     rig
 }
 
-fn plain_cluster(name: &str, policy: i32) -> Vec<u8> {
+pub(in crate::client) fn plain_cluster(name: &str, policy: i32) -> Vec<u8> {
     use envoy_types::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
     Cluster {
         name: name.into(),
@@ -23,7 +23,7 @@ fn plain_cluster(name: &str, policy: i32) -> Vec<u8> {
     .encode_to_vec()
 }
 
-fn http_listener(name: &str, rds: &str) -> Vec<u8> {
+pub(in crate::client) fn http_listener(name: &str, rds: &str) -> Vec<u8> {
     let rds = manager::Rds { route_config_name: rds.into(), ..Default::default() };
     let manager = manager::HttpConnectionManager {
         route_specifier: Some(manager::http_connection_manager::RouteSpecifier::Rds(rds)),
@@ -37,7 +37,7 @@ fn http_listener(name: &str, rds: &str) -> Vec<u8> {
     listener::Listener { name: name.into(), filter_chains: vec![chain], ..Default::default() }.encode_to_vec()
 }
 
-fn routes(name: &str, clusters: &[(&str, u32)]) -> Vec<u8> {
+pub(in crate::client) fn routes(name: &str, clusters: &[(&str, u32)]) -> Vec<u8> {
     use route::weighted_cluster::ClusterWeight;
     let clusters = clusters.iter().map(|(name, weight)| ClusterWeight {
         name: (*name).into(),

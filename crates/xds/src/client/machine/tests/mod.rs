@@ -1,6 +1,6 @@
 //! The protocol's rules, each told by a test, in both variants where both have it.
 mod delta;
-mod foreign;
+pub(in crate::client) mod foreign;
 mod life;
 mod model;
 mod sotw;
@@ -44,7 +44,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn apply(&mut self, update: Update) -> Vec<Refused> {
+    pub(in crate::client) fn apply(&mut self, update: Update) -> Vec<Refused> {
         let mut refused = Vec::new();
         for (name, service) in &update.services {
             if let Some(reason) = self.refuse.get(&**name) {
@@ -72,12 +72,12 @@ impl World {
     }
 
     /// Name and number of endpoints of every service.
-    pub(super) fn sizes(&self) -> BTreeMap<&str, usize> {
+    pub(in crate::client) fn sizes(&self) -> BTreeMap<&str, usize> {
         self.services.iter().map(|(name, service)| (name.as_str(), service.endpoints.len())).collect()
     }
 }
 
-pub(super) fn settings() -> Settings {
+pub(in crate::client) fn settings() -> Settings {
     Settings {
         node: core::Node { id: "me".into(), ..core::Node::default() },
         unsubscribe_after: IDLE,
@@ -87,36 +87,36 @@ pub(super) fn settings() -> Settings {
 }
 
 impl Rig {
-    pub(super) fn new(variant: Variant, settings: Settings) -> Rig {
+    pub(in crate::client) fn new(variant: Variant, settings: Settings) -> Rig {
         let mut machine = Machine::new(settings);
         machine.connected(variant);
         Rig { machine, now: Time::ZERO, world: World::default(), nonce: 0 }
     }
 
-    pub(super) fn plain(variant: Variant) -> Rig {
+    pub(in crate::client) fn plain(variant: Variant) -> Rig {
         Rig::new(variant, settings())
     }
 
-    pub(super) fn want(&mut self, name: &str) {
+    pub(in crate::client) fn want(&mut self, name: &str) {
         self.machine.wish(&name.into(), true, self.now);
     }
 
-    pub(super) fn unwant(&mut self, name: &str) {
+    pub(in crate::client) fn unwant(&mut self, name: &str) {
         self.machine.wish(&name.into(), false, self.now);
     }
 
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(in crate::client) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         let world = &mut self.world;
         self.machine.tick(self.now, &mut |update| world.apply(update));
     }
 
     /// All messages there are to send.
-    pub(super) fn said(&mut self) -> Vec<Message> {
+    pub(in crate::client) fn said(&mut self) -> Vec<Message> {
         std::iter::from_fn(|| self.machine.next_message(self.now)).collect()
     }
 
-    pub(super) fn said_delta(&mut self) -> Vec<discovery::DeltaDiscoveryRequest> {
+    pub(in crate::client) fn said_delta(&mut self) -> Vec<discovery::DeltaDiscoveryRequest> {
         let only = |message| match message {
             Message::Delta(request) => request,
             Message::Sotw(request) => panic!("of the other variant: {request:?}"),
@@ -124,7 +124,7 @@ impl Rig {
         self.said().into_iter().map(only).collect()
     }
 
-    pub(super) fn said_sotw(&mut self) -> Vec<discovery::DiscoveryRequest> {
+    pub(in crate::client) fn said_sotw(&mut self) -> Vec<discovery::DiscoveryRequest> {
         let only = |message| match message {
             Message::Sotw(request) => request,
             Message::Delta(request) => panic!("of the other variant: {request:?}"),
@@ -133,7 +133,7 @@ impl Rig {
     }
 
     /// A response of the variant the resources are for; returns its nonce.
-    pub(super) fn delta(
+    pub(in crate::client) fn delta(
         &mut self,
         kind: Kind,
         resources: &[(&str, &str, Vec<u8>)],
@@ -160,7 +160,7 @@ impl Rig {
         nonce
     }
 
-    pub(super) fn sotw(&mut self, kind: Kind, version: &str, resources: &[Vec<u8>]) -> String {
+    pub(in crate::client) fn sotw(&mut self, kind: Kind, version: &str, resources: &[Vec<u8>]) -> String {
         let response = discovery::DiscoveryResponse {
             type_url: kind.type_url().into(),
             nonce: self.next_nonce(),
@@ -175,7 +175,12 @@ impl Rig {
     }
 
     /// Resources in either variant.
-    pub(super) fn send(&mut self, variant: Variant, kind: Kind, resources: &[(&str, Vec<u8>)]) -> String {
+    pub(in crate::client) fn send(
+        &mut self,
+        variant: Variant,
+        kind: Kind,
+        resources: &[(&str, Vec<u8>)],
+    ) -> String {
         match variant {
             Variant::Delta => {
                 let resources: Vec<_> =
@@ -200,7 +205,7 @@ fn any(kind: Kind, value: &[u8]) -> Any {
 }
 
 /// Error details and nonces of a message, whichever variant.
-pub(super) fn answer(message: &Message) -> (String, Option<String>) {
+pub(in crate::client) fn answer(message: &Message) -> (String, Option<String>) {
     let told =
         |status: &Option<envoy_types::pb::google::rpc::Status>| status.as_ref().map(|s| s.message.clone());
     match message {
@@ -216,11 +221,11 @@ fn metadata(fields: &[(&str, value::Kind)]) -> Option<core::Metadata> {
 }
 
 /// A cluster as Raddle's server writes it.
-pub(super) fn cluster(name: &str) -> Vec<u8> {
+pub(in crate::client) fn cluster(name: &str) -> Vec<u8> {
     cluster_of(name, "app", "")
 }
 
-pub(super) fn cluster_of(name: &str, app: &str, eds: &str) -> Vec<u8> {
+pub(in crate::client) fn cluster_of(name: &str, app: &str, eds: &str) -> Vec<u8> {
     use envoy_types::pb::envoy::config::cluster::v3::cluster::{DiscoveryType, EdsClusterConfig};
     let eds = EdsClusterConfig { service_name: eds.into(), ..Default::default() };
     Cluster {
@@ -234,7 +239,7 @@ pub(super) fn cluster_of(name: &str, app: &str, eds: &str) -> Vec<u8> {
 }
 
 /// A cluster that no model can say.
-pub(super) fn bad_cluster(name: &str) -> Vec<u8> {
+pub(in crate::client) fn bad_cluster(name: &str) -> Vec<u8> {
     Cluster {
         name: name.into(),
         metadata: metadata(&[("protocol", value::Kind::StringValue("smoke".into()))]),
@@ -243,7 +248,7 @@ pub(super) fn bad_cluster(name: &str) -> Vec<u8> {
     .encode_to_vec()
 }
 
-pub(super) fn endpoints(name: &str, ports: &[u32]) -> Vec<u8> {
+pub(in crate::client) fn endpoints(name: &str, ports: &[u32]) -> Vec<u8> {
     let one = |port: &u32| {
         let address = core::SocketAddress {
             address: "10.0.0.1".into(),
@@ -271,7 +276,7 @@ pub(super) fn endpoints(name: &str, ports: &[u32]) -> Vec<u8> {
     .encode_to_vec()
 }
 
-pub(super) fn rule(name: &str, revision: &str) -> Vec<u8> {
+pub(in crate::client) fn rule(name: &str, revision: &str) -> Vec<u8> {
     let document = format!("{{\"kind\":\"Route\",\"name\":\"{name}\"}}").into_bytes();
     proto::Rule {
         kind: "Route".into(),
