@@ -5,5 +5,7 @@ mod catalog;
 mod real;
 #[path = "client/scripted.rs"]
 mod scripted;
+#[path = "client/tls.rs"]
+mod tls;
 #[path = "client/world.rs"]
 mod world;
