@@ -6,11 +6,13 @@ import sys
 import traceback
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "capture"))
+for folder in ("capture", "api"):
+    sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 
 import capture
 import disturbance
 import dubbo_suites
+import fuzz
 import grpc_suites
 import http_load
 import http_suites
@@ -21,7 +23,7 @@ from harness import Failure, Report, Skip
 
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
-                "capture": capture.capture, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
+                "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
                 **dubbo_suites.DISTURBANCES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
