@@ -192,7 +192,7 @@ fn envoy_gets_a_host_for_each_http_service_and_404_for_all_others() {
 #[test]
 fn what_cannot_be_said_is_left_out_and_the_rest_stays() {
     let loaded = rules(
-        r#"
+        r"
 apiVersion: raddle.io/v1
 kind: Route
 metadata: {name: r}
@@ -203,7 +203,7 @@ spec:
     - {name: mark, when: {loadTest: true}, send: {group: shadow}}
     - {name: other, when: {service: other}, send: {group: x}}
     - {name: this, when: {service: pay}, send: {group: x}}
-"#,
+",
     );
     let view = service("pay", "http", &[], Vec::new());
     let policy = PolicySettings::default();
