@@ -246,3 +246,43 @@ fn keys_show_in_no_debug_output() {
     assert!(!said.contains(pem.lines().nth(1).unwrap()));
     assert!(!said.contains(&raddle_identity::crypto::hex(&secret)) && !said.contains(&format!("{secret:?}")));
 }
+
+/// A number from 0 to `below`, always the same ones.
+fn chance(state: &mut u64, below: usize) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state % below.max(1) as u64) as usize
+}
+
+#[test]
+fn whatever_comes_as_a_request_or_certificate_is_read_or_refused() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/csr");
+    let mut seeds: Vec<Vec<u8>> =
+        std::fs::read_dir(corpus).unwrap().map(|f| std::fs::read(f.unwrap().path()).unwrap()).collect();
+    assert!(seeds.len() >= 4);
+    seeds.push(PrivateKey::generate().unwrap().request().unwrap());
+    let keys: Vec<Vec<u8>> =
+        seeds.iter().filter_map(|s| Some(read_request(s).ok()?.der().to_vec())).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d;
+    for round in 0..20_000 {
+        let mut bytes = seeds[round % seeds.len()].clone();
+        for _ in 0..=chance(&mut state, 4) {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = chance(&mut state, bytes.len());
+            match chance(&mut state, 4) {
+                0 => bytes[at] = chance(&mut state, 256) as u8,
+                1 => drop(bytes.drain(at..(at + chance(&mut state, 8)).min(bytes.len()))),
+                2 => bytes.insert(at, [0x30, 0x80, 0xff, 0x84][chance(&mut state, 4)]),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        // Neither panics; and no other key than the one that signed comes out.
+        if let Ok(key) = read_request(&bytes) {
+            assert!(keys.contains(&key.der().to_vec()));
+        }
+        let _ = Leaf::read(&bytes);
+    }
+}

@@ -277,7 +277,7 @@ async fn secrets(socket: &Path) -> SecretDiscoveryServiceClient<tonic::transport
 fn content(response: &DiscoveryResponse) -> (String, String) {
     let secret = Secret::decode(&*response.resources[0].value).unwrap();
     let text = |d: Option<envoy_types::pb::envoy::config::core::v3::DataSource>| match d.unwrap().specifier {
-        Some(Specifier::InlineBytes(b)) => String::from_utf8(b.to_vec()).unwrap(),
+        Some(Specifier::InlineBytes(b)) => String::from_utf8(b).unwrap(),
         other => panic!("{other:?}"),
     };
     match secret.r#type.unwrap() {
