@@ -87,7 +87,7 @@ fn what_the_model_cannot_say_of_a_cluster_is_told_with_its_field() {
     use cluster::cluster::DiscoveryType;
     let base = || cluster::Cluster { name: "pay".into(), ..Default::default() };
     let quic = core::TransportSocket { name: "envoy.transport_sockets.quic".into(), ..Default::default() };
-    let cases = [
+    let cases = vec![
         (
             cluster::Cluster { transport_socket: Some(quic), ..base() },
             "transport_socket: envoy.transport_sockets.quic is not supported",
