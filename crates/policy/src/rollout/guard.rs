@@ -67,8 +67,17 @@ fn percent(share: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
-/// The first harm found. Sidecars that refuse the change end it with or without a guard.
-pub(super) fn verdict(guard: Option<&Guard>, seen: &Seen<'_>, baseline: Option<&Sample>) -> Option<Breach> {
+/// So many times the requests of a verdict, and none of others: then there are no others.
+const NOBODY_ELSE: u64 = 4;
+
+/// The first harm found. Sidecars that refuse the change end it with or without a guard. `everyone`: the change is meant
+/// for all, so that the rest is only what has not taken it yet.
+pub(super) fn verdict(
+    guard: Option<&Guard>,
+    seen: &Seen<'_>,
+    baseline: Option<&Sample>,
+    everyone: bool,
+) -> Option<Breach> {
     if seen.refused > 0 {
         return Some(Breach::Refused(seen.refused));
     }
@@ -77,9 +86,15 @@ pub(super) fn verdict(guard: Option<&Guard>, seen: &Seen<'_>, baseline: Option<&
         if window.candidate.requests < guard.min_requests {
             return None;
         }
-        // The rest if it says enough, else how things were when there was one.
+        // The rest if it says enough; else how things were when it did; else the little it says, from which less follows.
         let enough = |sample: &&Sample| sample.requests >= guard.min_requests;
-        let rest = Some(&window.rest).filter(enough).or(baseline.filter(enough));
+        let some = |sample: &&Sample| !everyone && sample.requests > 0;
+        let rest = Some(&window.rest);
+        let rest = rest.filter(enough).or(baseline.filter(enough)).or(rest.filter(some));
+        // The limit counts alone only where nobody is left to compare with, not where they are late to report.
+        if rest.is_none() && !everyone && window.candidate.requests < guard.min_requests * NOBODY_ELSE {
+            return None;
+        }
         errors(guard, &window.candidate, rest).or_else(|| latency(guard, &window.candidate, rest?))
     })
 }

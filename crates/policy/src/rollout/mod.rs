@@ -176,7 +176,9 @@ impl Rollout {
         if self.is_over() {
             return Step::Stayed;
         }
-        if let Some(breach) = guard::verdict(self.plan.guard.as_ref(), seen, self.baseline.as_ref()) {
+        let everyone = self.ppm() == WHOLE;
+        if let Some(breach) = guard::verdict(self.plan.guard.as_ref(), seen, self.baseline.as_ref(), everyone)
+        {
             return self.breach(breach, now);
         }
         match self.waits(now, seen) {
