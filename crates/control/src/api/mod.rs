@@ -6,7 +6,7 @@
 mod audit;
 mod auth;
 mod ca;
-mod desk;
+pub mod desk;
 mod explain;
 mod health;
 pub(crate) mod http;

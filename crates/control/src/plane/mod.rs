@@ -12,7 +12,7 @@ use crate::discovery::{Discovery, Sources};
 use crate::election::{self, Replica, Term};
 use crate::events::Events;
 use crate::registry::{Directory, Registry, Settings};
-use crate::rules::RuleBook;
+use crate::rules::{Known, RuleBook, Rules};
 use crate::tokens::Tokens;
 use crate::{api, serve};
 use listen::Sockets;
@@ -87,7 +87,9 @@ impl ControlPlane {
         };
         let registry = Registry::start(store.clone(), replica.lease(), settings).await;
         tasks.spawn(collect(registry.clone(), replica.lead(COLLECT_JOB)));
-        let (_rules, book) = watch::channel(Arc::<RuleBook>::default());
+        let names = registry.directory();
+        let rules = Rules::start(store.clone(), move || known(&names.borrow()), events.clone());
+        let book = rules.book();
         let roots = ca.as_ref().map(|ca| roots(ca.trust()));
         let sources = Sources { directory: registry.directory(), rules: book.clone(), roots };
         let discovery = Discovery::start(sources, options.slice);
@@ -114,7 +116,17 @@ impl ControlPlane {
             let tokens = (!options.no_auth).then_some(tokens);
             let plane = Some(parts.clone());
             let directory: watch::Receiver<Arc<Directory>> = registry.directory();
-            let asked = api::Parts { store, directory, book, events, desk: None, replica: id, tokens, ca, plane };
+            let asked = api::Parts {
+                store,
+                directory,
+                book,
+                events,
+                desk: Some(Arc::new(rules)),
+                replica: id,
+                tokens,
+                ca,
+                plane,
+            };
             let limits = serve::Limits::default();
             let tls = tls.filter(|_| !local);
             tasks.spawn(serve::serve(listener, api::router(asked), tls, limits, over(ending)));
@@ -170,6 +182,14 @@ pub fn run(options: Options, ready: impl FnOnce(&Addresses)) -> Result<(), Start
         running.end().await;
         Ok(())
     })
+}
+
+/// The names that rules may speak of without a warning.
+fn known(directory: &Directory) -> Known {
+    Known {
+        apps: directory.apps.keys().cloned().collect(),
+        services: directory.services.keys().cloned().collect(),
+    }
 }
 
 fn xds_options(options: &Options, id: &str) -> raddle_xds::server::Options {

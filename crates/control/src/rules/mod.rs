@@ -4,6 +4,7 @@
 //! reads, [`lead`] is the leader's job: to tick the rollouts (`raddle_policy::rollout`) by what an [`Observer`] sees.
 mod admit;
 mod book;
+mod desk;
 mod diff;
 mod lead;
 mod service;
