@@ -7,7 +7,7 @@ use support::Api;
 
 #[tokio::test]
 async fn every_route_is_in_the_document_and_nothing_else_is() {
-    let api = Api::start().await;
+    let api = Api::start();
     let document = api.get("/openapi.json").await.body;
     assert_eq!(document, raddle_control::api::openapi());
     let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -16,7 +16,7 @@ async fn every_route_is_in_the_document_and_nothing_else_is() {
             continue;
         }
         let real = path.replace("{kind}", "Route").replace("{number}", "1");
-        let real = real.replace('{', "").replace('}', "");
+        let real = real.replace(['{', '}'], "");
         for method in &methods {
             let declared = !item[method.as_str().to_ascii_lowercase()].is_null();
             let answer = api.ask(method.clone(), &real, &[], "").await;
@@ -53,7 +53,7 @@ async fn the_document_stands_on_its_own_feet() {
 
 #[tokio::test]
 async fn refusals_have_one_shape_and_say_what_would_be_right() {
-    let api = Api::start().await;
+    let api = Api::start();
     for (path, status, part) in [
         ("/v1/services?limt=3", 400, "limt is no parameter of this operation"),
         ("/v1/services?limit=0", 400, "1 to 1000"),
@@ -78,7 +78,7 @@ async fn refusals_have_one_shape_and_say_what_would_be_right() {
 
 #[tokio::test]
 async fn services_and_apps_are_listed_page_by_page() {
-    let api = Api::start().await;
+    let api = Api::start();
     api.publish("order", 3, "com.shop.Order:1.0", 8080);
     api.publish("user", 2, "com.shop.User:1.0", 8081);
     let page = api.get("/v1/services?limit=1").await.body;
@@ -109,7 +109,7 @@ async fn services_and_apps_are_listed_page_by_page() {
 
 #[tokio::test]
 async fn events_are_listed_newest_first_and_watched_with_ids_to_go_on_from() {
-    let api = Api::start().await;
+    let api = Api::start();
     let mut watch = api.watch("/v1/watch?kinds=events", None).await;
     let hello = watch.next_event().await;
     assert_eq!(hello.name, "hello");

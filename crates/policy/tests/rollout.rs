@@ -266,7 +266,7 @@ fn a_rollout_goes_on_where_it_was_under_another_leader() {
     let mut sim = Sim::new(guarded(&[(10, 30), (50, 30), (100, 30)]), 500.0, 8);
     for _ in 0..200 {
         sim.second(WELL, WELL);
-        if sim.now % 7_000 == 0 {
+        if sim.now.is_multiple_of(7_000) {
             // What the store keeps is the state; what was seen is lost.
             let text = serde_json::to_string(&sim.rollout).expect("it can be kept");
             let back: Rollout = serde_json::from_str(&text).expect("it can be read");

@@ -233,11 +233,10 @@ impl Client for Delta {
         self.server = DeltaStream::with(&self.world, self.limits.clone());
         self.requests.clear();
         self.ends.responses.clear();
-        for kind in 0..KINDS.len() {
-            let k = &mut self.ends.known[kind];
+        for (k, kind) in self.ends.known.iter_mut().zip(KINDS) {
             k.begun = !k.names.is_empty();
             if k.begun {
-                let mut request = delta_request(KINDS[kind], &k.list(), &[]);
+                let mut request = delta_request(kind, &k.list(), &[]);
                 request.initial_resource_versions = k.state.clone().into_iter().collect();
                 self.requests.push_back(request);
             }

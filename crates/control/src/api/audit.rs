@@ -11,8 +11,6 @@ use raddle_store::{Entry, Op, Outcome, Store, Txn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Notes kept.
-pub const KEPT: usize = 50_000;
 /// Longest text kept of a subject or message.
 const LONGEST: usize = 1000;
 

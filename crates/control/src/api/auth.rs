@@ -47,7 +47,7 @@ pub(crate) fn admit(state: &State, needed: Option<Role>, headers: &HeaderMap) ->
         return Ok(Who { name: "anybody".into(), role: Role::Admin });
     };
     let Some(needed) = needed else { return Ok(anybody) };
-    let who = state.identify(tokens, bearer(headers)?)?;
+    let who = State::identify(tokens, bearer(headers)?)?;
     if who.role < needed {
         return Err(Problem::forbidden(format!(
             "{} has the role {}; this needs {}",

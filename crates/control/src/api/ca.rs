@@ -261,8 +261,7 @@ async fn undeny(call: Call) -> Result<Reply, Problem> {
     if !ca.undeny(&target).await? {
         return Err(Problem::not_found(format!("{name} is not denied")));
     }
-    let was =
-        found.map(denial).unwrap_or_else(|| DenialAnswer { target: name.clone(), ..DenialAnswer::default() });
+    let was = found.map_or_else(|| DenialAnswer { target: name.clone(), ..DenialAnswer::default() }, denial);
     Ok(Reply::json(&was)?.noted(name))
 }
 

@@ -159,7 +159,7 @@ fn tick(Revision(revision): Revision, changes: &[Change]) -> Tick {
         };
         if let Some(id) = key.strip_prefix(RULES) {
             item(0, id, None);
-            if value.is_none_or(|v| rolls(v)) {
+            if value.is_none_or(rolls) {
                 item(3, id, None);
             }
         } else if let Some(id) = key.strip_prefix(INSTANCES) {

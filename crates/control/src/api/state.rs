@@ -21,7 +21,7 @@ impl State {
     }
 
     /// Whose token it is.
-    pub(crate) fn identify(&self, tokens: &Tokens, token: &str) -> Result<Who, Problem> {
+    pub(crate) fn identify(tokens: &Tokens, token: &str) -> Result<Who, Problem> {
         match tokens.authenticate(token) {
             Ok(Grant::Api { name, id, role }) => {
                 let name = if name.is_empty() { id } else { name };

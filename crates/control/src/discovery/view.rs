@@ -64,12 +64,12 @@ impl View for Seen {
                     names.extend([(Kind::Cluster, name.clone()), (Kind::Endpoints, name.clone())]);
                 }
                 Changed::Rule(id) if self.peer.software == Software::Raddle => {
-                    names.push((Kind::Rule, id.clone()))
+                    names.push((Kind::Rule, id.clone()));
                 }
                 // Of other peers' resources, routes hold many services, and rules may change any of them.
                 Changed::Service(_) | Changed::Rule(_) => return None,
                 Changed::Trust => {
-                    names.extend(self.snapshot.trust.iter().map(|t| (Kind::Secret, t.name.clone())))
+                    names.extend(self.snapshot.trust.iter().map(|t| (Kind::Secret, t.name.clone())));
                 }
             }
         }

@@ -48,6 +48,9 @@ struct Entry {
     released: bool,
 }
 
+/// A service set: app and hash.
+type SetId = (Arc<str>, Arc<str>);
+
 /// The book.
 #[derive(Debug)]
 pub struct Book {
@@ -55,8 +58,8 @@ pub struct Book {
     /// Nothing vanishes before.
     hold: Time,
     apps: BTreeMap<Arc<str>, Entry>,
-    /// Which sets have a service: app and hash.
-    by_service: HashMap<Arc<str>, BTreeSet<(Arc<str>, Arc<str>)>>,
+    /// Which sets have a service.
+    by_service: HashMap<Arc<str>, BTreeSet<SetId>>,
     guard: Guard,
     dirty_services: BTreeSet<Arc<str>>,
     dirty_apps: BTreeSet<Arc<str>>,

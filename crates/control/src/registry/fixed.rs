@@ -62,5 +62,6 @@ fn published(service: &raddle_model::Service, port: u16) -> ServiceSet {
 
 /// Static sets are named by service and port: they never meet those of the store, whose names are hashes.
 fn set_hash(set: &ServiceSet) -> Arc<str> {
-    set.iter().map(|s| format!("static:{}:{}", s.name, s.port)).collect::<String>().into()
+    let words: Vec<_> = set.iter().map(|s| format!("static:{}:{}", s.name, s.port)).collect();
+    words.concat().into()
 }

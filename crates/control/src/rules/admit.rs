@@ -34,12 +34,11 @@ pub(super) fn hash(json: &str) -> Arc<str> {
     format!("{:016x}", fnv(json.as_bytes())).into()
 }
 
+/// New documents by rule, and warnings.
+pub(super) type Admitted = (Vec<(Arc<str>, Document)>, Vec<Mistake>);
+
 /// Whether documents are acceptable beside all rules there are; the new documents with their rollouts, and warnings.
-pub(super) fn admit(
-    sources: &[Source],
-    states: &States,
-    known: &Known,
-) -> Result<(Vec<(Arc<str>, Document)>, Vec<Mistake>), RuleError> {
+pub(super) fn admit(sources: &[Source], states: &States, known: &Known) -> Result<Admitted, RuleError> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     let mut mistakes = Vec::new();

@@ -167,7 +167,7 @@ impl Rules {
 
     /// Lets a paused rollout go on.
     pub async fn resume(&self, id: &str, by: &str) -> Result<RolloutView, RuleError> {
-        self.command(id, "resumed", by, |rollout, now| rollout.resume(now)).await
+        self.command(id, "resumed", by, Rollout::resume).await
     }
 
     /// Goes to the next stage now, or to everyone.

@@ -16,29 +16,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-pub struct Api {
-    pub router: Router,
-    pub store: Arc<dyn Store>,
-    pub events: Events,
+pub(crate) struct Api {
+    pub(crate) router: Router,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) events: Events,
     directory: watch::Sender<Arc<Directory>>,
     _book: watch::Sender<Arc<RuleBook>>,
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Value,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
     }
 }
 
 impl Api {
-    pub async fn start() -> Api {
+    pub(crate) fn start() -> Api {
         let store: Arc<dyn Store> = Arc::new(Embedded::in_memory().expect("a store in memory"));
         let (directory, directories) = watch::channel(Arc::new(Directory::default()));
         let (book, books) = watch::channel(Arc::new(RuleBook::default()));
@@ -57,7 +57,13 @@ impl Api {
         Api { router: api::router(parts), store, events, directory, _book: book }
     }
 
-    pub async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost:7070");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -71,12 +77,12 @@ impl Api {
         Answer { status: parts.status.as_u16(), headers: parts.headers, body, text }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, &[], "").await
     }
 
     /// So many instances of an app, each publishing one service.
-    pub fn publish(&self, app: &str, count: u8, service: &str, port: u16) {
+    pub(crate) fn publish(&self, app: &str, count: u8, service: &str, port: u16) {
         self.directory.send_modify(|directory| {
             let mut next = Directory::clone(directory);
             next.generation += 1;
@@ -117,7 +123,7 @@ impl Api {
         });
     }
 
-    pub async fn watch(&self, path: &str, last: Option<&str>) -> Watching {
+    pub(crate) async fn watch(&self, path: &str, last: Option<&str>) -> Watching {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         loop {
             let mut request = Request::builder().uri(path).header("host", "localhost");
@@ -145,16 +151,16 @@ impl Api {
 }
 
 /// A client of `/v1/watch`.
-pub struct Watching {
+pub(crate) struct Watching {
     stream: BodyDataStream,
     text: String,
 }
 
 #[derive(Debug)]
-pub struct Told {
-    pub id: String,
-    pub name: String,
-    pub data: Value,
+pub(crate) struct Told {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 impl Watching {
@@ -164,7 +170,7 @@ impl Watching {
         self.text.push_str(&String::from_utf8_lossy(&chunk));
     }
 
-    pub async fn next_event(&mut self) -> Told {
+    pub(crate) async fn next_event(&mut self) -> Told {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let field = |name: &str| {
@@ -179,7 +185,7 @@ impl Watching {
                     name: field("event:"),
                     data: serde_json::from_str(&field("data:")).unwrap_or(Value::Null),
                 };
-                self.text = rest.to_owned();
+                self.text = String::from(rest);
                 if !told.name.is_empty() {
                     return told;
                 }
@@ -188,7 +194,7 @@ impl Watching {
         }
     }
 
-    pub async fn until(&mut self, wanted: impl Fn(&Told) -> bool) -> Told {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Told) -> bool) -> Told {
         loop {
             let told = self.next_event().await;
             if wanted(&told) {

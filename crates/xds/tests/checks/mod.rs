@@ -35,7 +35,7 @@ impl View for Small {
 
     fn changed(&self, since: u64) -> Option<Vec<(Kind, Arc<str>)>> {
         let all = || Kind::ALL.into_iter().flat_map(|k| NAMES.map(|n| (k, n.into()))).collect();
-        (since % 3 != 0).then(all)
+        (!since.is_multiple_of(3)).then(all)
     }
 }
 
@@ -58,12 +58,12 @@ pub(crate) fn requests(data: &[u8]) {
             generation += u64::from(what) + 1;
             let view = Small(generation);
             if variant % 2 == 0 {
-                sotw.change(&view, &mut out)
+                sotw.change(&view, &mut out);
             } else {
-                delta.change(&view, &mut out)
+                delta.change(&view, &mut out);
             }
             rest = more;
-            bounds.unasked(&out);
+            Bounds::unasked(&out);
         } else {
             let length = usize::from(what - 32).min(more.len());
             let (bytes, more) = more.split_at(length);
@@ -112,7 +112,7 @@ impl Bounds {
     }
 
     /// A change alone sends no more than may be under way.
-    fn unasked(&self, out: &[Response]) {
+    fn unasked(out: &[Response]) {
         let mut by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
         for kind in out.iter().filter_map(|r| r.kind) {
             *by_kind.entry(kind).or_default() += 1;

@@ -174,7 +174,7 @@ pub(super) fn send(server: &Server, path: &str, sources: &[Source]) -> Result<Va
         for mistake in mistakes.iter_mut() {
             place(mistake, sources);
         }
-        let lines: Vec<String> = mistakes.iter().map(|m| self::mistake(m)).collect();
+        let lines: Vec<String> = mistakes.iter().map(mistake).collect();
         let n = lines.len();
         if answer.status == 422 && n > 0 {
             let plural = if n == 1 { "" } else { "s" };

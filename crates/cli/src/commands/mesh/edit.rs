@@ -67,7 +67,7 @@ pub(crate) fn run(args: &EditArgs) -> Done {
                 return Ok(Exit::Ok);
             }
             Err(failure) if failure.exit == Exit::Mistakes => {
-                content = with_notes(&failure.to_string(), &bare)
+                content = with_notes(&failure.to_string(), &bare);
             }
             Err(failure) => {
                 let kept = file.keep().map(|(_, path)| path.display().to_string());
@@ -100,12 +100,13 @@ fn edit(path: &Path, content: &str) -> Result<String, Failure> {
 const NOTE: &str = "#! ";
 
 fn with_notes(said: &str, text: &str) -> String {
-    let notes: String = said.lines().map(|line| format!("{NOTE}{line}\n")).collect();
-    format!("{notes}{text}")
+    let notes: Vec<_> = said.lines().map(|line| format!("{NOTE}{line}\n")).collect();
+    notes.concat() + text
 }
 
 fn without_notes(text: &str) -> String {
-    text.lines().filter(|line| !line.starts_with(NOTE)).map(|line| format!("{line}\n")).collect()
+    let lines = text.lines().filter(|line| !line.starts_with(NOTE)).flat_map(|line| [line, "\n"]);
+    lines.collect()
 }
 
 #[cfg(test)]

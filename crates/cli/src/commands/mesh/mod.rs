@@ -195,11 +195,11 @@ impl Server {
             let ended = self.client.follow(&request, |line| {
                 failures = 0;
                 if let Some(id) = line.strip_prefix("id: ") {
-                    last = id.to_owned();
+                    id.clone_into(&mut last);
                 } else if let Some(text) = line.strip_prefix("event: ") {
-                    name = text.to_owned();
+                    text.clone_into(&mut name);
                 } else if let Some(text) = line.strip_prefix("data: ") {
-                    data = text.to_owned();
+                    text.clone_into(&mut data);
                 } else if line.is_empty() && !name.is_empty() {
                     let value = serde_json::from_str(&data).unwrap_or(Value::Null);
                     done = !told(&name, &value);

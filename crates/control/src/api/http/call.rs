@@ -14,8 +14,6 @@ use std::sync::Arc;
 pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     pub(crate) who: Who,
-    /// From where, for the audit: the peer's address.
-    pub(crate) from: String,
     pub(crate) path: BTreeMap<String, String>,
     pub(crate) query: Values,
     pub(crate) headers: HeaderMap,

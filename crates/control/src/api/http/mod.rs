@@ -9,9 +9,9 @@ mod route;
 mod serve;
 pub(crate) mod shape;
 
-pub(crate) use call::{Call, Values};
+pub(crate) use call::Call;
 pub(crate) use problem::Problem;
-pub(crate) use route::{Answer, Param, ParamKind, Reply, Route};
+pub(crate) use route::{ParamKind, Reply, Route};
 pub(crate) use serve::router;
 pub(crate) use shape::Shape;
 

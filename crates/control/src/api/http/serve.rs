@@ -83,12 +83,12 @@ async fn answer(
     let writes = route.method != Method::GET && route.audited && !query.flag("dryRun");
     let entry = AuditAnswer {
         who: who.name.clone(),
-        from: from.clone(),
+        from,
         action: route.id.to_owned(),
         subject: parts.uri.to_string(),
         ..AuditAnswer::default()
     };
-    let call = Call { state: state.clone(), who, from, path, query, headers: parts.headers, body };
+    let call = Call { state: state.clone(), who, path, query, headers: parts.headers, body };
     if !writes {
         return (route.handler)(call).await.map(|reply| reply.response);
     }

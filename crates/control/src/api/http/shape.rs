@@ -3,18 +3,18 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// A type with a JSON schema.
-pub trait Shape {
+pub(crate) trait Shape {
     /// Its schema; named ones are put into `all` and referred to.
     fn schema(all: &mut Schemas) -> Value;
 }
 
 /// The named schemas of a document.
 #[derive(Clone, Debug, Default)]
-pub struct Schemas(BTreeMap<&'static str, Value>);
+pub(crate) struct Schemas(BTreeMap<&'static str, Value>);
 
 impl Schemas {
     /// A reference to a named schema, which is made at the first use.
-    pub fn named(&mut self, name: &'static str, make: impl FnOnce(&mut Schemas) -> Value) -> Value {
+    pub(crate) fn named(&mut self, name: &'static str, make: impl FnOnce(&mut Schemas) -> Value) -> Value {
         if !self.0.contains_key(name) {
             // Holds the place, so that a type that contains itself ends.
             self.0.insert(name, Value::Null);
@@ -31,10 +31,10 @@ impl Schemas {
 }
 
 /// A field of an object: its name in Rust, its documentation, its schema, and whether it must be there.
-pub type Field = (&'static str, &'static [&'static str], Value, bool);
+pub(crate) type Field = (&'static str, &'static [&'static str], Value, bool);
 
 /// The schema of an object that has these fields, and perhaps more.
-pub fn object(doc: &[&str], fields: Vec<Field>, closed: bool) -> Value {
+pub(crate) fn object(doc: &[&str], fields: Vec<Field>, closed: bool) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for (name, doc, schema, must) in fields {
@@ -141,6 +141,7 @@ macro_rules! answers {
         $( $(#[doc = $fdoc:expr])* pub $field:ident : $ty:ty ),* $(,)?
     } )+) => {$(
         $(#[doc = $doc])*
+        #[allow(unreachable_pub, reason = "one macro declares what is public and what is not")]
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {
@@ -170,6 +171,7 @@ macro_rules! bodies {
         $( $(#[doc = $fdoc:expr])* pub $field:ident : $ty:ty ),* $(,)?
     } )+) => {$(
         $(#[doc = $doc])*
+        #[allow(unreachable_pub, reason = "one macro declares what is public and what is not")]
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
         pub struct $name {
@@ -237,11 +239,11 @@ impl From<raddle_model::Mistake> for MistakeAnswer {
 
 /// A page of a list: its schema is [`Page`]'s with the items'.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// In the order of their keys.
-    pub items: Vec<T>,
+    pub(crate) items: Vec<T>,
     /// What to give as `after` for the next page; `null` = this is the last.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl<T: Shape> Shape for Page<T> {

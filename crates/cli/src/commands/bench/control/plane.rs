@@ -14,7 +14,7 @@ pub(super) struct Plane {
     rest: SocketAddr,
     pid: Option<u32>,
     /// Ends with this process; its files go with it.
-    _own: Option<(Child, TempDir)>,
+    own: Option<(Child, TempDir)>,
 }
 
 /// What a process has used.
@@ -29,7 +29,7 @@ pub(super) struct Usage {
 
 impl Plane {
     pub(super) fn running(grpc: SocketAddr, rest: SocketAddr, pid: Option<u32>) -> Plane {
-        Plane { grpc, rest, pid, _own: None }
+        Plane { grpc, rest, pid, own: None }
     }
 
     /// Starts one of this same program.
@@ -55,7 +55,7 @@ impl Plane {
         }
         let find = |what: &str| line.split_whitespace().find_map(|w| w.strip_prefix(what)?.parse().ok());
         match (find("grpc="), find("rest=")) {
-            (Some(grpc), Some(rest)) => Ok(Plane { grpc, rest, pid: Some(pid), _own: Some((child, dir)) }),
+            (Some(grpc), Some(rest)) => Ok(Plane { grpc, rest, pid: Some(pid), own: Some((child, dir)) }),
             _ => Err(Failure::new("the control plane did not start; what it said is above")),
         }
     }
@@ -75,7 +75,7 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        if let Some((child, _)) = &mut self._own {
+        if let Some((child, _)) = &mut self.own {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
