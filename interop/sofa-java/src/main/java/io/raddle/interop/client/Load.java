@@ -16,7 +16,7 @@ import java.util.concurrent.atomic.AtomicLong;
 /**
  * Steady calls while the runner disturbs the mesh: every answer is checked against its own question.
  *
- * <p>Usage: {@code Load RPC_ADDRESS THREADS SECONDS}; prints {@code STARTED} after the first good answer and one
+ * <p>Usage: {@code Load ADDRESS THREADS SECONDS} (see {@link Peers}); prints {@code STARTED} after the first good answer and one
  * JSON object at the end.
  */
 public final class Load {
@@ -38,11 +38,27 @@ public final class Load {
         int threads = Integer.parseInt(args[1]);
         int seconds = Integer.parseInt(args[2]);
         Load load = new Load(new Peers(args[0]).sync(ShopService.class));
-        load.shop.echo("warm");
+        load.warm();
         System.out.println("STARTED");
         load.run(threads, seconds);
         System.out.println(new ObjectMapper().writeValueAsString(load.summary()));
         System.exit(0);
+    }
+
+    /** The mesh's registry client subscribes in the background: the first calls may come before it is done. */
+    private void warm() throws InterruptedException {
+        long patience = System.nanoTime() + TimeUnit.SECONDS.toNanos(30);
+        while (true) {
+            try {
+                shop.echo("warm");
+                return;
+            } catch (RuntimeException e) {
+                if (System.nanoTime() > patience) {
+                    throw e;
+                }
+                Thread.sleep(50);
+            }
+        }
     }
 
     private void run(int threads, int seconds) throws InterruptedException {

@@ -3,6 +3,7 @@ package io.raddle.interop.client;
 import com.alipay.sofa.rpc.common.RpcConstants;
 import com.alipay.sofa.rpc.config.ApplicationConfig;
 import com.alipay.sofa.rpc.config.ConsumerConfig;
+import com.alipay.sofa.rpc.config.RegistryConfig;
 import com.alipay.sofa.rpc.core.invoke.SofaResponseCallback;
 import com.alipay.sofa.rpc.core.exception.SofaRpcException;
 import com.alipay.sofa.rpc.core.request.RequestBase;
@@ -14,19 +15,26 @@ final class Peers {
 
     private final String address;
 
-    /** @param address {@code 127.0.0.1:PORT}: a provider, or the sidecar beside this process. */
+    /**
+     * @param address {@code 127.0.0.1:PORT}: a provider, or the sidecar beside this process; or
+     *     {@code http://HOST:PORT}: the local mesh API, and no address of anything else.
+     */
     Peers(String address) {
         this.address = address;
     }
 
     <T> ConsumerConfig<T> config(Class<T> service, String invokeType) {
-        return new ConsumerConfig<T>()
+        ConsumerConfig<T> config = new ConsumerConfig<T>();
+        if (address.startsWith("http://")) {
+            config.setRegistry(new RegistryConfig().setProtocol("mesh").setAddress(address));
+        } else {
+            config.setDirectUrl("bolt://" + address).setSubscribe(false);
+        }
+        return config
                 .setApplication(new ApplicationConfig().setAppName("shop"))
                 .setInterfaceId(service.getName())
                 .setProtocol("bolt")
-                .setDirectUrl("bolt://" + address)
                 .setRegister(false)
-                .setSubscribe(false)
                 .setTimeout(TIMEOUT_MS)
                 .setConnectTimeout(3000)
                 .setRepeatedReferLimit(-1)
