@@ -16,16 +16,20 @@ pub(super) enum Action {
     Weights,
     Canary,
     Reload,
+    Harm,
+    Control,
     Quit,
 }
 
 /// Keys, what they do, and how the screen names it.
-pub(super) const KEYS: [(char, Action, &str); 6] = [
+pub(super) const KEYS: [(char, Action, &str); 8] = [
     ('k', Action::Kill, "kill -9"),
     ('r', Action::Restart, "restart"),
     ('w', Action::Weights, "weights"),
     ('g', Action::Canary, "canary 10 %"),
-    ('l', Action::Reload, "20 reloads"),
+    ('l', Action::Reload, "20 revisions"),
+    ('h', Action::Harm, "harmful rule"),
+    ('c', Action::Control, "control plane off/on"),
     ('q', Action::Quit, "quit"),
 ];
 
@@ -58,6 +62,8 @@ fn act(mesh: &mut Mesh, board: &Board, todo: &mpsc::Receiver<Action>) {
             Ok(Action::Weights) => mesh.shift_weights(None),
             Ok(Action::Canary) => mesh.set_canary(!mesh.canary()),
             Ok(Action::Reload) => mesh.reload_storm(20),
+            Ok(Action::Harm) => mesh.harm(),
+            Ok(Action::Control) => mesh.toggle_control(),
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Ok(Action::Quit) | Err(RecvTimeoutError::Disconnected) => return,
         };
@@ -125,6 +131,6 @@ mod tests {
             assert_eq!(action(KeyEvent::from(KeyCode::Char(key))), Some(expected));
         }
         assert_eq!(action(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Quit));
-        assert_eq!(action(KeyEvent::from(KeyCode::Char('c'))), None);
+        assert_eq!(action(KeyEvent::from(KeyCode::Char('x'))), None);
     }
 }

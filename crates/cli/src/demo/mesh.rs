@@ -1,15 +1,14 @@
 //! The processes of the demo, and what can be done to them.
 use super::board::{Board, Instance as Shown, Mood, Shop as ShownShop};
-use super::config::{self, CANARY_PERCENT, Endpoint};
+use super::config::{self, CANARY_PERCENT};
+use super::control::Control;
 use super::probe::{free_ports, requests_by_address, stats};
 use super::process::{Process, stop_all};
 use super::traffic::Tally;
 use crate::exit::Failure;
-use rustix::process::Signal;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,7 +17,6 @@ use std::time::{Duration, Instant};
 pub(super) const ORDERS: usize = 3;
 const SHOPS: usize = 2;
 const START: Duration = Duration::from_secs(20);
-const RELOAD: Duration = Duration::from_secs(5);
 /// How long each reply of order is held back: enough that a kill meets requests in flight.
 const DELAY: &str = "2ms";
 /// Weights that `shift_weights` goes through.
@@ -28,6 +26,7 @@ const WEIGHTS: [[u32; ORDERS]; 4] = [[100, 100, 100], [80, 10, 10], [10, 80, 10]
 pub(super) struct Mesh {
     board: Arc<Board>,
     tally: Option<Arc<Mutex<Tally>>>,
+    control: Control,
     orders: Vec<Order>,
     shops: Vec<Shop>,
     weights: usize,
@@ -52,7 +51,6 @@ struct Shop {
     name: String,
     outbound: SocketAddr,
     admin: SocketAddr,
-    file: PathBuf,
     running: Process,
 }
 
@@ -61,9 +59,11 @@ impl Mesh {
     pub(super) fn start(board: Arc<Board>, stop: &AtomicBool) -> Result<Mesh, Failure> {
         let failed = |e| Failure::new(format!("no temporary directory: {e}"));
         let dir = tempfile::Builder::new().prefix("raddle-demo-").tempdir().map_err(failed)?;
-        let mut ports = free_ports((ORDERS + 1) * 3 + SHOPS * 2)?.into_iter();
+        let mut ports = free_ports((ORDERS + 1) * 3 + SHOPS * 2 + 2)?.into_iter();
         // As many as were asked for.
         let mut port = move || ports.next().unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let control = Control::start(dir.path(), port(), port())?;
+        control.apply(&config::policy(1))?;
         let orders = (1..=ORDERS + 1).map(|n| Order {
             name: format!("order-{n}"),
             group: if n > ORDERS { "canary" } else { "default" },
@@ -75,6 +75,7 @@ impl Mesh {
         let mut mesh = Mesh {
             board,
             tally: None,
+            control,
             orders: orders.collect(),
             shops: Vec::new(),
             weights: 0,
@@ -101,6 +102,7 @@ impl Mesh {
             let admin = shop.admin;
             shop.running.wait_until(START, || stats(admin).is_some_and(|s| s.state == "ready"))?;
         }
+        mesh.control.wait_for(config::POLICY, SHOPS)?;
         Ok(mesh)
     }
 
@@ -110,7 +112,11 @@ impl Mesh {
         let serve = ["bench", "serve", "--listen", &app, "--delay", DELAY];
         let app = Process::spawn(&format!("{}-app", order.name), dir, &serve)?;
         let file = dir.join(format!("{}.yaml", order.name));
-        let text = config::order(&order.name, order.group, order.inbound, order.app, order.admin);
+        let text = config::order(
+            &order.name,
+            order.group,
+            [order.inbound, order.app, order.admin, self.control.grpc],
+        );
         write(&file, &text)?;
         Ok([app, sidecar(&order.name, dir, &file)?])
     }
@@ -118,24 +124,9 @@ impl Mesh {
     fn spawn_shop(&self, n: usize, outbound: SocketAddr, admin: SocketAddr) -> Result<Shop, Failure> {
         let name = format!("shop-{n}");
         let file = self.dir.path().join(format!("{name}.yaml"));
-        write(&file, &self.shop_config(&name, outbound, admin))?;
+        write(&file, &config::shop(&name, outbound, admin, self.control.grpc))?;
         let running = sidecar(&name, self.dir.path(), &file)?;
-        Ok(Shop { name, outbound, admin, file, running })
-    }
-
-    fn shop_config(&self, name: &str, outbound: SocketAddr, admin: SocketAddr) -> String {
-        let weights = WEIGHTS[self.weights];
-        let endpoints: Vec<_> = self
-            .orders
-            .iter()
-            .enumerate()
-            .map(|(n, o)| Endpoint {
-                address: o.inbound,
-                group: o.group,
-                weight: weights.get(n).copied().unwrap_or(100),
-            })
-            .collect();
-        config::shop(name, outbound, admin, &endpoints, self.canary, self.edition)
+        Ok(Shop { name, outbound, admin, running })
     }
 
     /// Where shop's instances send their requests.
@@ -162,25 +153,43 @@ impl Mesh {
 
     /// Goes to the next set of weights, or to the given one.
     pub(super) fn shift_weights(&mut self, to: Option<usize>) -> Result<(), Failure> {
+        let before = self.weights;
         self.weights = to.unwrap_or(self.weights + 1) % WEIGHTS.len();
-        let text = WEIGHTS[self.weights].map(|w| w.to_string()).join("/");
-        self.board.note(Mood::Act, format!("weights of order-1/2/3 become {text}"));
-        self.apply("the weights")
+        let weights = WEIGHTS[self.weights];
+        let text = weights.map(|w| w.to_string()).join("/");
+        match (before, self.weights) {
+            (0, 0) => Ok(()),
+            (_, 0) => self.act("raddle delete Route/order-weights: equal weights again", |control| {
+                control.delete(config::WEIGHTS)?;
+                control.wait_for(config::WEIGHTS, 0)
+            }),
+            _ => {
+                self.act(&format!("raddle apply: Route/order-weights gives order-1/2/3 {text}"), |control| {
+                    control.apply(&config::weights(&weights))?;
+                    control.wait_for(config::WEIGHTS, SHOPS)
+                })
+            }
+        }
     }
 
     /// Turns the canary rule on or off.
     pub(super) fn set_canary(&mut self, on: bool) -> Result<(), Failure> {
         self.canary = on;
-        let text = if on {
-            format!(
-                "a new rule sends {CANARY_PERCENT} % of the requests to group canary (order-{})",
-                ORDERS + 1
-            )
+        if on {
+            let canary = ORDERS + 1;
+            let text = format!(
+                "raddle apply: Route/order-canary sends {CANARY_PERCENT} % of the requests to group canary (order-{canary})"
+            );
+            self.act(&text, |control| {
+                control.apply(&config::canary())?;
+                control.wait_for(config::CANARY, SHOPS)
+            })
         } else {
-            "the canary rule is removed".to_owned()
-        };
-        self.board.note(Mood::Act, text);
-        self.apply("the rule")
+            self.act("raddle delete Route/order-canary", |control| {
+                control.delete(config::CANARY)?;
+                control.wait_for(config::CANARY, 0)
+            })
+        }
     }
 
     /// Whether the canary rule is on.
@@ -188,50 +197,78 @@ impl Mesh {
         self.canary
     }
 
-    /// Reloads the configuration `times` times, each time changed.
+    /// Applies `times` revisions of a rule, one after the other.
     pub(super) fn reload_storm(&mut self, times: u32) -> Result<(), Failure> {
-        self.board.note(Mood::Act, format!("{times} reloads in a row, under load"));
+        self.board.note(Mood::Act, format!("raddle apply: {times} revisions of {} in a row", config::POLICY));
         let start = Instant::now();
         for _ in 0..times {
-            self.reload()?;
+            self.edition += 1;
+            self.control.apply(&config::policy(self.edition))?;
         }
+        self.control.wait_for(config::POLICY, SHOPS)?;
         let took = start.elapsed().as_millis();
-        self.board.note(Mood::Good, format!("{times} reloads were in force after {took} ms"));
+        self.board.note(
+            Mood::Good,
+            format!("the last of {times} revisions was in force everywhere after {took} ms"),
+        );
         Ok(())
     }
 
-    fn apply(&mut self, what: &str) -> Result<(), Failure> {
-        let start = Instant::now();
-        let generation = self.reload()?;
-        let took = start.elapsed().as_millis();
-        let text = format!("{what} are in force everywhere after {took} ms (generation {generation})");
-        let text = if what == "the rule" { text.replace(" are ", " is ") } else { text };
+    /// Applies a rule that does harm, in stages, and waits until its guard has taken it back.
+    pub(super) fn harm(&mut self) -> Result<(), Failure> {
+        let text = "raddle apply: Route/order-hasty, a timeout of 1 ms, to 50 % of the sidecars first, guard 5 % errors";
+        self.board.note(Mood::Act, text);
+        if let Some(tally) = &self.tally {
+            Tally::lock(tally).harmed(true);
+        }
+        let undone = self
+            .control
+            .apply(&config::harmful())
+            .and_then(|()| self.control.wait_for_rollback(config::HARMFUL));
+        if let Some(tally) = &self.tally {
+            Tally::lock(tally).harmed(false);
+        }
+        let (reached, after) = undone?;
+        let after = after.as_secs_f64();
+        let text =
+            format!("rolled back by its guard after {after:.1} s; {reached} of {SHOPS} sidecars had it");
         self.board.note(Mood::Good, text);
         Ok(())
     }
 
-    /// Writes shop's files anew, tells the sidecars, and waits until they run them.
-    fn reload(&mut self) -> Result<u64, Failure> {
-        self.edition += 1;
-        let mut newest = 0;
-        for shop in &self.shops {
-            let before = stats(shop.admin).map_or(0, |s| s.config.generation);
-            write(&shop.file, &self.shop_config(&shop.name, shop.outbound, shop.admin))?;
-            shop.running.signal(Signal::HUP);
-            let deadline = Instant::now() + RELOAD;
-            let generation = loop {
-                match stats(shop.admin).map(|s| s.config.generation) {
-                    Some(now) if now > before => break now,
-                    _ if Instant::now() > deadline => {
-                        let (name, words) = (&shop.name, shop.running.last_words());
-                        return Err(Failure::new(format!("{name} did not reload:\n{words}")));
-                    }
-                    _ => std::thread::sleep(Duration::from_millis(2)),
-                }
-            };
-            newest = newest.max(generation);
+    /// Kills the control plane without a word.
+    pub(super) fn kill_control(&mut self) {
+        self.board.note(Mood::Act, "kill -9 control plane: sidecars go on with what they have");
+        self.control.kill();
+    }
+
+    /// Starts the control plane again.
+    pub(super) fn restart_control(&mut self) -> Result<(), Failure> {
+        let start = Instant::now();
+        self.control.spawn()?;
+        self.control.wait_for(config::POLICY, SHOPS)?;
+        let took = start.elapsed().as_millis();
+        self.board
+            .note(Mood::Good, format!("the control plane is back, and knows its sidecars, after {took} ms"));
+        Ok(())
+    }
+
+    /// Kills the control plane, or starts it again.
+    pub(super) fn toggle_control(&mut self) -> Result<(), Failure> {
+        if self.control.runs() {
+            self.kill_control();
+            return Ok(());
         }
-        Ok(newest)
+        self.restart_control()
+    }
+
+    fn act(&mut self, what: &str, command: impl Fn(&Control) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.board.note(Mood::Act, what);
+        let start = Instant::now();
+        command(&self.control)?;
+        let took = start.elapsed().as_millis();
+        self.board.note(Mood::Good, format!("in force everywhere after {took} ms"));
+        Ok(())
     }
 
     /// Kills an instance of order, app and sidecar, without a word; but never the last one.
@@ -313,6 +350,7 @@ impl Mesh {
         stop_all(shops, Duration::from_secs(3));
         let orders = self.orders.iter_mut().filter_map(|o| o.running.take()).flatten().collect();
         stop_all(orders, Duration::from_secs(3));
+        stop_all(self.control.take().into_iter().collect(), Duration::from_secs(3));
     }
 }
 
@@ -334,7 +372,7 @@ fn sidecar(name: &str, dir: &std::path::Path, file: &std::path::Path) -> Result<
 }
 
 /// Replaces a file in one step: a sidecar that watches it never reads half of it.
-fn write(file: &std::path::Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(file: &std::path::Path, text: &str) -> Result<(), Failure> {
     let new = file.with_extension("new");
     fs::write(&new, text)
         .and_then(|()| fs::rename(&new, file))

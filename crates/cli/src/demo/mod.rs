@@ -2,13 +2,15 @@
 //!
 //! Everything is real but the size: every instance of the app `order` is a process of its own with a
 //! sidecar process beside it, the app `shop` (played by the load in [`traffic`]) calls it through sidecars
-//! of its own, and every action is what an operator would do: a file is rewritten, a process is killed.
+//! of its own, and every action is what an operator would do: a rule is applied by command, a process is
+//! killed.
 //!
-//! [`mesh`] holds the processes and acts on them, [`config`] writes their files, [`watch`] looks at them
+//! [`mesh`] holds the processes and acts on them, [`control`] among them, [`config`] writes their files and rules, [`watch`] looks at them
 //! once a second and [`board`] is what is known. [`tour`] acts by a script and prints lines, [`live`] by
 //! the user's keys on a screen that [`screen`] draws. [`summary`] is the end of both.
 mod board;
 mod config;
+mod control;
 mod live;
 mod mesh;
 mod probe;
@@ -33,10 +35,10 @@ use traffic::Traffic;
 
 /// Run a whole mesh on this machine, with live traffic
 ///
-/// Starts two sidecars of the app "shop" and four instances of the app "order", each with a sidecar, on
-/// free ports of the loopback interface, and sends requests from shop to order. On a terminal you can kill
-/// instances, shift weights and reload configurations while you watch what becomes of the requests.
-/// Without one, or with --headless, a tour does the same by itself and prints what happened.
+/// Starts a control plane, two sidecars of the app "shop" and four instances of the app "order", each with a
+/// sidecar, on free ports of the loopback interface, and sends requests from shop to order. On a terminal you
+/// can kill instances or the control plane, apply rules, good and harmful ones, and watch what becomes of the
+/// requests. Without one, or with --headless, a tour does the same by itself and prints what happened.
 ///
 /// Everything is stopped and removed at the end.
 #[derive(Debug, Args)]
@@ -63,7 +65,7 @@ pub(crate) fn run(args: &DemoArgs) -> Done {
     let stop = stop_on_signal()?;
     let screen = !args.headless && io::stdout().is_terminal() && io::stdin().is_terminal();
     let board = Arc::new(Board::new(args.rate));
-    crate::output::progress("starting 4 instances of order and 6 sidecars ...");
+    crate::output::progress("starting a control plane, 4 instances of order and 6 sidecars ...");
     let mut mesh = Mesh::start(board.clone(), &stop)?;
     let traffic = Traffic::start(&mesh.shop_addresses(), args.rate)
         .map_err(|e| Failure::new(format!("the load cannot start: {e}")))?;

@@ -55,6 +55,13 @@ fn verdict(tally: &Tally, paint: Paint) -> String {
             tally.expected
         ));
     }
+    if tally.hasty > 0 {
+        out.push_str(&format!(
+            "{} failed with UT by the harmful rule, until its guard took it back. That is what it was applied for:\na \
+             rollout in stages keeps such a mistake to a few sidecars and a few seconds (raddle rollout status).\n",
+            tally.hasty
+        ));
+    }
     let line = match tally.unexpected() {
         0 if tally.failures() == 0 => paint.good("No request failed."),
         0 => paint.good("No other request failed."),

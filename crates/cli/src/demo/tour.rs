@@ -24,7 +24,7 @@ pub(super) struct Phase {
 
 type Act = fn(&mut Mesh) -> Result<(), Failure>;
 
-const SCRIPT: [(&str, Act); 6] = [
+const SCRIPT: [(&str, Act); 9] = [
     ("equal weights", |_| Ok(())),
     ("weights 80/10/10", |mesh| mesh.shift_weights(Some(1))),
     ("kill -9 order-2", |mesh| {
@@ -33,7 +33,13 @@ const SCRIPT: [(&str, Act); 6] = [
         Ok(())
     }),
     ("order-2 restarted", Mesh::restart),
-    ("20 reloads", |mesh| mesh.reload_storm(20)),
+    ("20 revisions", |mesh| mesh.reload_storm(20)),
+    ("harmful rule", Mesh::harm),
+    ("no control plane", |mesh| {
+        mesh.kill_control();
+        Ok(())
+    }),
+    ("it is back", Mesh::restart_control),
     ("canary rule 10 %", |mesh| mesh.set_canary(true)),
 ];
 
@@ -50,7 +56,7 @@ pub(super) fn run(
     let mut teller = Teller { seen: 0, seconds: 0 };
     let mut phases = Vec::new();
     print(&format!(
-        "2 sidecars of shop call 4 instances of order, each with its sidecar; {:.0} requests a second\n",
+        "a control plane; 2 sidecars of shop call 4 instances of order, each with its sidecar; {:.0} requests a second\n",
         board.view().rate
     ))?;
     for (n, (name, act)) in SCRIPT.iter().enumerate() {

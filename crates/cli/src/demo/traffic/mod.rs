@@ -35,9 +35,13 @@ pub(super) struct Tally {
     pub(super) failed: BTreeMap<String, u64>,
     /// Failures that a kill explains: in flight on the killed server's connections.
     pub(super) expected: u64,
+    /// Failures that the harmful rule explains: its timeout.
+    pub(super) hasty: u64,
     /// Latency of all requests answered well, microseconds.
     pub(super) latency: Histogram<u64>,
     last_kill: Option<Instant>,
+    /// The harmful rule is out until then.
+    harm_until: Option<Instant>,
     window: Window,
 }
 
@@ -74,8 +78,10 @@ impl Tally {
             ok: 0,
             failed: BTreeMap::new(),
             expected: 0,
+            hasty: 0,
             latency: histogram(),
             last_kill: None,
+            harm_until: None,
             window: Window::new(),
         }
     }
@@ -90,6 +96,12 @@ impl Tally {
         self.last_kill = Some(Instant::now());
     }
 
+    /// The harmful rule goes out now, or has been taken back.
+    pub(super) fn harmed(&mut self, out: bool) {
+        let more = if out { Duration::from_mins(10) } else { AFTERMATH };
+        self.harm_until = Some(Instant::now() + more);
+    }
+
     /// What happened since the last call.
     pub(super) fn take_window(&mut self) -> Window {
         std::mem::replace(&mut self.window, Window::new())
@@ -100,9 +112,9 @@ impl Tally {
         self.failed.values().sum()
     }
 
-    /// Failures that no kill explains.
+    /// Failures that neither a kill nor the harmful rule explains.
     pub(super) fn unexpected(&self) -> u64 {
-        self.failures() - self.expected
+        self.failures() - self.expected - self.hasty
     }
 
     fn answered(&mut self, outcome: Outcome, latency: Duration) {
@@ -125,6 +137,10 @@ impl Tally {
         // UC is what the sidecar answers when the connection to an endpoint was lost with the request on it.
         if kind == "UC" && self.last_kill.is_some_and(|at| at.elapsed() < AFTERMATH) {
             self.expected += n;
+        }
+        // UT: no reply within the rule's timeout.
+        if kind == "UT" && self.harm_until.is_some_and(|until| Instant::now() < until) {
+            self.hasty += n;
         }
         self.window.failed += n;
         *self.failed.entry(kind).or_default() += n;
