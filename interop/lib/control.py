@@ -11,17 +11,17 @@ from harness import Failure, free_ports, wait_until
 class Control:
     """`raddle control` on free ports with an embedded store; it can be killed and started again."""
 
-    def __init__(self, work, name="control", extra=()):
+    def __init__(self, work, name="control", extra=(), etcd=None):
         mesh.binary()
         self.work, self.name, self.extra, self.life = work, name, list(extra), 0
         self.grpc, self.rest = free_ports(2)
-        self.store = work.folder / f"{name}.db"
+        self.store = ["--etcd", etcd, "--id", name] if etcd else ["--store", work.folder / f"{name}.db"]
         self.process = None
         self.start()
 
     def start(self):
-        command = [mesh.binary(), "control", "--store", self.store, "--grpc-listen", f"127.0.0.1:{self.grpc}",
-                   "--rest-listen", f"127.0.0.1:{self.rest}", "--no-auth", *self.extra]
+        command = [mesh.binary(), "control", *self.store, "--grpc-listen", f"127.0.0.1:{self.grpc}",
+                   "--tls-listen", "off", "--rest-listen", f"127.0.0.1:{self.rest}", "--no-auth", *self.extra]
         self.process = self.work.start(f"{self.name}-{self.life}", command)
         self.life += 1
         wait_until(lambda: self.ready() or not self.process.alive(), 20, f"{self.name} to be ready")

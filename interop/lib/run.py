@@ -14,6 +14,7 @@ import disturbance
 import dubbo_suites
 import fuzz
 import grpc_suites
+import ha_suites
 import http_load
 import http_suites
 import mesh_api_suites
@@ -26,7 +27,7 @@ from harness import Failure, Report, Skip
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
                 "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
-                **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES}
+                **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}

@@ -63,7 +63,7 @@ impl Control {
             "--rest-listen",
             &rest,
             "--tls-listen",
-            "none",
+            "off",
         ];
         let mut process = Process::spawn("control", &self.dir, &args)?;
         let rest = self.rest;
