@@ -93,10 +93,13 @@ class Clients:
         control.start_sidecar(work, "caller-sidecar", sidecar_admin,
                               control.sidecar("shop-1", "shop", sidecar_admin, plane, outbound=[sidecar]))
         python = [grpc_peers.PYTHON / ".venv/bin/python", grpc_peers.PYTHON / "steady.py"]
-        bootstrap = {"GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps({
+        path = work.folder / "bootstrap.json"
+        path.write_text(json.dumps({
             "xds_servers": [{"server_uri": f"127.0.0.1:{plane.grpc}", "channel_creds": [{"type": "insecure"}],
                              "server_features": ["xds_v3"]}],
-            "node": {"id": "grpc-client", "cluster": "shop"}})}
+            # grpc-js wants a locality, be it empty.
+            "node": {"id": "grpc-client", "cluster": "shop", "locality": {}}}))
+        bootstrap = {"GRPC_XDS_BOOTSTRAP": str(path)}
         self.all = [
             Watcher(work, "grpcio", [*python, f"xds:///{ECHO}", PER_SECOND], bootstrap),
             Watcher(work, "grpc-js", ["node", grpc_peers.NODE / "src/steady.js", f"xds:///{ECHO}", PER_SECOND],
