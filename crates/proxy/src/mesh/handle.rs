@@ -24,6 +24,9 @@ pub trait MeshHandle: Send + Sync + 'static {
     /// Publishes a service no more. False if it was not published here.
     fn unpublish(&self, name: &str) -> bool;
 
+    /// Whether the registry has acknowledged everything that was said so far.
+    fn acknowledged(&self) -> bool;
+
     /// What is published through this handle now, by name.
     fn published(&self) -> Vec<Published>;
 

@@ -153,6 +153,10 @@ impl MeshHandle for LocalState {
         was
     }
 
+    fn acknowledged(&self) -> bool {
+        self.link.view().publication.acknowledged
+    }
+
     fn published(&self) -> Vec<Published> {
         self.lock().published.values().cloned().collect()
     }

@@ -16,6 +16,12 @@ const BODY_MOST: usize = 256 << 10;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the registry to hear that the app serves nothing any more.
+const WITHDRAWN: Duration = Duration::from_secs(3);
+/// Callers hear of it a moment after the registry.
+const HEARD: Duration = Duration::from_millis(500);
+/// How often that is looked at.
+const BEAT: Duration = Duration::from_millis(20);
 /// Most connections served at once.
 const CONNECTIONS_MOST: usize = 64;
 
@@ -62,7 +68,14 @@ async fn respond(
             // A page in a browser on this machine must not be able to publish or withdraw.
             super::refusal(403, "requests from browsers are not answered")
         }
-        Ok(Ok(body)) => answer(&*hub, head.method.as_str(), head.uri.path(), &body.to_bytes()),
+        Ok(Ok(body)) => {
+            let before = hub.published().len();
+            let said = answer(&*hub, head.method.as_str(), head.uri.path(), &body.to_bytes());
+            if before > 0 && hub.published().is_empty() {
+                moved_away(&*hub).await;
+            }
+            said
+        }
         Ok(Err(_)) => super::refusal(413, &format!("the body is longer than {BODY_MOST} bytes")),
         Err(_) => super::refusal(408, "the body took too long"),
     };
@@ -71,4 +84,19 @@ async fn respond(
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(said.body)));
     Ok(response.unwrap_or_default())
+}
+
+/// Waits until callers send no more. A framework that unpublishes its last service ends its server as soon as it has the
+/// answer, and would cut what is in flight.
+async fn moved_away(hub: &dyn MeshHandle) {
+    let told = async {
+        // The publisher takes the wish up at its next turn; before that it looks acknowledged.
+        tokio::time::sleep(2 * BEAT).await;
+        while !hub.acknowledged() {
+            tokio::time::sleep(BEAT).await;
+        }
+        tokio::time::sleep(HEARD).await;
+    };
+    // A registry that is away hears of it when it is back; the app need not wait for that.
+    let _ = tokio::time::timeout(WITHDRAWN, told).await;
 }

@@ -36,6 +36,9 @@ impl MeshHandle for Noted {
         self.note(format!("unpublish {name}"));
         true
     }
+    fn acknowledged(&self) -> bool {
+        true
+    }
     fn published(&self) -> Vec<Published> {
         Vec::new()
     }
