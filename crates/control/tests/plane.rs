@@ -107,7 +107,11 @@ async fn a_taken_port_is_named_with_its_flag() {
 async fn plaintext_stays_on_loopback_unless_told_otherwise() {
     let everywhere = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
     let refused = ControlPlane::start(Options { grpc: everywhere, ..options() }).await;
-    assert!(matches!(refused, Err(StartError::Plaintext(_))));
+    assert!(matches!(refused, Err(StartError::Plaintext("gRPC", _))));
+    let rest = Options { rest: everywhere, no_auth: false, ..options() };
+    let refused = ControlPlane::start(rest.clone()).await;
+    assert!(matches!(refused, Err(StartError::Plaintext("REST", _))));
+    assert!(ControlPlane::start(Options { insecure_listen: true, ..rest }).await.is_ok());
     let allowed = Options { grpc: everywhere, insecure_listen: true, ..options() };
     assert!(ControlPlane::start(allowed).await.is_ok());
 }

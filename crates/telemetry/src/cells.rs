@@ -160,6 +160,9 @@ cells! {
         reports: Counter = "raddle_control_plane_reports_total", "", "reports", "Reports sent to the control plane.";
         publications: Counter = "raddle_control_plane_publications_total", "", "publications", "Publications sent to the control plane, withdrawals included.";
         apply_time: Histogram = "raddle_control_plane_apply_seconds", "", "seconds", "Time from taking changes up to their being in force.";
+        certificate_ends: Gauge = "raddle_certificate_expiry_timestamp_seconds", "", "seconds since 1970", "When the instance's certificate of the control plane expires; 0 = there is none.";
+        certificate_renewals: Counter = "raddle_certificate_renewals_total", "", "certificates", "Certificates got from the control plane.";
+        certificate_failures: Counter = "raddle_certificate_failures_total", "", "attempts", "Failed attempts to get a certificate from the control plane.";
     }
 }
 

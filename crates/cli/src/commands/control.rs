@@ -17,6 +17,9 @@ use std::time::Duration;
 /// etcd cluster that several replicas share. When it is away, the mesh goes on with what it has.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Beside the store are the first administrator's token (.admin-token) and the authority's roots (.roots.pem), which
+sidecars (rootsFile) and the command line (--ca-file) check the control plane with.
+
 Signals:
   SIGTERM, SIGINT   tell the sidecars to go elsewhere, then end; a second one ends at once
 
@@ -165,7 +168,7 @@ pub(crate) fn run(args: ControlArgs) -> Done {
     };
     plane::run(options, serving).map(|()| Exit::Ok).map_err(|e| match e {
         StartError::Resources(_) => Failure::mistakes(e.to_string()),
-        StartError::Plaintext(_) | StartError::Option(_) => Failure::usage(e.to_string()),
+        StartError::Plaintext(..) | StartError::Option(_) => Failure::usage(e.to_string()),
         StartError::Store(raddle_store::StoreError::Unavailable(_)) => Failure::unreachable(e.to_string()),
         StartError::Store(_) | StartError::Listen(..) => Failure::new(e.to_string()),
     })

@@ -18,7 +18,15 @@ impl Sockets {
             && !address.ip().is_loopback()
             && !options.insecure_listen
         {
-            return Err(StartError::Plaintext(address));
+            return Err(StartError::Plaintext("gRPC", address));
+        }
+        // REST has the authority's TLS off loopback, if there is one.
+        if let Some(address) = options.rest
+            && !address.ip().is_loopback()
+            && (options.ca.is_none() || options.tls.is_none())
+            && !options.insecure_listen
+        {
+            return Err(StartError::Plaintext("REST", address));
         }
         if let Some(address) = options.rest
             && options.no_auth

@@ -2,8 +2,10 @@
 //!
 //! [`ControlPlane::start`] reads from top to bottom: what listens is opened first, so that a taken port is known before
 //! anything is written; then the store, the replica, and what follows them.
+mod gate;
 mod listen;
 mod options;
+mod roots;
 
 pub use options::{Addresses, Keep, Options, StartError};
 
@@ -16,7 +18,6 @@ use crate::rules::{Known, RuleBook, Rules};
 use crate::tokens::Tokens;
 use crate::{api, serve};
 use listen::Sockets;
-use raddle_identity::TrustBundle;
 use raddle_model::LoadOptions;
 use raddle_store::{Embedded, EmbeddedOptions, Etcd, EtcdOptions, Store};
 use raddle_xds::server::Server;
@@ -77,7 +78,7 @@ impl ControlPlane {
         election::housekeep(&replica, HISTORY);
         let events = Events::start(store.clone(), id.clone());
         let tokens = tokens(&options, store.clone()).await?;
-        let ca = authority(&options, &store, &tokens, &events).await?;
+        let ca = authority(&options, &addresses, &store, &tokens, &events).await?;
 
         let settings = Settings {
             grace: options.grace,
@@ -90,7 +91,7 @@ impl ControlPlane {
         let names = registry.directory();
         let rules = Rules::start(store.clone(), move || known(&names.borrow()), events.clone());
         let book = rules.book();
-        let roots = ca.as_ref().map(|ca| roots(ca.trust()));
+        let roots = ca.as_ref().map(|ca| roots::follow(ca.trust(), options.roots_file()));
         let sources = Sources { directory: registry.directory(), rules: book.clone(), roots };
         let discovery = Discovery::start(sources, options.slice);
         let xds = Server::new(Arc::new(discovery.clone()), xds_options(&options, &id));
@@ -109,6 +110,7 @@ impl ControlPlane {
         }
         let tls = ca.as_ref().map(|ca| ca.tls());
         if let (Some(listener), Some(tls)) = (sockets.tls, tls.clone()) {
+            let grpc = gate::proven(grpc);
             tasks.spawn(serve::serve(listener, grpc, Some(tls), limits, over(ending.clone())));
         }
         if let Some(listener) = sockets.rest {
@@ -273,27 +275,22 @@ async fn collect(registry: Registry, term: watch::Receiver<Option<Term>>) {
     }
 }
 
-/// The authority; none if there is no TLS listener to serve with it.
+/// The authority; none if there is no TLS listener to serve with it. Its own certificate has the addresses that are
+/// listened on, too.
 async fn authority(
     options: &Options,
+    addresses: &Addresses,
     store: &Arc<dyn Store>,
     tokens: &Arc<Tokens>,
     events: &Events,
 ) -> Result<Option<Arc<Ca>>, StartError> {
     let Some(ca) = options.ca.clone().filter(|_| options.tls.is_some()) else { return Ok(None) };
-    let ca = CaOptions { events: Some(events.clone()), ..ca };
+    let listened = addresses.tls.into_iter().chain(addresses.rest).map(|a| a.ip());
+    let listened = listened.filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(|ip| ip.to_string());
+    let mut hosts: Vec<String> = ca.hosts.iter().cloned().chain(listened).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let ca = CaOptions { events: Some(events.clone()), hosts, ..ca };
     let ca = Ca::open(store.clone(), tokens.clone(), ca).await;
     ca.map(Some).map_err(|e| StartError::Option(format!("the certificate authority: {e}")))
-}
-
-/// The roots in force as discovery wants them.
-fn roots(mut trust: watch::Receiver<Arc<TrustBundle>>) -> watch::Receiver<Arc<Vec<Vec<u8>>>> {
-    let der = |bundle: &TrustBundle| Arc::new(bundle.roots().iter().map(|r| r.to_vec()).collect());
-    let (tell, told) = watch::channel(der(&trust.borrow_and_update()));
-    tokio::spawn(async move {
-        while trust.changed().await.is_ok() {
-            tell.send_replace(der(&trust.borrow_and_update()));
-        }
-    });
-    told
 }

@@ -60,6 +60,17 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Where the authority's roots are put for people, sidecars and the command line: beside the file everything is
+    /// kept in.
+    pub(crate) fn roots_file(&self) -> Option<PathBuf> {
+        match &self.store {
+            Keep::File(store) => Some(store.with_extension("roots.pem")),
+            _ => None,
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         let local = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -98,8 +109,8 @@ pub struct Addresses {
 pub enum StartError {
     /// An address cannot be listened on: what for, which, the flag that changes it, why.
     Listen(&'static str, SocketAddr, &'static str, std::io::Error),
-    /// Plaintext off loopback was not allowed.
-    Plaintext(SocketAddr),
+    /// Plaintext off loopback was not allowed: of what, and where.
+    Plaintext(&'static str, SocketAddr),
     /// The store does not open.
     Store(raddle_store::StoreError),
     /// The resources given have mistakes, or cannot be read.
@@ -117,10 +128,10 @@ impl fmt::Display for StartError {
             StartError::Listen(what, address, flag, e) => {
                 write!(f, "{what}: cannot listen on {address} ({flag}): {e}")
             }
-            StartError::Plaintext(address) => write!(
+            StartError::Plaintext(what, address) => write!(
                 f,
-                "plaintext gRPC listens on loopback only, and {address} is not: use --tls-listen, or --insecure-listen \
-                 if the network is trusted"
+                "plaintext {what} listens on loopback only, and {address} is not: use --tls-listen, or \
+                 --insecure-listen if the network is trusted"
             ),
             StartError::Store(e) => write!(f, "{e}"),
             StartError::Resources(e) | StartError::Option(e) => f.write_str(e),

@@ -200,7 +200,9 @@ impl Issuer {
         if now > self.validity.not_after {
             return Err(IssuerError::Expired(now - self.validity.not_after));
         }
-        let not_before = (now - BACKDATE).max(self.validity.not_before);
+        // Of a short life no more than a tenth: it is renewed at half of it, and that must not be over yet.
+        let back = BACKDATE.min(i64::try_from(lifetime.as_secs() / 10).unwrap_or(BACKDATE));
+        let not_before = (now - back).max(self.validity.not_before);
         let end = now.saturating_add(lifetime.as_secs().min(MAX_LIFETIME) as i64);
         let not_after = end.min(self.validity.not_after);
         let serial = new_serial();

@@ -116,7 +116,7 @@ fn check_replicas(fields: &mut Fields<'_>, addresses: &[(ControlAddress, Spot)],
         cx.mistake(*spot, &list.item(i), problem, remedy);
     }
     if addresses.iter().any(|(a, _)| a.tls) && !fields.has("rootsFile") {
-        let remedy = "give the file that `raddle ca root` writes";
+        let remedy = "give the file that `raddle ca roots` writes";
         fields.mistake("rootsFile", "is missing, and an address is https", remedy);
     }
 }

@@ -64,7 +64,9 @@ fn ready(c: &Context) -> Page {
     if !s.ready.load(Ordering::Acquire) {
         return Page::text(StatusCode::SERVICE_UNAVAILABLE, "starting\n");
     }
-    Page::text(StatusCode::OK, "ready\n")
+    // It serves with what it has; people should know nonetheless.
+    let certificate = s.mesh.get().and_then(|link| link.view().certificate.as_ref()?.detail());
+    Page::text(StatusCode::OK, certificate.map_or_else(|| "ready\n".to_owned(), |c| format!("ready\n{c}\n")))
 }
 
 async fn healthz(c: &Context) -> Page {

@@ -176,10 +176,22 @@ impl Agent {
         });
     }
 
-    /// TLS to the control plane: with the certificate there is, else checked with the pinned roots.
+    /// Waits until there is a certificate, or it is known that the first attempt got none; no longer than `most`.
+    pub async fn begun(&self, most: Duration) {
+        let mut status = self.status();
+        let known = status.wait_for(|s| s.not_after.is_some() || s.failed > 0);
+        // The sender lives as long as the agent.
+        let _ = tokio::time::timeout(most, known).await;
+    }
+
+    /// TLS to the control plane: with the certificate there is. As long as one is still to come there is nothing to
+    /// connect with; without hope for one (no token), checked with the pinned roots, for servers that ask for none.
     pub fn tls(&self) -> TlsSource {
         let shared = self.shared.clone();
-        Arc::new(move || shared.client_config(false).ok().map(Arc::new))
+        Arc::new(move || {
+            let awaited = shared.present().is_none() && shared.options.token != TokenSource::None;
+            if awaited { None } else { shared.client_config(false).ok().map(Arc::new) }
+        })
     }
 }
 
@@ -199,7 +211,10 @@ async fn run(shared: Arc<Shared>) {
         let failed = match attempt {
             Ok(Ok(identity)) => {
                 failures = 0;
-                let due = renew_at(identity.leaf().not_before, identity.not_after(), rng.unit());
+                let (now, end) = (shared.clock(), identity.not_after());
+                let due = renew_at(identity.leaf().not_before, end, rng.unit());
+                // One that was old when it came would be due at once, and so would the next.
+                let due = due.max(now.saturating_add(end.saturating_sub(now) / 4));
                 shared.succeeded(identity);
                 shared.wait_until(due).await;
                 continue;
@@ -220,6 +235,11 @@ async fn run(shared: Arc<Shared>) {
 impl Shared {
     fn clock(&self) -> i64 {
         (self.options.clock)()
+    }
+
+    /// The certificate, if its time is not over.
+    fn present(&self) -> Option<Arc<Identity>> {
+        self.identity.borrow().clone().filter(|i| self.clock() < i.not_after())
     }
 
     /// Until a time, or until somebody asks for it to be now.
@@ -255,18 +275,7 @@ impl Shared {
         let ends = self.identity.borrow().as_ref().map(|i| (i.leaf().not_before, i.not_after()));
         let soon = ends.is_some_and(|(from, to)| expiring(from, to, now));
         let over = ends.is_some_and(|(_, to)| now > to);
-        let before = self.status.borrow().clone();
-        if soon && !before.expiring {
-            tracing::error!(
-                "the certificate expires soon and cannot be renewed; the sidecar goes on with it: {why}"
-            );
-        }
-        if over && !before.expired {
-            tracing::error!("the certificate has expired and cannot be renewed; peers refuse it: {why}");
-        }
-        if before.error.as_deref() != Some(&why) {
-            tracing::warn!("no certificate: {why}");
-        }
+        tracing::debug!(failures, "no certificate: {why}");
         self.status.send_modify(|s| {
             s.expiring = soon;
             s.expired = over;
@@ -284,7 +293,7 @@ impl Shared {
             0 => return Err("no address of the control plane is configured".into()),
             n => &self.options.addresses[turn % n],
         };
-        let present = self.identity.borrow().clone().filter(|i| self.clock() < i.not_after());
+        let present = self.present();
         let anew = present.is_none() || failures % 2 == 1 && self.options.token != TokenSource::None;
         let by_certificate = !anew && address.tls;
         let token = match by_certificate {
@@ -341,8 +350,7 @@ impl Shared {
 
     /// `anew`: as if there were no certificate yet.
     fn client_config(&self, anew: bool) -> Result<ClientConfig, String> {
-        let present = self.identity.borrow().clone().filter(|i| !anew && self.clock() < i.not_after());
-        let mut config = match present {
+        let mut config = match self.present().filter(|_| !anew) {
             Some(identity) => identity.client_config(PeerRule::Control),
             None => {
                 let Some(file) = &self.options.roots_file else {

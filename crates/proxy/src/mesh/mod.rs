@@ -8,9 +8,10 @@
 //!   services to be known.
 //! * [`publish`]: what the app serves, to the registry; [`report`]: what runs here and how it goes; [`channel`]:
 //!   connections for both.
-//! * [`agent`]: the sidecar's certificate; [`sds`]: the same for other software on the machine.
+//! * [`agent`]: the sidecar's certificate, [`certificate`] tells how it goes; [`sds`]: the same for other software on the machine.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
 pub mod agent;
+pub(crate) mod certificate;
 pub(crate) mod channel;
 pub(crate) mod demand;
 pub mod fed;

@@ -32,6 +32,8 @@ const UNSUBSCRIBE: Duration = Duration::from_secs(1);
 const READY_WITHIN: Duration = Duration::from_secs(5);
 /// A control plane that is connected for so long and says nothing has nothing to say.
 const QUIET: Duration = Duration::from_millis(500);
+/// The first certificate is waited for so long: without it there is nothing to connect with.
+const CERTIFICATE_WITHIN: Duration = Duration::from_secs(1);
 /// Names shown on the pages.
 const SHOWN: usize = 200;
 
@@ -65,6 +67,9 @@ pub(crate) async fn run(mut parts: Parts, mut asks: mpsc::Receiver<Ask>) {
     parts.agent = agent(&parts);
     tokio::spawn(follow_roots(parts.clone()));
     let _sds = sds(&parts).await;
+    if let Some(agent) = &parts.agent {
+        agent.begun(CERTIFICATE_WITHIN).await;
+    }
     let changed = Arc::new(Notify::new());
     let handle = client::spawn(options(&parts), Feeder::new(parts.clone(), changed.clone()));
     tokio::spawn(apply(parts.clone(), changed));
@@ -194,12 +199,20 @@ struct Watcher {
     ready: bool,
     /// The sidecar's file as it was published from.
     sidecar: Option<Arc<Sidecar>>,
+    certificate: super::certificate::Told,
 }
 
 impl Watcher {
     fn new() -> Watcher {
         let now = tokio::time::Instant::now();
-        Watcher { began: now, connected: None, swept: now, ready: false, sidecar: None }
+        Watcher {
+            began: now,
+            connected: None,
+            swept: now,
+            ready: false,
+            sidecar: None,
+            certificate: Default::default(),
+        }
     }
 
     fn look(&mut self, parts: &Parts, handle: &Handle) {
@@ -229,8 +242,12 @@ impl Watcher {
             sweep(parts, handle);
             parts.link.cells.wanted.set(parts.names().len() as i64);
             let names = parts.names().counts(SHOWN);
+            let certificate = parts.agent.as_ref().map(|a| a.status().borrow().clone());
+            if let Some(status) = &certificate {
+                self.certificate.follow(status, &parts.link.cells, &parts.shared.events);
+            }
             let mut view = parts.link.view();
-            view.certificate = parts.agent.as_ref().map(|a| a.status().borrow().clone());
+            view.certificate = certificate;
             view.names = names;
             view.status = status;
         }
