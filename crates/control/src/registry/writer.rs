@@ -27,14 +27,15 @@ struct Job {
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    store: Arc<dyn Store>,
 }
 
 impl Writer {
     /// Begins a task that writes.
     pub(super) fn start(store: Arc<dyn Store>, counters: Arc<Counters>) -> Writer {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(store, queue, counters));
-        Writer { jobs }
+        tokio::spawn(write(store.clone(), queue, counters));
+        Writer { jobs, store }
     }
 
     /// Writes an instance, and its set if that is given.
@@ -50,8 +51,13 @@ impl Writer {
         self.ask(ops, None).await
     }
 
-    /// Removes a key, if it is still what this commit wrote.
+    /// Removes a key, if it is still what this commit wrote; [`StoreError::Invalid`] if it is not.
     pub(super) async fn delete(&self, key: Key, at: Revision) -> Result<Revision, StoreError> {
+        // When all streams were lost and are back, all are to be removed and none is what it was. A look is cheap; a
+        // commit that finds it out is not, and the others of its batch are tried again for each.
+        if self.store.get(&key).await?.is_none_or(|entry| entry.changed != at) {
+            return Err(written_since());
+        }
         self.ask(vec![Op::Delete { key: key.clone() }], Some((key, at))).await
     }
 
@@ -122,7 +128,7 @@ impl Batch {
                     let at = self.jobs.iter().position(|j| j.only.as_ref().is_some_and(|(k, _)| *k == key));
                     if let Some(at) = at {
                         let job = self.jobs.swap_remove(at);
-                        let _ = job.done.send(Err(StoreError::Invalid("it was written since".into())));
+                        let _ = job.done.send(Err(written_since()));
                         continue;
                     }
                     Err(StoreError::Corrupt(format!("a conflict at {key}, which nobody asked about")))
@@ -135,6 +141,10 @@ impl Batch {
             }
         }
     }
+}
+
+fn written_since() -> StoreError {
+    StoreError::Invalid("it was written since".into())
 }
 
 /// Whether the order of writes to its key matters.

@@ -1,4 +1,7 @@
 //! Which leases live, and until when. Time is passed in.
+//!
+//! A lease whose time is over lives until it is ended, and may be kept until then: nobody has been told otherwise. When
+//! it is ended, [`super::writer`] decides.
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -20,13 +23,9 @@ impl Leases {
 
     /// A lease is kept; false if it does not live.
     pub(super) fn keep(&mut self, id: i64, now: Instant) -> bool {
-        match self.living.get(&id) {
-            Some(&(ttl, end)) if now < end => {
-                self.begin(id, ttl, now);
-                true
-            }
-            _ => false,
-        }
+        let Some(&(ttl, _)) = self.living.get(&id) else { return false };
+        self.begin(id, ttl, now);
+        true
     }
 
     /// A lease ends; false if it did not live.
@@ -36,18 +35,22 @@ impl Leases {
     }
 
     /// Whether a lease lives.
-    pub(super) fn lives(&self, id: i64, now: Instant) -> bool {
-        self.living.get(&id).is_some_and(|(_, end)| now < *end)
+    pub(super) fn lives(&self, id: i64) -> bool {
+        self.living.contains_key(&id)
     }
 
-    /// When the next one ends.
+    /// When the next one's time is over.
     pub(super) fn next(&self) -> Option<Instant> {
         self.ends.first().map(|(end, _)| *end)
     }
 
-    /// The leases that are over; they stay until [`Leases::end`].
-    pub(super) fn due(&self, now: Instant) -> Vec<i64> {
-        self.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| *id).collect()
+    /// Ends the leases whose time is over.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<i64> {
+        let over: Vec<i64> = self.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, id)| *id).collect();
+        for id in &over {
+            self.end(*id);
+        }
+        over
     }
 
     /// How many live.
@@ -67,18 +70,19 @@ mod tests {
         let (mut leases, start) = (Leases::default(), Instant::now());
         leases.begin(1, TTL, start);
         assert!(leases.keep(1, start + Duration::from_secs(9)));
-        assert!(leases.due(start + Duration::from_secs(18)).is_empty());
-        assert_eq!(leases.due(start + Duration::from_secs(19)), [1]);
+        assert!(leases.take_due(start + Duration::from_secs(18)).is_empty());
+        assert_eq!(leases.take_due(start + Duration::from_secs(19)), [1]);
     }
 
     #[test]
-    fn a_lease_that_is_over_cannot_be_kept_even_before_it_is_cleared() {
+    fn a_lease_whose_time_is_over_may_be_kept_until_it_is_ended() {
         let (mut leases, start) = (Leases::default(), Instant::now());
         leases.begin(1, TTL, start);
-        assert!(!leases.keep(1, start + TTL));
-        assert!(!leases.lives(1, start + TTL));
         assert_eq!(leases.next(), Some(start + TTL));
+        assert!(leases.lives(1) && leases.keep(1, start + TTL));
+        assert!(leases.take_due(start + TTL).is_empty());
         assert!(leases.end(1) && !leases.end(1));
+        assert!(!leases.lives(1) && !leases.keep(1, start + TTL));
         assert_eq!((leases.next(), leases.len()), (None, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! The embedded engine: one file, no server, one process.
 //!
 //! [`file`] is what lies in it, [`apply`] what a transaction does to it, [`writer`] the thread that does them,
-//! [`leases`] who lives, [`hub`] who is told.
+//! [`leases`] who lives, [`turn`] whether their owners had time to keep them, [`hub`] who is told.
 //!
 //! A commit that is answered has reached the disk (fsync), unless it is `relaxed`: those are seen by everybody at once
 //! and reach the disk within 50 ms. If the *process* dies before, they are lost, as if they had never been.
@@ -11,6 +11,7 @@ mod hub;
 mod leases;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod writer;
 
 use crate::limits::{check_key, check_prefix, check_ttl, check_txn};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
+use turn::Turns;
 use writer::{Job, Task, Writer};
 
 /// Room of the writer's queue, in KiB of transactions.
@@ -67,6 +69,7 @@ pub struct Embedded {
 struct Shared {
     db: Database,
     leases: Mutex<Leases>,
+    turns: Turns,
     hub: Arc<Hub>,
     name: String,
 }
@@ -101,8 +104,9 @@ impl Embedded {
         }
         let bounds = Bounds { commits: options.history_commits, bytes: options.history_bytes };
         let hub = Arc::new(Hub::new(opened.revision, bounds));
-        let shared = Arc::new(Shared { db: opened.db, leases: Mutex::new(leases), hub, name });
         let (jobs, queue) = channel();
+        let turns = Turns::new(jobs.clone());
+        let shared = Arc::new(Shared { db: opened.db, leases: Mutex::new(leases), turns, hub, name });
         let first_lease = (opened.epoch as i64) << 32 | 1;
         let writer = Writer::new(Arc::clone(&shared), queue, (opened.revision, opened.ceiling), first_lease);
         let thread = std::thread::Builder::new()
@@ -165,11 +169,13 @@ impl Store for Embedded {
     fn grant(&self, ttl: Duration) -> Wait<'_, LeaseId> {
         Box::pin(async move {
             check_ttl(ttl)?;
+            self.shared.turns.here();
             self.ask(0, |reply| Task::Grant(ttl, reply)).await
         })
     }
 
     fn keep_alive(&self, lease: LeaseId) -> Wait<'_, ()> {
+        self.shared.turns.here();
         let kept = lock(&self.shared.leases).keep(lease.0, Instant::now());
         Box::pin(std::future::ready(if kept { Ok(()) } else { Err(StoreError::NoLease) }))
     }

@@ -1,4 +1,4 @@
-//! A disk that fails.
+//! A disk that fails, and a process that has no time.
 use super::*;
 use crate::types::{Op, Told};
 use redb::StorageBackend;
@@ -71,4 +71,62 @@ async fn a_full_disk_is_told_in_words_and_nothing_is_acknowledged_after_it() {
     drop(store);
     let told: Option<Told> = watch.recv().await;
     assert!(told.is_none(), "what was not acknowledged was told: {told:?}");
+}
+
+/// Work that gives no other task of its runtime a turn.
+fn work(long: Duration) {
+    let until = Instant::now() + long;
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+#[tokio::test]
+async fn a_lease_does_not_end_because_the_process_that_keeps_it_had_no_time() {
+    let store = Arc::new(Embedded::in_memory().expect("opened"));
+    let ttl = Duration::from_millis(150);
+    let kept = store.grant(ttl).await.expect("granted");
+    let other = store.grant(ttl).await.expect("granted");
+    let keeper = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            loop {
+                tokio::time::sleep(ttl / 3).await;
+                if store.keep_alive(kept).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    for lease in [kept, other] {
+        let op = Op::Put { key: format!("{}", lease.0).into(), value: "v".into(), lease: Some(lease) };
+        store.commit(Txn { ops: vec![op], ..Txn::default() }).await.expect("done");
+    }
+    // Twice: what was done once must not count for the next time.
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+        work(ttl * 3);
+    }
+    // The one that nobody keeps ends, the other does not.
+    let until = Instant::now() + Duration::from_secs(20);
+    while store.get(&format!("{}", other.0)).await.expect("answered").is_some() {
+        assert!(Instant::now() < until, "it does not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.get(&format!("{}", kept.0)).await.expect("answered").is_some());
+    assert!(!keeper.is_finished());
+    assert_eq!(store.keep_alive(kept).await, Ok(()));
+    assert_eq!(store.keep_alive(other).await, Err(StoreError::NoLease));
+}
+
+#[test]
+fn a_lease_ends_also_when_the_runtime_that_kept_it_is_gone() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = Embedded::in_memory().expect("opened");
+    let lease = runtime().block_on(store.grant(Duration::from_millis(100))).expect("granted");
+    let until = Instant::now() + Duration::from_secs(20);
+    while lock(&store.shared.leases).lives(lease.0) {
+        assert!(Instant::now() < until, "it does not end");
+        std::thread::yield_now();
+    }
 }

@@ -1,5 +1,8 @@
 //! The one thread that writes. It takes all that waits, does it in the order it came in one transaction of the file,
 //! and answers when that is on the disk: so many callers share one fsync.
+//!
+//! Leases do not wait for it: they are kept beside its queue. It ends those whose time is over, but not because this
+//! process was too busy to keep them: whoever keeps a lease must have had its turn since (see [`Writer::due`]).
 use super::apply::{Applied, Tables};
 use super::file::{CEILING_STEP, CLEAN, META, fault};
 use super::{Shared, lock};
@@ -14,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 const GROUP: usize = 512;
 /// Relaxed commits are on the disk after this time.
 const RELAXED_FLUSH: Duration = Duration::from_millis(50);
+/// A runtime that gives nobody a turn for so long keeps no lease any more.
+const TURN: Duration = Duration::from_secs(60);
 /// Leases that live at once.
 const MAX_LEASES: usize = 100_000;
 
@@ -25,6 +30,8 @@ pub(super) enum Task {
     Commit(Txn, Reply<Outcome>),
     Grant(Duration, Reply<LeaseId>),
     Revoke(LeaseId, Reply<()>),
+    /// The runtime has given everybody a turn since the writer asked for it.
+    Turn,
     Stop,
 }
 
@@ -50,7 +57,7 @@ impl Answer {
             Task::Commit(_, reply) => Some(Answer::Commit(reply, Err(not_done()))),
             Task::Grant(_, reply) => Some(Answer::Grant(reply, Err(not_done()))),
             Task::Revoke(_, reply) => Some(Answer::Revoke(reply, Err(not_done()))),
-            Task::Stop => None,
+            Task::Turn | Task::Stop => None,
         }
     }
 
@@ -73,6 +80,8 @@ pub(super) struct Writer {
     next_lease: i64,
     /// Since when a relaxed commit is not on the disk.
     unflushed: Option<Instant>,
+    /// When the runtime was asked for a turn, and whether it gave it.
+    turn: Option<(Instant, bool)>,
     broken: Option<StoreError>,
 }
 
@@ -89,7 +98,7 @@ struct Group {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, jobs: Receiver<Job>, at: (u64, u64), next_lease: i64) -> Writer {
         let (revision, ceiling) = at;
-        Writer { shared, jobs, revision, ceiling, next_lease, unflushed: None, broken: None }
+        Writer { shared, jobs, revision, ceiling, next_lease, unflushed: None, turn: None, broken: None }
     }
 
     /// Until it is told to stop, or nobody can tell it anything any more.
@@ -97,7 +106,7 @@ impl Writer {
         loop {
             let (jobs, stop) = self.take();
             let now = Instant::now();
-            let due = lock(&self.shared.leases).due(now);
+            let due = self.due(now);
             let flush = self.unflushed.is_some_and(|since| now >= since + RELAXED_FLUSH);
             if !jobs.is_empty() || !due.is_empty() || flush {
                 self.group(jobs, &due, flush, now);
@@ -112,7 +121,11 @@ impl Writer {
     /// Waits for something to do; all of it, and whether to stop after it.
     fn take(&mut self) -> (Vec<Job>, bool) {
         let flush = self.unflushed.map(|since| since + RELAXED_FLUSH);
-        let lease = if self.broken.is_none() { lock(&self.shared.leases).next() } else { None };
+        let lease = match self.turn {
+            _ if self.broken.is_some() => None,
+            Some((asked, _)) => Some(asked + TURN),
+            None => lock(&self.shared.leases).next(),
+        };
         let until = flush.into_iter().chain(lease).min();
         let wait = until.map_or(Duration::from_secs(3600), |t| t.saturating_duration_since(Instant::now()));
         let mut jobs = Vec::new();
@@ -125,10 +138,33 @@ impl Writer {
             if matches!(job.task, Task::Stop) {
                 return (jobs, true);
             }
-            jobs.push(job);
+            match (&job.task, &mut self.turn) {
+                (Task::Turn, Some((_, given))) => *given = true,
+                (Task::Turn, None) => {}
+                _ => jobs.push(job),
+            }
             next = if jobs.len() < GROUP { self.jobs.try_recv().ok() } else { None };
         }
         (jobs, false)
+    }
+
+    /// The leases that end now. That a lease's time is over may be because the runtime that should have kept it had no
+    /// time itself: it is asked for a turn first, and only leases that were over before that, and still are, end.
+    fn due(&mut self, now: Instant) -> Vec<i64> {
+        let mut leases = lock(&self.shared.leases);
+        let over = leases.next().is_some_and(|end| end <= now);
+        let asked = match self.turn {
+            None if !over => return Vec::new(),
+            None if self.shared.turns.ask() => {
+                self.turn = Some((now, false));
+                return Vec::new();
+            }
+            None => now,
+            Some((asked, given)) if given || now >= asked + TURN => asked,
+            Some(_) => return Vec::new(),
+        };
+        self.turn = None;
+        leases.take_due(asked)
     }
 
     fn group(&mut self, jobs: Vec<Job>, due: &[i64], flush: bool, now: Instant) {
@@ -190,7 +226,7 @@ impl Writer {
                 self.committed(changes, group);
             }
             for task in tasks {
-                self.task(task, &mut tables, group, now).map_err(fail)?;
+                self.task(task, &mut tables, group).map_err(fail)?;
             }
             tables.reached(self.revision).map_err(fail)?;
             if self.revision + (GROUP as u64) * 2 > self.ceiling {
@@ -206,20 +242,14 @@ impl Writer {
         Ok(())
     }
 
-    fn task(
-        &mut self,
-        task: Task,
-        tables: &mut Tables<'_>,
-        group: &mut Group,
-        now: Instant,
-    ) -> Result<(), Error> {
+    fn task(&mut self, task: Task, tables: &mut Tables<'_>, group: &mut Group) -> Result<(), Error> {
         match task {
             Task::Commit(txn, reply) => {
                 let relaxed = txn.relaxed;
                 let (shared, granted, ended) = (&self.shared, &group.granted, &group.ended);
                 let lives = |id: i64| {
                     !ended.contains(&id)
-                        && (granted.iter().any(|(g, _)| *g == id) || lock(&shared.leases).lives(id, now))
+                        && (granted.iter().any(|(g, _)| *g == id) || lock(&shared.leases).lives(id))
                 };
                 let result = match tables.apply(txn, self.revision + 1, lives) {
                     Ok(applied) => applied,
@@ -255,7 +285,7 @@ impl Writer {
             Task::Revoke(lease, reply) => {
                 let id = lease.0;
                 let granted = group.granted.iter().any(|(g, _)| *g == id);
-                let lives = granted || lock(&self.shared.leases).lives(id, now);
+                let lives = granted || lock(&self.shared.leases).lives(id);
                 if !lives || group.ended.contains(&id) {
                     group.answers.push(Answer::Revoke(reply, Err(StoreError::NoLease)));
                     return Ok(());
@@ -266,7 +296,7 @@ impl Writer {
                 let changes = tables.end(id)?;
                 self.committed(changes, group);
             }
-            Task::Stop => {}
+            Task::Turn | Task::Stop => {}
         }
         Ok(())
     }

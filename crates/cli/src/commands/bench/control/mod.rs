@@ -21,8 +21,9 @@ use std::time::Duration;
 /// Load a control plane with simulated sidecars
 ///
 /// Starts a control plane of its own in a temporary directory, or takes a running one. Measured are: how long until all
-/// are served at first, how long a change of an endpoint takes to all who subscribed to it, what becomes of all streams
-/// dropped at once, and of a large share of instances that vanishes at once; with the control plane's CPU and memory.
+/// are served at first, how long a change of an endpoint takes to all who subscribed to it, how long a rule takes to all,
+/// what becomes of all streams dropped at once, and of a large share of instances that vanishes at once; with the control
+/// plane's CPU and memory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -55,13 +56,16 @@ pub(crate) struct ControlArgs {
     /// Grace of the control plane that is started
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse::duration)]
     grace: Duration,
+    /// How long the idle control plane is watched, once with nobody connected and once with all
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse::duration)]
+    idle: Duration,
     /// Most time for each phase
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = parse::duration)]
     patience: Duration,
     /// A running control plane's plaintext gRPC, instead of one of its own
     #[arg(long, value_name = "IP:PORT", requires = "rest")]
     target: Option<SocketAddr>,
-    /// Its REST address
+    /// Its REST address, which takes a rule without a token (`raddle control --no-auth`)
     #[arg(long, value_name = "IP:PORT")]
     rest: Option<SocketAddr>,
     /// Its process, for CPU and memory
@@ -89,6 +93,7 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         vanish: args.vanish,
         grace: args.grace,
         patience: args.patience,
+        idle: args.idle,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,6 +1,6 @@
 //! What is done to the control plane, and measured.
 use super::mesh::Shape;
-use super::plane::{Plane, Usage};
+use super::plane::{self, Plane, Usage};
 use super::report::{Changes, Phase, Report, Vanished};
 use super::sidecar::{Event, MARK, Order, Sidecar, What};
 use crate::exit::Failure;
@@ -17,19 +17,34 @@ pub(super) struct Plan {
     pub(super) vanish: u32,
     pub(super) grace: Duration,
     pub(super) patience: Duration,
+    pub(super) idle: Duration,
+}
+
+/// What is changed, to see it spread.
+#[derive(Clone, Copy)]
+enum Act {
+    /// The endpoint that this instance is, of this service.
+    Endpoint { service: usize, instance: usize },
+    /// A rule for everybody.
+    Rule,
 }
 
 /// All phases, one after the other.
 pub(super) async fn run(plane: &Plane, shape: Shape, plan: &Plan) -> Result<Report, Failure> {
     let Shape { streams, services, instances, apps, subscribe } = shape;
+    let mut report = Report { streams, services, instances, apps, subscribe, ..Report::default() };
+    report.phases.push(idle("idle, nobody connected", plane, plan.idle).await);
     let mut bench = Bench::start(plane, shape, plan.patience);
-    bench.report = Report { streams, services, instances, apps, subscribe, ..Report::default() };
+    bench.report = report;
     bench.phase("first connection of all", |b| b.all(|s| s.whole)).await;
     bench.rest().await;
-    bench.changes("endpoint of a service all have", 0, plan.changes).await;
+    let endpoint = |service| Act::Endpoint { service, instance: shape.app(service) };
+    bench.changes("endpoint of a service all have", endpoint(0), plan.changes).await?;
     let other = (1..services).find(|s| shape.subscribers(*s) > 0).unwrap_or(0);
-    bench.changes("endpoint of another service", other, plan.changes).await;
-    bench.phase("idle for ten seconds", |_| false).await;
+    bench.changes("endpoint of another service", endpoint(other), plan.changes).await?;
+    bench.changes("one rule to all", Act::Rule, plan.changes).await?;
+    bench.rest().await;
+    bench.report.phases.push(idle("idle, all connected", plane, plan.idle).await);
     bench.order_all(Order::Drop, streams).await;
     bench.phase("all connections dropped at once", |b| b.all(|s| s.whole)).await;
     bench.rest().await;
@@ -47,6 +62,7 @@ struct State {
     endpoints: usize,
     fewest: usize,
     weight: u32,
+    rule: u32,
 }
 
 struct Bench<'a> {
@@ -96,7 +112,7 @@ impl<'a> Bench<'a> {
                 state.endpoints = n;
                 state.fewest = state.fewest.min(n);
             }
-            What::Rule => {}
+            What::Rule(mark) => state.rule = mark,
             What::Failed => self.failed += 1,
         }
     }
@@ -118,12 +134,11 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Waits until it is done, and notes what it took. A phase that is never done takes ten seconds.
+    /// Waits until it is done, and notes what it took.
     async fn phase(&mut self, name: &'static str, done: impl Fn(&Bench<'_>) -> bool) -> bool {
         progress(name);
-        let idle = name.starts_with("idle");
         let (began, before, failed) = (Instant::now(), self.plane.usage(), self.failed);
-        let until = began + if idle { Duration::from_secs(10) } else { self.patience };
+        let until = began + self.patience;
         let mut last = began;
         let mut is = done(self);
         while !is {
@@ -136,7 +151,7 @@ impl<'a> Bench<'a> {
         let seconds = if is { last.saturating_duration_since(began) } else { began.elapsed() }.as_secs_f64();
         let after = self.plane.usage();
         let failed = self.failed - failed;
-        self.report.phases.push(phase(name, seconds, before, after, failed, is || idle));
+        self.report.phases.push(phase(name, seconds, before, after, failed, is));
         is
     }
 
@@ -147,30 +162,32 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Changes an endpoint of a service so many times, and waits each time until all who subscribed have it.
-    async fn changes(&mut self, what: &'static str, service: usize, changes: usize) {
+    /// Changes something so many times, and waits each time until all who subscribed have it.
+    async fn changes(&mut self, what: &'static str, act: Act, changes: usize) -> Result<(), Failure> {
         progress(what);
-        let subscribers: Vec<bool> =
-            (0..self.shape.streams).map(|s| self.shape.subscriptions(s).contains(&service)).collect();
+        let concerned = |s| match act {
+            Act::Endpoint { service, .. } => self.shape.subscriptions(s).contains(&service),
+            Act::Rule => true,
+        };
+        let subscribers: Vec<bool> = (0..self.shape.streams).map(concerned).collect();
         let count = subscribers.iter().filter(|s| **s).count();
-        let publisher = self.shape.app(service);
         let (began, before, failed) = (Instant::now(), self.plane.usage(), self.failed);
         // Three digits of microseconds, up to a minute: the bounds are constants that fit.
-        let Ok(mut times) = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3) else { return };
+        let Ok(mut times) = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3) else { return Ok(()) };
         let mut missed = 0;
         for _ in 0..changes {
-            self.next_mark += 1;
-            let mark = self.next_mark;
-            let Some(order) = self.orders.get(publisher % self.shape.streams) else { return };
             let sent = Instant::now();
-            let _ = order.send(Order::Publish(publisher, mark)).await;
+            let mark = self.change(act).await?;
             let until = sent + Duration::from_secs(10);
             let mut owed = count;
             while owed > 0 {
                 let Ok(Some(event)) = timeout_at(until.into(), self.events.recv()).await else { break };
-                let new = self.states.get(event.stream).is_some_and(|s| s.weight != mark);
+                let news = self.states.get(event.stream).is_some_and(|s| match act {
+                    Act::Endpoint { .. } => event.what == What::Weight(mark) && s.weight != mark,
+                    Act::Rule => event.what == What::Rule(mark) && s.rule != mark,
+                });
                 self.take(event);
-                if event.what == What::Weight(mark) && new && subscribers.get(event.stream) == Some(&true) {
+                if news && subscribers.get(event.stream) == Some(&true) {
                     owed -= 1;
                     let us = event.at.saturating_duration_since(sent).as_micros() as u64;
                     times.saturating_record(us);
@@ -190,15 +207,28 @@ impl<'a> Bench<'a> {
             p99_ms: ms(times.value_at_quantile(0.99)),
             max_ms: ms(times.max()),
         });
-        let failed = self.failed - failed;
-        self.report.phases.push(phase(
-            what,
-            began.elapsed().as_secs_f64(),
-            before,
-            self.plane.usage(),
-            failed,
-            true,
-        ));
+        let (took, failed) = (began.elapsed().as_secs_f64(), self.failed - failed);
+        self.report.phases.push(phase(what, took, before, self.plane.usage(), failed, true));
+        Ok(())
+    }
+
+    /// Makes the next change; the mark by which it is known.
+    async fn change(&mut self, act: Act) -> Result<u32, Failure> {
+        self.next_mark += 1;
+        let mark = self.next_mark;
+        match act {
+            Act::Endpoint { instance, .. } => {
+                if let Some(order) = self.orders.get(instance % self.shape.streams) {
+                    let _ = order.send(Order::Publish(instance, mark)).await;
+                }
+            }
+            Act::Rule => {
+                let rest = self.plane.rest;
+                let applied = tokio::task::spawn_blocking(move || plane::apply_rule(rest, mark)).await;
+                applied.map_err(|e| Failure::new(format!("a rule was not applied: {e}")))??;
+            }
+        }
+        Ok(mark)
     }
 
     /// Ends so many sidecars without a word, looks at what the others see, and lets them come back.
@@ -249,11 +279,20 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Does nothing for so long.
+async fn idle(name: &'static str, plane: &Plane, long: Duration) -> Phase {
+    progress(name);
+    let (began, before) = (Instant::now(), plane.usage());
+    tokio::time::sleep(long).await;
+    phase(name, began.elapsed().as_secs_f64(), before, plane.usage(), 0, true)
+}
+
 fn phase(name: &'static str, seconds: f64, before: Usage, after: Usage, failed: usize, done: bool) -> Phase {
     Phase {
         name,
         seconds,
         cpu_seconds: after.cpu - before.cpu,
+        cpu_percent: (after.cpu - before.cpu) / seconds.max(0.001) * 100.0,
         resident_mib: after.resident,
         peak_mib: after.peak,
         failed,

@@ -1,6 +1,7 @@
 //! The control plane's process: started, watched, asked.
 use crate::commands::ask;
 use crate::exit::Failure;
+use crate::http::client::{Client, Request};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 /// A control plane.
 pub(super) struct Plane {
     pub(super) grpc: SocketAddr,
-    rest: SocketAddr,
+    pub(super) rest: SocketAddr,
     pid: Option<u32>,
     /// Ends with this process; its files go with it.
     own: Option<(Child, TempDir)>,
@@ -81,6 +82,25 @@ impl Drop for Plane {
             let _ = child.wait();
         }
     }
+}
+
+/// Applies a rule that reaches every sidecar at once, with a mark by which this revision of it is known.
+pub(super) fn apply_rule(rest: SocketAddr, mark: u32) -> Result<(), Failure> {
+    let document = serde_json::json!({
+        "apiVersion": "raddle.io/v1",
+        "kind": "TrafficPolicy",
+        "metadata": { "name": "bench", "labels": { "mark": mark.to_string() } },
+        "spec": { "timeouts": { "request": format!("{mark}ms") } },
+    });
+    let body = Some(("application/yaml", document.to_string().into_bytes()));
+    let request = Request { body, ..Request::new("POST", "/v1/apply") };
+    let client = Client::new(&format!("http://{rest}"), None, None).map_err(Failure::usage)?;
+    let answer = client.send(&request, Duration::from_secs(30));
+    let answer = answer.map_err(|e| Failure::unreachable(format!("{rest} takes no rule: {e}")))?;
+    if answer.status == 200 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{rest} answered {} to a rule: {}", answer.status, answer.body.trim())))
 }
 
 fn usage(pid: u32) -> Option<Usage> {

@@ -26,6 +26,8 @@ pub(super) struct Phase {
     pub(super) seconds: f64,
     /// CPU of the control plane, seconds.
     pub(super) cpu_seconds: f64,
+    /// The same, of one core.
+    pub(super) cpu_percent: f64,
     /// Its resident memory at the end, and the highest until then, MiB.
     pub(super) resident_mib: f64,
     pub(super) peak_mib: f64,
@@ -80,15 +82,15 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:<34} {:>9} {:>9} {:>9} {:>9} {:>8}",
-            "phase", "seconds", "CPU s", "MiB", "peak MiB", "retries"
+            "{:<34} {:>9} {:>9} {:>7} {:>9} {:>9} {:>8}",
+            "phase", "seconds", "CPU s", "CPU %", "MiB", "peak MiB", "retries"
         )?;
         for p in &self.phases {
-            let Phase { name, seconds, cpu_seconds, resident_mib, peak_mib, failed, done } = p;
+            let Phase { name, seconds, cpu_seconds, cpu_percent, resident_mib, peak_mib, failed, done } = p;
             let mark = if *done { "" } else { "  NOT DONE" };
             writeln!(
                 f,
-                "{name:<34} {seconds:>9.2} {cpu_seconds:>9.2} {resident_mib:>9.1} {peak_mib:>9.1} {failed:>8}{mark}"
+                "{name:<34} {seconds:>9.2} {cpu_seconds:>9.2} {cpu_percent:>7.1} {resident_mib:>9.1} {peak_mib:>9.1} {failed:>8}{mark}"
             )?;
         }
         writeln!(

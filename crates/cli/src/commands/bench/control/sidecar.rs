@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::select_all;
 use prost::Message;
-use raddle_xds::proto::PublishRequest;
 use raddle_xds::proto::registry_client::RegistryClient;
+use raddle_xds::proto::{PublishRequest, Rule};
 use raddle_xds::types::Kind;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -46,8 +46,8 @@ pub(super) enum What {
     Whole,
     /// It has endpoints of a service with one of this weight.
     Weight(u32),
-    /// It has a rule.
-    Rule,
+    /// It has a rule with this mark.
+    Rule(u32),
     /// How many endpoints the service has that everybody subscribes to.
     Endpoints(usize),
     /// The connection failed, and is tried again.
@@ -224,7 +224,10 @@ impl Ads {
                         seen.push(What::Endpoints(endpoints().count()));
                     }
                 }
-                Some(Kind::Rule) => seen.push(What::Rule),
+                Some(Kind::Rule) => {
+                    let rule = Rule::decode(&*any.value).map_err(|e| Status::internal(e.to_string()))?;
+                    seen.extend(mark(&rule).map(What::Rule));
+                }
                 _ => {}
             }
         }
@@ -236,4 +239,10 @@ impl Ads {
         self.tell.send(ack).await.map_err(|_| Status::unavailable("the stream ended"))?;
         Ok(seen)
     }
+}
+
+/// The mark of a rule, if it is one of this benchmark's.
+fn mark(rule: &Rule) -> Option<u32> {
+    let document: serde_json::Value = serde_json::from_slice(&rule.document).ok()?;
+    document.pointer("/metadata/labels/mark")?.as_str()?.parse().ok()
 }
