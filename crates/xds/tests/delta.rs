@@ -372,6 +372,34 @@ fn rules_follow_the_clusters_that_are_named() {
 }
 
 #[test]
+fn rules_of_an_app_come_when_a_service_that_was_waited_for_turns_out_to_be_its() {
+    let world = World::new();
+    world.turn(&[(Rule, "pay+/limit", Some(1))]);
+    let mut s = DeltaStream::new(&world);
+    for said in s.subscribe(Rule, &[]).into_iter().chain(s.subscribe(Cluster, &["pay"])) {
+        assert!(said.names.is_empty());
+        s.ack(&said);
+    }
+    world.turn(&[(Cluster, "pay", Some(1))]);
+    let said = s.changed();
+    assert_eq!(kinds(&said), [Cluster, Rule]);
+    assert_eq!(said[1].names, ["pay+/limit"]);
+}
+
+#[test]
+fn changes_of_what_nobody_asked_for_say_nothing_and_are_there_when_asked_for() {
+    let world = World::new();
+    world.turn(&[(Cluster, "pay", Some(1)), (Cluster, "ship", Some(1))]);
+    let mut s = DeltaStream::new(&world);
+    let first = one(s.subscribe(Cluster, &["pay"]));
+    s.ack(&first);
+    world.turn(&[(Cluster, "ship", Some(2))]);
+    assert!(s.changed().is_empty());
+    let later = one(s.subscribe(Cluster, &["ship"]));
+    assert_eq!(later.names, ["ship"]);
+}
+
+#[test]
 fn names_of_an_unknown_type_are_answered_as_missing() {
     let mut request = delta_request(Cluster, &["a", "*"], &[]);
     request.type_url = "type.googleapis.com/envoy.service.runtime.v3.Runtime".into();

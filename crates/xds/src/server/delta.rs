@@ -130,6 +130,8 @@ impl Delta {
     fn look(&mut self, view: &dyn View) {
         let kinds = &mut self.kinds;
         let now = suspect(self.generation, view, |kind, name| match name {
+            // In a storm of changes nearly all are of what this client never asked for.
+            Some(name) if !kinds[index(kind)].sub.wants(&name) => {}
             Some(name) => kinds[index(kind)].suspects.add(name),
             None => kinds[index(kind)].suspects = Suspects::everything(),
         });
@@ -270,8 +272,10 @@ impl Delta {
         }
         state.version = state.digest.text();
         let version = state.version.clone();
-        if kind == Kind::Cluster {
+        if kind == Kind::Cluster && !sent.is_empty() {
             self.owe_endpoints(&sent);
+            // Which rules concern a client depends on the apps of the services it has; rules come last.
+            self.kinds[index(Kind::Rule)].suspects = Suspects::everything();
         }
         let state = &mut self.kinds[index(kind)];
         state.flights.push_back(Flight { nonce: nonce.clone(), version: version.clone(), sent });

@@ -120,9 +120,14 @@ impl View for Seen {
         self.resources.get(&(kind, name.into())).cloned()
     }
 
-    /// Rules named `SERVICE/...` are for those who call the service, all others for everybody.
+    /// Rules named `SERVICE/...` are for those who call the service, all others for everybody. Those named `SERVICE+/...`
+    /// are for its app: whose it is, is known only when it is there.
     fn all(&self, kind: Kind, services: &dyn Fn(&str) -> bool) -> Vec<Arc<Resource>> {
-        let wanted = |name: &str| name.split_once('/').is_none_or(|(service, _)| services(service));
+        let wanted = |name: &str| match name.split_once('/').map(|(s, _)| (s, s.strip_suffix('+'))) {
+            Some((_, Some(s))) => services(s) && self.get(Kind::Cluster, s).is_some(),
+            Some((service, None)) => services(service),
+            None => true,
+        };
         let of_kind = self.resources.iter().filter(|((k, _), _)| *k == kind);
         of_kind
             .filter(|((_, name), _)| kind != Kind::Rule || wanted(name))

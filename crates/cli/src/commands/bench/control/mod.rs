@@ -83,7 +83,7 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         apps: args.apps.clamp(1, args.services.max(1)),
         subscribe: if args.subscribe == 0 { args.services } else { args.subscribe.min(args.services) },
     };
-    plane::many_files(shape.streams * 2 + 1000);
+    let files = plane::many_files(shape.streams * 2 + 1000);
     let plane = match (args.target, args.rest) {
         (Some(grpc), Some(rest)) => plane::Plane::running(grpc, rest, args.pid),
         _ => plane::Plane::start(args.grace, shape.streams + shape.instances + 1000)?,
@@ -94,6 +94,7 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         grace: args.grace,
         patience: args.patience,
         idle: args.idle,
+        files,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

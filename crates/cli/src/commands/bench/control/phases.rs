@@ -6,6 +6,7 @@ use super::sidecar::{Event, MARK, Order, Sidecar, What};
 use crate::exit::Failure;
 use crate::output::progress;
 use hdrhistogram::Histogram;
+use raddle_bench::compare::Machine;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -18,6 +19,8 @@ pub(super) struct Plan {
     pub(super) grace: Duration,
     pub(super) patience: Duration,
     pub(super) idle: Duration,
+    /// Files this process may open.
+    pub(super) files: u64,
 }
 
 /// What is changed, to see it spread.
@@ -32,7 +35,8 @@ enum Act {
 /// All phases, one after the other.
 pub(super) async fn run(plane: &Plane, shape: Shape, plan: &Plan) -> Result<Report, Failure> {
     let Shape { streams, services, instances, apps, subscribe } = shape;
-    let mut report = Report { streams, services, instances, apps, subscribe, ..Report::default() };
+    let machine = Some(Machine::describe(plan.files));
+    let mut report = Report { machine, streams, services, instances, apps, subscribe, ..Report::default() };
     report.phases.push(idle("idle, nobody connected", plane, plan.idle).await);
     let mut bench = Bench::start(plane, shape, plan.patience);
     bench.report = report;
@@ -288,11 +292,16 @@ async fn idle(name: &'static str, plane: &Plane, long: Duration) -> Phase {
 }
 
 fn phase(name: &'static str, seconds: f64, before: Usage, after: Usage, failed: usize, done: bool) -> Phase {
+    let (cpu, own) = (after.cpu - before.cpu, after.own - before.own);
+    // The phase's end as it is measured may be a little before its CPU is read.
+    let long = seconds.max(0.001);
     Phase {
         name,
         seconds,
-        cpu_seconds: after.cpu - before.cpu,
-        cpu_percent: (after.cpu - before.cpu) / seconds.max(0.001) * 100.0,
+        cpu_seconds: cpu,
+        cpu_percent: cpu / long * 100.0,
+        sidecars_cpu_seconds: own,
+        others_cores: ((after.machine - before.machine - cpu - own) / long).max(0.0),
         resident_mib: after.resident,
         peak_mib: after.peak,
         failed,

@@ -2,6 +2,7 @@
 use crate::commands::ask;
 use crate::exit::Failure;
 use crate::http::client::{Client, Request};
+use raddle_bench::cpu::MachineCpu;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -26,6 +27,10 @@ pub(super) struct Usage {
     /// Resident memory now, and at most ever, MiB.
     pub(super) resident: f64,
     pub(super) peak: f64,
+    /// CPU of this process, which plays the sidecars, seconds.
+    pub(super) own: f64,
+    /// CPU of the whole machine, what the host took included, seconds.
+    pub(super) machine: f64,
 }
 
 impl Plane {
@@ -63,7 +68,9 @@ impl Plane {
 
     /// What it has used until now; zeros if its process is not known.
     pub(super) fn usage(&self) -> Usage {
-        self.pid.and_then(usage).unwrap_or_default()
+        let own = usage(std::process::id()).unwrap_or_default().cpu;
+        let MachineCpu { busy_s, stolen_s } = MachineCpu::now();
+        Usage { own, machine: busy_s + stolen_s, ..self.pid.and_then(usage).unwrap_or_default() }
     }
 
     /// A metric's value, its labels as they are written.
@@ -114,11 +121,11 @@ fn usage(pid: u32) -> Option<Usage> {
         Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
     };
     let cpu = ticks / rustix::param::clock_ticks_per_second() as f64;
-    Some(Usage { cpu, resident: mib("VmRSS:")?, peak: mib("VmHWM:")? })
+    Some(Usage { cpu, resident: mib("VmRSS:")?, peak: mib("VmHWM:")?, ..Usage::default() })
 }
 
-/// Lets this process, and those it starts, open so many files, if it may.
-pub(super) fn many_files(wanted: usize) {
+/// Lets this process, and those it starts, open so many files, if it may. How many it may open then.
+pub(super) fn many_files(wanted: usize) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Some(wanted as u64);
     if limit.current.is_some() && limit.current < wanted {
@@ -126,4 +133,5 @@ pub(super) fn many_files(wanted: usize) {
         // If it may not, connections will fail, and say so.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum });
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -1,4 +1,5 @@
 //! What was measured.
+use raddle_bench::compare::Machine;
 use serde::Serialize;
 use std::fmt;
 
@@ -6,6 +7,7 @@ use std::fmt;
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
+    pub(super) machine: Option<Machine>,
     pub(super) streams: usize,
     pub(super) services: usize,
     pub(super) instances: usize,
@@ -28,6 +30,10 @@ pub(super) struct Phase {
     pub(super) cpu_seconds: f64,
     /// The same, of one core.
     pub(super) cpu_percent: f64,
+    /// CPU of the simulated sidecars, seconds, on the same machine.
+    pub(super) sidecars_cpu_seconds: f64,
+    /// Cores that were kept busy by neither, or taken by the host: what disturbs.
+    pub(super) others_cores: f64,
     /// Its resident memory at the end, and the highest until then, MiB.
     pub(super) resident_mib: f64,
     pub(super) peak_mib: f64,
@@ -67,6 +73,11 @@ pub(super) struct Vanished {
 }
 
 impl Report {
+    /// Whether other work took so much of the machine that the figures say less.
+    fn disturbed(&self) -> bool {
+        self.phases.iter().any(|p| p.others_cores > 0.2)
+    }
+
     /// Whether everything came to its end.
     pub(super) fn whole(&self) -> bool {
         self.phases.iter().all(|p| p.done) && self.changes.iter().all(|c| c.missed == 0)
@@ -82,16 +93,22 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:<34} {:>9} {:>9} {:>7} {:>9} {:>9} {:>8}",
-            "phase", "seconds", "CPU s", "CPU %", "MiB", "peak MiB", "retries"
+            "{:<34} {:>9} {:>9} {:>7} {:>9} {:>9} {:>8} {:>10} {:>7}",
+            "phase", "seconds", "CPU s", "CPU %", "MiB", "peak MiB", "retries", "sidecars s", "others"
         )?;
         for p in &self.phases {
-            let Phase { name, seconds, cpu_seconds, cpu_percent, resident_mib, peak_mib, failed, done } = p;
+            let Phase {
+                name, seconds, cpu_seconds, cpu_percent, resident_mib, peak_mib, failed, done, ..
+            } = p;
+            let (own, others) = (p.sidecars_cpu_seconds, p.others_cores);
             let mark = if *done { "" } else { "  NOT DONE" };
             writeln!(
                 f,
-                "{name:<34} {seconds:>9.2} {cpu_seconds:>9.2} {cpu_percent:>7.1} {resident_mib:>9.1} {peak_mib:>9.1} {failed:>8}{mark}"
+                "{name:<34} {seconds:>9.2} {cpu_seconds:>9.2} {cpu_percent:>7.1} {resident_mib:>9.1} {peak_mib:>9.1} {failed:>8} {own:>10.2} {others:>7.2}{mark}"
             )?;
+        }
+        if self.disturbed() {
+            writeln!(f, "DISTURBED: other work took part of the machine; measure again at rest")?;
         }
         writeln!(
             f,
