@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 
 /// Events kept.
 pub const KEPT: usize = 10_000;
+/// Notes of the audit kept.
+pub const AUDIT_KEPT: usize = 50_000;
 /// Events that wait to be written; more are lost.
 const WAITING: usize = 1024;
 /// Most events of one transaction.

@@ -4,7 +4,7 @@ mod etcd;
 
 use bytes::Bytes;
 use raddle_control::election::{Announced, Replica, Term, housekeep};
-use raddle_control::keys;
+use raddle_control::{events, keys};
 use raddle_store::{
     Embedded, Entry, Etcd, EtcdOptions, Expect, LeaseId, Listing, Op, Outcome, Revision, Store, StoreError,
     Told, Txn, Wait, Watch,
@@ -65,6 +65,7 @@ promises!(
     a_job_that_nobody_stands_for_any_more_is_given_back,
     a_leaving_replica_leaves_what_was_published_through_it,
     old_history_is_forgotten_by_one_replica_and_values_stay,
+    the_leader_keeps_the_newest_events_and_no_more,
 );
 
 async fn value<T: Clone>(receiver: &mut watch::Receiver<Option<T>>) -> T {
@@ -229,6 +230,30 @@ async fn old_history_is_forgotten_by_one_replica_and_values_stay(store: Arc<dyn 
     for job in jobs {
         tokio::time::timeout(PATIENCE, job).await.expect("it ends with its replica").expect("no panic");
     }
+}
+
+async fn the_leader_keeps_the_newest_events_and_no_more(store: Arc<dyn Store>) {
+    const OVER: usize = 100;
+    let key = |n: usize| format!("{}{n:015}-r1-00000001", keys::EVENTS);
+    let numbers: Vec<usize> = (0..events::KEPT + OVER).collect();
+    for some in numbers.chunks(100) {
+        let put = |n: &usize| Op::Put { key: key(*n).into(), value: Bytes::from_static(b"{}"), lease: None };
+        let ops = some.iter().map(put).collect();
+        store.commit(Txn { ops, relaxed: true, ..Txn::default() }).await.expect("answered");
+    }
+    let replica = join(&store, "r1");
+    let job = housekeep(&replica, Duration::from_millis(300));
+    let begun = Instant::now();
+    // The oldest go first.
+    while store.get(&key(OVER - 1)).await.expect("answered").is_some() {
+        assert!(begun.elapsed() < PATIENCE, "nothing is removed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let left = store.list(keys::EVENTS).await.expect("answered").entries;
+    assert_eq!(left.len(), events::KEPT);
+    assert_eq!(&*left[0].key, key(OVER));
+    replica.leave().await.expect("left");
+    tokio::time::timeout(PATIENCE, job).await.expect("it ends with its replica").expect("no panic");
 }
 
 /// A store that can be cut off, as by a dead network.

@@ -1,7 +1,7 @@
 //! The store's history must not grow for ever (etcd keeps all of it until it is told otherwise): one replica forgets
-//! what is older than anybody needs.
+//! what is older than anybody needs. Nor must the lists of what happened: it keeps the newest of each.
 use super::replica::Replica;
-use crate::keys;
+use crate::{events, keys};
 use raddle_store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,11 @@ use tokio::task::JoinHandle;
 /// The job's name.
 pub const HISTORY_JOB: &str = "history";
 
-/// Forgets, as the one leader of this job, the history that is older than one or two `keep`. Ends when the replica
-/// leaves.
+/// Lists in order of time, and how many of their newest entries are kept.
+const LISTS: [(&str, usize); 2] = [(keys::EVENTS, events::KEPT), (keys::AUDIT, events::AUDIT_KEPT)];
+
+/// Forgets, as the one leader of this job, the history that is older than one or two `keep`, and all but the
+/// newest events and audit notes. Ends when the replica leaves.
 pub fn housekeep(replica: &Arc<Replica>, keep: Duration) -> JoinHandle<()> {
     let mut term = replica.lead(HISTORY_JOB);
     let replica = Arc::clone(replica);
@@ -24,6 +27,11 @@ pub fn housekeep(replica: &Arc<Replica>, keep: Duration) -> JoinHandle<()> {
                 if term.borrow_and_update().is_none() {
                     before = None;
                     continue;
+                }
+                for (prefix, most) in LISTS {
+                    if let Err(why) = events::prune(replica.store().as_ref(), prefix, most).await {
+                        tracing::warn!("{prefix} was not shortened: {why}");
+                    }
                 }
                 match forget(&replica, before).await {
                     Ok(now) => before = Some(now),
