@@ -104,8 +104,12 @@ impl Rules {
         let to = match to {
             Which::Previous => {
                 let state = self.kept(id).await?.map(|(state, _)| state).unwrap_or_default();
-                let stable = state.stable.map(|r| r.number);
-                let before = |r: &&Revision| stable.is_none_or(|s| r.number < s) && r.document.is_some();
+                let stable = state.stable;
+                // The same content may have been tried before and taken back: that is no way back.
+                let before = |r: &&Revision| {
+                    r.document.is_some()
+                        && stable.as_ref().is_none_or(|s| r.number < s.number && r.hash != s.hash)
+                };
                 history.iter().rev().find(before)
             }
             Which::Number(n) => history.iter().find(|r| r.number == *n),

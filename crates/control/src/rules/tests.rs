@@ -61,7 +61,7 @@ async fn a_rule_is_applied_changed_rolled_back_and_removed_and_its_history_stays
     assert!(!rules.apply(&policy(1, ""), &by("bob")).await.expect("applied").applied[0].changed);
     let second = rules.apply(&policy(2, ""), &by("bob")).await.expect("applied");
     assert!(
-        second.applied[0].diff.contains("-    request: 1s\n+    request: 2s"),
+        second.applied[0].diff.contains("-    request: \"1s\"\n+    request: \"2s\""),
         "{}",
         second.applied[0].diff
     );
@@ -79,6 +79,19 @@ async fn a_rule_is_applied_changed_rolled_back_and_removed_and_its_history_stays
         told,
         [(1, "ann", true), (2, "bob", true), (3, "ann", true), (4, "ann", false), (5, "ann", true)]
     );
+}
+
+#[tokio::test]
+async fn the_way_back_skips_a_first_try_of_what_is_in_force() {
+    let store = store();
+    let rules = rules(&store);
+    let first = rules.apply(&policy(1, ""), &by("ann")).await.expect("applied");
+    rules.apply(&policy(2, STAGED), &by("ann")).await.expect("applied");
+    rules.undo(ID, "ann", "too early").await.expect("undone");
+    rules.apply(&policy(2, STAGED), &by("ann")).await.expect("applied");
+    rules.promote(ID, "ann", raddle_policy::rollout::Promote::All).await.expect("promoted");
+    let back = rules.rollback(ID, &Which::Previous, &by("ann")).await.expect("rolled back");
+    assert_eq!(back.after, first.applied[0].after);
 }
 
 #[tokio::test]
