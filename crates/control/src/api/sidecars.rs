@@ -3,6 +3,7 @@ use super::http::shape::{Page, answers};
 use super::http::{Call, ParamKind, Problem, Reply, Route};
 use super::page::{after, page};
 use crate::keys::NODES;
+use crate::reports::{Differs, drift};
 use raddle_xds::server::StreamInfo;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -151,6 +152,17 @@ pub(super) async fn all(call: &Call) -> Result<BTreeMap<String, SidecarAnswer>, 
             found.insert(stream.node.clone(), of_stream(stream, &parts.replica));
         }
     }
+    if let Some(plane) = &parts.plane {
+        for status in plane.reports.nodes() {
+            let Ok(report) = serde_json::to_value(&*status) else { continue };
+            let sidecar = found.entry(status.node.id.clone()).or_default();
+            sidecar.id.clone_from(&status.node.id);
+            add_report(sidecar, &report);
+            sidecar.differs = drift(&plane.discovery, &status).into_iter().map(differs).collect();
+            sidecar.drift = !sidecar.differs.is_empty();
+        }
+        return Ok(found);
+    }
     for entry in parts.store.list(NODES).await?.entries {
         let Some(id) = entry.key.strip_prefix(NODES) else { continue };
         let Ok(report) = serde_json::from_slice::<Value>(&entry.value) else { continue };
@@ -159,6 +171,15 @@ pub(super) async fn all(call: &Call) -> Result<BTreeMap<String, SidecarAnswer>, 
         add_report(sidecar, &report);
     }
     Ok(found)
+}
+
+fn differs(differs: Differs) -> DriftAnswer {
+    let text = |hash: std::sync::Arc<str>| hash.to_string();
+    DriftAnswer {
+        rule: differs.rule.to_string(),
+        running: differs.running.map(text),
+        wanted: differs.wanted.map(text),
+    }
 }
 
 fn of_stream(s: StreamInfo, replica: &str) -> SidecarAnswer {
@@ -218,6 +239,9 @@ fn add_report(sidecar: &mut SidecarAnswer, report: &Value) {
         sidecar.replica = text(&report["replica"]);
     }
     sidecar.digest = text(&report["digest"]);
+    if sidecar.since == 0 {
+        sidecar.since = report["connectedSince"].as_u64().unwrap_or(0);
+    }
     sidecar.reported = report["at"].as_u64().unwrap_or(0);
     for r in report["refused"].as_array().into_iter().flatten() {
         let kind =

@@ -14,6 +14,7 @@ use crate::discovery::{Discovery, Sources};
 use crate::election::{self, Replica, Term};
 use crate::events::Events;
 use crate::registry::{Directory, Registry, Settings};
+use crate::reports::Reports;
 use crate::rules::{Known, RuleBook, Rules};
 use crate::tokens::Tokens;
 use crate::{api, serve};
@@ -61,6 +62,8 @@ pub struct Parts {
     pub discovery: Discovery,
     /// The streams they go to.
     pub xds: Server,
+    /// What sidecars say.
+    pub reports: Arc<Reports>,
 }
 
 impl ControlPlane {
@@ -91,14 +94,24 @@ impl ControlPlane {
         let names = registry.directory();
         let rules = Rules::start(store.clone(), move || known(&names.borrow()), events.clone());
         let book = rules.book();
+        let reports = Reports::start(store.clone(), &replica, book.clone());
+        rules.lead(&replica, reports.clone());
+        // They are followed for as long as somebody has them.
+        tasks.spawn(hold(rules.clone(), over(ending.clone())));
         let roots = ca.as_ref().map(|ca| roots::follow(ca.trust(), options.roots_file()));
         let sources = Sources { directory: registry.directory(), rules: book.clone(), roots };
         let discovery = Discovery::start(sources, options.slice);
         let xds = Server::new(Arc::new(discovery.clone()), xds_options(&options, &id));
-        let parts =
-            Parts { store: store.clone(), registry: registry.clone(), rules: book.clone(), discovery, xds };
+        let parts = Parts {
+            store: store.clone(),
+            registry: registry.clone(),
+            rules: book.clone(),
+            discovery,
+            xds,
+            reports: reports.clone(),
+        };
 
-        let mut grpc = parts.xds.routes().add_service(registry.service());
+        let mut grpc = parts.xds.routes().add_service(registry.service()).add_service(reports.service());
         if let Some(ca) = &ca {
             grpc = grpc.add_service(ca.service());
         }
@@ -149,6 +162,7 @@ impl Running {
             tracing::warn!("its jobs are free when its lease has ended only: {e}");
         }
         self.parts.registry.end();
+        self.parts.reports.end();
         self.parts.xds.shed(1.0);
         self.end.send_replace(true);
         let patience = tokio::time::sleep(serve::Limits::default().drain + Duration::from_secs(1));
@@ -252,6 +266,11 @@ fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     format!("{}-{}", if host.is_empty() { "control" } else { host }, std::process::id())
+}
+
+async fn hold(rules: Arc<Rules>, over: impl Future<Output = ()>) {
+    over.await;
+    drop(rules);
 }
 
 async fn over(mut ending: watch::Receiver<bool>) {

@@ -6,7 +6,7 @@ use raddle_xds::client::Status;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Questions that can wait for the `mesh` thread; further ones are dropped, and asked again by the next request.
 const ASKS_MOST: usize = 16_384;
@@ -36,6 +36,8 @@ pub struct Link {
     pub holds_certificate: AtomicBool,
     /// Roots of trust, DER, as the control plane gives them.
     pub roots: watch::Sender<Vec<Vec<u8>>>,
+    /// What runs here, or what is refused, may have changed.
+    pub(crate) changed: Notify,
     pub(crate) cells: Arc<MeshCells>,
     pub(crate) view: Mutex<View>,
 }
@@ -73,6 +75,7 @@ impl Link {
             app_there: false.into(),
             holds_certificate: false.into(),
             roots: watch::channel(Vec::new()).0,
+            changed: Notify::new(),
             cells,
             view: Mutex::default(),
         };

@@ -23,6 +23,8 @@ const SERVICES_MOST: usize = 1000;
 const MISSING_MOST: usize = 1000;
 /// Buckets of a report's histogram.
 const BUCKETS: u32 = 128;
+/// Changes of what runs here are looked for no more often than this; they are reported at once.
+const LOOK: Duration = Duration::from_millis(50);
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reports until the process ends.
@@ -55,6 +57,7 @@ async fn stream(
     let (out, requests) = mpsc::channel(2);
     let mut first = make(parts, handle, counted);
     first.node = Some(parts.node.clone());
+    let mut said = Said::of(&first);
     if out.send(first).await.is_err() {
         return "the stream has ended".into();
     }
@@ -65,8 +68,15 @@ async fn stream(
         Ok(Ok(answers)) => answers.into_inner(),
     };
     let mut next = Instant::now() + *every;
+    let mut look = Instant::now();
     loop {
         tokio::select! {
+            () = changed(parts, look) => {
+                look = Instant::now() + LOOK;
+                if said != Said::now(parts, handle) {
+                    next = Instant::now();
+                }
+            }
             answer = answers.message() => match answer {
                 Err(status) => return status.message().to_owned(),
                 Ok(None) => return "it was ended".into(),
@@ -80,11 +90,40 @@ async fn stream(
                 next = Instant::now() + *every;
                 // With no room the last one is still on its way: this one's counts go with the next.
                 if let Ok(place) = out.try_reserve() {
-                    place.send(make(parts, handle, counted));
+                    let report = make(parts, handle, counted);
+                    said = Said::of(&report);
+                    place.send(report);
                 } else if out.is_closed() {
                     return "the stream has ended".into();
                 }
             }
+        }
+    }
+}
+
+/// Waits until what runs here, or is refused, may have changed; not before `look`.
+async fn changed(parts: &Parts, look: Instant) {
+    tokio::time::sleep_until(look).await;
+    parts.link.changed.notified().await;
+}
+
+/// What the last report said runs here and is refused.
+#[derive(PartialEq)]
+struct Said {
+    digest: String,
+    refused: Vec<Refused>,
+}
+
+impl Said {
+    fn of(report: &ReportRequest) -> Said {
+        Said { digest: report.digest.clone(), refused: report.refused.clone() }
+    }
+
+    fn now(parts: &Parts, handle: &Handle) -> Said {
+        let running = parts.loader.running();
+        Said {
+            digest: digest(running.iter().map(|r| (&*r.rule, &*r.revision))),
+            refused: handle.status().refused.iter().map(refused).collect(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::shared::{Message, Shared};
 use raddle_identity::TrustBundle;
 use raddle_model::{ControlPlane, Sidecar, XdsProtocol};
 use raddle_telemetry::{Direction, Registry};
-use raddle_xds::client::{self, Handle, Mode, Target, TlsSource};
+use raddle_xds::client::{self, Handle, Mode, RefusedResource, Target, TlsSource};
 use raddle_xds::proto::Node;
 use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
@@ -186,6 +186,7 @@ async fn apply(parts: Parts, changed: Arc<Notify>) {
             parts.link.cells.services.set(parts.loader.fed_services() as i64);
             let config = parts.shared.config.load();
             parts.local.follow(&config.snapshot);
+            parts.link.changed.notify_one();
         }
         tokio::time::sleep(GATHER).await;
     }
@@ -200,6 +201,7 @@ struct Watcher {
     /// The sidecar's file as it was published from.
     sidecar: Option<Arc<Sidecar>>,
     certificate: super::certificate::Told,
+    refused: Vec<RefusedResource>,
 }
 
 impl Watcher {
@@ -212,12 +214,17 @@ impl Watcher {
             ready: false,
             sidecar: None,
             certificate: Default::default(),
+            refused: Vec::new(),
         }
     }
 
     fn look(&mut self, parts: &Parts, handle: &Handle) {
         let status = handle.status();
         let connected = status.connected.is_some();
+        if status.refused != self.refused {
+            self.refused.clone_from(&status.refused);
+            parts.link.changed.notify_one();
+        }
         parts.link.set_connected(connected);
         if !connected {
             self.connected = None;
