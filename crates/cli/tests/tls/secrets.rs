@@ -1,5 +1,6 @@
 //! Where secrets must not be.
 use crate::mesh::{Mesh, Sidecar};
+use std::fmt::Write as _;
 
 /// How a P-256 key in clear begins, in PKCS #8 (RFC 5208) and SEC 1 (RFC 5915), as DER.
 const CLEAR: [&[u8]; 2] = [
@@ -48,13 +49,17 @@ pub(crate) fn nowhere(mesh: &Mesh, sidecars: &[&Sidecar], served: &[(String, Str
     for (_, key) in served {
         // Each line of base64, and half a line: whoever wraps it otherwise has that in one piece.
         let lines = key.lines().filter(|l| !l.starts_with("-----"));
-        secrets.extend(lines.clone().skip(1).filter(|l| l.len() >= 32).map(|l| l[..32].as_bytes().to_vec()));
+        secrets.extend(lines.clone().skip(1).filter(|l| l.len() >= 32).map(|l| l.as_bytes()[..32].to_vec()));
         let der = der_of(key);
         assert!(der.len() > 64, "a key was served");
         // The private number itself: in PKCS #8 of P-256 it begins at byte 36.
         let number = &der[36..68];
         secrets.push(number.to_vec());
-        secrets.push(number.iter().map(|b| format!("{b:02x}")).collect::<String>().into_bytes());
+        let mut hex = String::new();
+        for b in number {
+            write!(hex, "{b:02x}").expect("writing to a text does not fail");
+        }
+        secrets.push(hex.into_bytes());
     }
     for token in ["shop.token", "caller.token", "control.admin-token"] {
         let text = String::from_utf8(mesh.bytes(token)).expect("text");

@@ -65,7 +65,7 @@ pub(super) async fn write(
 fn batch(jobs: &[Write]) -> usize {
     let mut bytes = 0;
     let fit = jobs.iter().take(BATCH.0).take_while(|job| {
-        bytes += job.value.as_ref().map_or(0, |v| v.len());
+        bytes += job.value.as_ref().map_or(0, bytes::Bytes::len);
         bytes <= BATCH.1
     });
     fit.count().max(1)

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Most documents of one change: a transaction has room for so many.
 pub(super) const DOCUMENTS: usize = 40;
 
+/// Most revisions remembered as taken back; the history holds no more either.
+const UNDONE: usize = 100;
+
 /// Names that exist, for warnings.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
@@ -198,7 +201,7 @@ pub(super) fn turn(
         if let Some(mut old) = state.candidate.take() {
             // It may be over already, which is as good.
             let _ = old.rollout.undo("replaced by another change", &change.author, now);
-            state.last = Some(old);
+            taken_back(&mut state, old);
         }
     }
     state.newest += 1;
@@ -264,6 +267,16 @@ pub(super) fn settle(state: &mut RuleState) {
     let Some(candidate) = state.candidate.take_if(|c| c.rollout.is_over()) else { return };
     if matches!(candidate.rollout.state(), State::Done) {
         state.stable = Some(candidate.revision.clone()).filter(|r| r.document.is_some());
+        state.last = Some(candidate);
+    } else {
+        taken_back(state, candidate);
     }
+}
+
+/// Remembers a rollout that was taken back.
+fn taken_back(state: &mut RuleState, candidate: Candidate) {
+    state.undone.push(candidate.revision.number);
+    let excess = state.undone.len().saturating_sub(UNDONE);
+    state.undone.drain(..excess);
     state.last = Some(candidate);
 }

@@ -104,10 +104,11 @@ impl Rules {
         let to = match to {
             Which::Previous => {
                 let state = self.kept(id).await?.map(|(state, _)| state).unwrap_or_default();
-                let stable = state.stable;
-                // The same content may have been tried before and taken back: that is no way back.
+                let (stable, undone) = (state.stable, state.undone);
+                // What was tried and taken back is no way back, nor is the same content under another number.
                 let before = |r: &&Revision| {
                     r.document.is_some()
+                        && !undone.contains(&r.number)
                         && stable.as_ref().is_none_or(|s| r.number < s.number && r.hash != s.hash)
                 };
                 history.iter().rev().find(before)

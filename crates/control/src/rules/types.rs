@@ -54,6 +54,10 @@ pub struct RuleState {
     /// How the last rollout ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Candidate>,
+    /// Numbers of revisions that were taken back while they were rolled out; the newest last. They never were in force
+    /// for everyone, so going back does not go there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<u64>,
     /// Number of the newest revision in the history.
     pub newest: u64,
 }
