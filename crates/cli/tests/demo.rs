@@ -39,7 +39,14 @@ fn the_tour_loses_only_what_a_kill_cuts_off_and_leaves_nothing_behind() {
     let output = demo(tmp.path(), &["--duration", "5s"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for part in ["weights 80/10/10", "kill -9 order-2", "20 reloads", "canary rule", "requests sent"] {
+    for part in [
+        "weights 80/10/10",
+        "kill -9 order-2",
+        "20 revisions",
+        "rolled back by its guard",
+        "canary rule",
+        "requests sent",
+    ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "its files are removed");

@@ -181,7 +181,7 @@ fn a_host_means_the_service_it_names_best() {
 }
 
 #[test]
-fn hosts_may_change_while_the_service_stays_the_same() {
+fn hosts_may_move_from_one_service_to_another() {
     let old = hosts(&[("a", &["x"]), ("b", &[])]);
     let services =
         [("a", vec![]), ("b", vec!["x".to_owned()])].into_iter().zip(0..).map(|((name, hosts), i)| {
@@ -189,7 +189,6 @@ fn hosts_may_change_while_the_service_stays_the_same() {
         });
     let new =
         Snapshot::compile(Resources { services: services.collect(), ..Resources::default() }, Some(&old));
-    assert!(Arc::ptr_eq(old.service(b"a").unwrap(), new.service(b"a").unwrap()));
     assert_eq!(&*old.service_for_host(b"x").unwrap().name, "a");
     assert_eq!(&*new.service_for_host(b"x").unwrap().name, "b");
 }

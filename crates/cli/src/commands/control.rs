@@ -129,6 +129,7 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         LogFormat::Json => raddle_telemetry::Format::Json,
     };
     raddle_telemetry::init_log(&args.log, format).map_err(|e| Failure::usage(e.to_string()))?;
+    give_memory_back();
     let resources = if args.resources.is_empty() { Vec::new() } else { sources::read(&args.resources)? };
     let store = keep(args.store, args.etcd)?;
     let seal_key = match (args.seal_key, &store) {
@@ -172,6 +173,25 @@ pub(crate) fn run(args: ControlArgs) -> Done {
         StartError::Store(raddle_store::StoreError::Unavailable(_)) => Failure::unreachable(e.to_string()),
         StartError::Store(_) | StartError::Listen(..) => Failure::new(e.to_string()),
     })
+}
+
+/// Gives freed memory back to the system whenever much was needed: after a thousand sidecars connected at once, most of
+/// what that took is free, and the allocator would keep it.
+fn give_memory_back() {
+    const EVERY: Duration = Duration::from_secs(10);
+    const GROWN: u64 = 32 << 20;
+    let run = || {
+        let mut settled = raddle_net::memory::resident();
+        loop {
+            std::thread::sleep(EVERY);
+            if raddle_net::memory::resident() > settled + GROWN {
+                raddle_net::memory::give_back();
+                settled = raddle_net::memory::resident();
+            }
+        }
+    };
+    // Without it the control plane works as well, and is larger.
+    let _ = std::thread::Builder::new().name("memory".into()).spawn(run);
 }
 
 /// Where the store is.

@@ -102,7 +102,6 @@ impl Mesh {
             let admin = shop.admin;
             shop.running.wait_until(START, || stats(admin).is_some_and(|s| s.state == "ready"))?;
         }
-        mesh.control.wait_for(config::POLICY, SHOPS)?;
         Ok(mesh)
     }
 

@@ -77,6 +77,8 @@ mod tests {
         assert_eq!(told[..3], [0, 5, 15]);
         let last: Vec<u64> = told.windows(2).map(|w| w[1] - w[0]).rev().take(5).collect();
         assert_eq!(last, [100; 5]);
+        // What still waits is told, too.
+        m.told(ms(2100));
         m.changed(ms(9000));
         assert_eq!(m.due(), Some(ms(9000)));
         m.told(ms(9000));
