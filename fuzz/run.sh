@@ -17,7 +17,7 @@ cargo +nightly fuzz build >target.log 2>&1 || { cat target.log; rm -f target.log
 rm -f target.log
 failed=0
 for target in $targets; do
-    mkdir -p "target/corpus/$target" "artifacts/$target"
+    mkdir -p "target/corpus/$target" "artifacts/$target" "corpus/$target"
     log="target/$target.log"
     before=$(ls "artifacts/$target" | wc -l)
     cargo +nightly fuzz run "$target" "target/corpus/$target" "corpus/$target" -- \
