@@ -6,7 +6,7 @@
 //! * [`envoy_listener`], [`envoy_tcp_listener`] and [`envoy_routes`] are an outbound side for Envoy.
 //! * [`trust_bundle`] is the roots.
 //!
-//! A rule of a route that the client has no words for is left out; which those are is said at [`routes`](self::routes).
+//! A rule of a route that the client has no words for is left out; which those are is said at [`routes`].
 mod cluster;
 mod endpoints;
 mod listener;
