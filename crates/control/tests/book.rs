@@ -26,6 +26,7 @@ fn instance(app: &str, n: usize) -> Instance {
         address: [10, 0, (n / 250) as u8, (n % 250) as u8].into(),
         weight: 100,
         tls: false,
+        tls_required: false,
         services: "h1".into(),
     }
 }

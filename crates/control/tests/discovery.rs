@@ -47,6 +47,7 @@ impl World {
             address: [10, 0, 0, n as u8].into(),
             weight,
             tls: false,
+            tls_required: false,
             services: "h".into(),
         });
     }

@@ -57,7 +57,13 @@ async fn what_is_published_is_served_and_its_changes_are_pushed() {
             port: 12200,
             ..Service::default()
         };
-        let instance = Instance { address: "10.0.0.1".into(), weight, tls: false, services: vec![service] };
+        let instance = Instance {
+            address: "10.0.0.1".into(),
+            weight,
+            tls: false,
+            tls_required: false,
+            services: vec![service],
+        };
         let node = Node { id: "shop-1".into(), app: "shop".into(), ..Node::default() };
         let request = PublishRequest { node: Some(node), instance: Some(instance), sequence: 1 };
         publish.send(request).await.expect("open");

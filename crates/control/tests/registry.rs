@@ -74,7 +74,7 @@ impl Stream {
 fn instance(weight: u32) -> Instance {
     let service =
         Service { name: "shop.Cart:1.0".into(), protocol: "bolt".into(), port: 12200, ..Default::default() };
-    Instance { address: "10.0.0.1".into(), weight, tls: false, services: vec![service] }
+    Instance { address: "10.0.0.1".into(), weight, tls: false, tls_required: false, services: vec![service] }
 }
 
 fn weights(d: &Directory) -> Vec<u32> {

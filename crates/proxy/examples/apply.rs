@@ -12,6 +12,7 @@ fn service(n: usize, endpoints: usize, weight: u32) -> Service {
         group: "default".into(),
         weight,
         labels: Labels::from([("version".to_owned(), "1".to_owned())]),
+        tls: None,
     };
     Service {
         metadata: Metadata { name: format!("com.shop.Service{n}:1.0"), ..Metadata::default() },

@@ -85,6 +85,8 @@ pub struct Conn {
     pub frame_since: Time,
     /// Its TLS, if it has any.
     pub tls: Option<Box<crate::tls::Tls>>,
+    /// To an endpoint: what it is ([`raddle_policy::Transport::id`]), to compare with what is wanted; 0 = plaintext.
+    pub transport: u64,
     /// The peer has ended its stream behind what is in `stash`.
     pub ends: bool,
     /// Our side is ended, and what the peer still sends is of no use.

@@ -343,6 +343,7 @@ impl Worker {
             wrote_at: self.now,
             frame_since: self.now,
             tls: None,
+            transport: raddle_policy::link::PLAINTEXT,
             ends: false,
             lingers: false,
             role,

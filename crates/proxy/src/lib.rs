@@ -9,6 +9,7 @@
 //! * [`frame`], [`call`], [`lane`]: what differs between the protocols that go that way, and nothing else.
 //! * [`worker`]: the turn of the loop, with [`writing`] and [`timers`]; [`listening`], [`accept`], [`closing`],
 //!   [`drain`]: how connections begin and end.
+//! * [`tls`]: between a socket and everything else; [`links`]: who the sidecar is to others.
 //! * [`hosts`], [`services`], [`pending`]: what a worker remembers.
 //! * [`sidecar`]: putting it together: threads, signals; [`loader`]: files and reload. [`admin`]: answers for people.
 //!
@@ -31,6 +32,7 @@ pub mod health;
 pub mod hosts;
 pub mod http;
 pub mod lane;
+pub mod links;
 pub mod listening;
 pub mod loader;
 pub mod mesh;

@@ -341,6 +341,7 @@ pub(crate) fn local_apps(sidecar: &SidecarDoc) -> Resources {
             group: "default".into(),
             weight: 100,
             labels: Default::default(),
+            tls: None,
         }],
     };
     // A listener without `forward` serves each connection's original destination.

@@ -117,6 +117,8 @@ pub enum Message {
     },
     /// A new configuration is in [`Shared::config`].
     Reload,
+    /// Another identity is in [`Shared::links`].
+    Links,
     /// The access log to write from now on.
     Log(Option<AccessLogger>),
     /// The control plane says that there are no services of these names.
@@ -152,6 +154,8 @@ impl WorkerHandle {
 pub struct Shared {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// The identity in force.
+    pub links: ArcSwap<crate::links::Links>,
     /// Metrics.
     pub registry: Arc<Registry>,
     /// Events.

@@ -128,6 +128,7 @@ impl Sidecar {
             clock,
             wall_zero_ns: (wall.as_nanos() as u64).saturating_sub(clock.now().as_nanos()),
             workers: OnceLock::new(),
+            links: arc_swap::ArcSwap::from_pointee(crate::links::Links::none()),
             opened: Default::default(),
             next_conn: 1.into(),
             connections: AtomicUsize::new(0),

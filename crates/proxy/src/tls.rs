@@ -3,12 +3,14 @@
 //! The out-buffer stays plaintext; it is sealed when it is flushed, once a turn, so that what gathered in it
 //! shares records.
 use crate::conn::{Conn, Role};
+use crate::links::Peer;
 use crate::worker::{READ_MOST, Worker};
 use raddle_core::Reason;
 use raddle_identity::TlsSession;
 use raddle_net::{BufPool, Flushed, Key, OutBuf};
 use raddle_telemetry::Malformed;
 use std::io;
+use std::sync::Arc;
 
 /// Sealed bytes beyond which no more are sealed until the socket takes some.
 const SEALED_MOST: usize = 256 << 10;
@@ -20,6 +22,8 @@ pub struct Tls {
     session: TlsSession,
     /// Sealed bytes for the socket.
     sealed: OutBuf,
+    /// Who is at the other end, once its certificate was verified.
+    peer: Option<Arc<Peer>>,
 }
 
 impl Tls {
@@ -30,6 +34,11 @@ impl Tls {
 }
 
 impl Conn {
+    /// Who is at the other end, as its certificate says; `None` in plaintext, or while the handshake goes on.
+    pub fn peer(&self) -> Option<&Arc<Peer>> {
+        self.tls.as_ref()?.peer.as_ref()
+    }
+
     /// Whether bytes wait for the socket.
     pub fn wants_write(&self) -> bool {
         match &self.tls {
@@ -76,7 +85,7 @@ impl Worker {
         let Role::New(a) = &conn.role else { return None };
         let config = self.config.binding(a.listener)?.tls.clone()?;
         let session = TlsSession::server(config).ok()?;
-        conn.tls = Some(Box::new(Tls { session, sealed: OutBuf::default() }));
+        conn.tls = Some(Box::new(Tls { session, sealed: OutBuf::default(), peer: None }));
         self.shard.tls_accepted.inc();
         self.open_records(key, bytes);
         Some(bytes.len())

@@ -38,6 +38,7 @@ pub struct Worker {
     pub(crate) now: Time,
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: Arc<Config>,
+    pub(crate) links: Arc<crate::links::Links>,
     pub(crate) inbox: Receiver<Message>,
     pub(crate) waker: Waker,
     pub(crate) callers: Arc<AtomicUsize>,
@@ -119,6 +120,7 @@ impl Worker {
             id: parts.id,
             now,
             config,
+            links: parts.shared.links.load_full(),
             inbox: parts.inbox,
             waker: parts.waker,
             callers: parts.callers,
@@ -279,6 +281,7 @@ impl Worker {
         match m {
             Message::Accepted { fd, peer, listener } => self.adopt(fd, peer, listener),
             Message::Reload => self.reload(),
+            Message::Links => self.links = self.shared.links.load_full(),
             Message::Log(log) => {
                 if let Some(old) = &mut self.log {
                     old.flush();

@@ -79,6 +79,7 @@ fn endpoint<'a>(
         version: "2",
         labels,
         tls: true,
+        tls_required: false,
         kept: false,
     }
 }

@@ -74,7 +74,13 @@ fn once<T: Send + 'static>(request: T) -> impl tokio_stream::Stream<Item = T> + 
 pub(crate) async fn publish(channel: &Channel, app: &str) -> Result<String, Status> {
     let service =
         Service { name: format!("{app}.Stolen:1.0"), protocol: "bolt".into(), port: 1, ..Service::default() };
-    let instance = Instance { address: "10.0.0.66".into(), weight: 100, tls: false, services: vec![service] };
+    let instance = Instance {
+        address: "10.0.0.66".into(),
+        weight: 100,
+        tls: false,
+        tls_required: false,
+        services: vec![service],
+    };
     let request = PublishRequest { node: Some(node(app)), instance: Some(instance), sequence: 1 };
     let mut answers = RegistryClient::new(channel.clone()).publish(once(request)).await?.into_inner();
     let answer = answers.message().await?;

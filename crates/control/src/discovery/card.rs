@@ -110,6 +110,7 @@ fn endpoint(e: &Endpoint) -> EndpointView<'_> {
         version: &i.version,
         labels: &i.labels,
         tls: i.tls,
+        tls_required: i.tls_required,
         kept: e.kept,
     }
 }

@@ -75,6 +75,7 @@ pub fn publication(node: &proto::Node, instance: &proto::Instance) -> Result<Che
         address,
         weight: instance.weight,
         tls: instance.tls,
+        tls_required: instance.tls && instance.tls_required,
         services: hash,
     };
     Ok(Checked { instance, set: set.into(), stored })
@@ -186,7 +187,16 @@ mod tests {
         let node = proto::Node { id: "shop-1".into(), app: "shop".into(), ..Default::default() };
         let service = |name: &str| proto::Service { name: name.into(), port: 80, ..Default::default() };
         let services = vec![service("b"), service("a")];
-        (node, proto::Instance { address: "10.0.0.1".into(), weight: 100, tls: false, services })
+        (
+            node,
+            proto::Instance {
+                address: "10.0.0.1".into(),
+                weight: 100,
+                tls: false,
+                tls_required: false,
+                services,
+            },
+        )
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn fixed(service: &raddle_model::Service) -> (ServiceSet, Vec<Instance>) {
         address: e.address.ip(),
         weight: e.weight,
         tls: false,
+        tls_required: false,
         services: set_hash(&published(service, e.address.port())),
     });
     (published(service, 1), instances.collect())

@@ -99,6 +99,9 @@ pub struct Instance {
     pub weight: u32,
     /// Holds a certificate and takes TLS.
     pub tls: bool,
+    /// And callers must not fall back to plaintext.
+    #[serde(default)]
+    pub tls_required: bool,
     /// Hash of the services it publishes (`services/APP/HASH` in the store).
     pub services: Arc<str>,
 }

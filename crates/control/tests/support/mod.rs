@@ -99,6 +99,7 @@ impl Api {
                     address: [10, 0, 0, n].into(),
                     weight: 100,
                     tls: false,
+                    tls_required: false,
                     services: "".into(),
                 };
                 found.instances.insert(id, Arc::new(instance));

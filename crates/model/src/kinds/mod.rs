@@ -1,7 +1,9 @@
 //! The kinds of resource: one file each, whose functions declare every field.
 mod actions;
+mod authorization;
 mod certificate;
 mod common;
+mod link;
 mod mesh;
 mod policy;
 mod reach;
@@ -15,7 +17,8 @@ use crate::decode::{At, Choice, Cx, Fields, List, Record, Spotted, Text, TextMap
 use crate::fingerprint::fingerprint;
 use crate::reference::Page;
 use crate::resources::{
-    Certificate, Labels, Metadata, Origin, Resources, Route, Service, Sidecar, TrafficPolicy,
+    Authorization, Certificate, Labels, LinkEncryption, Metadata, Origin, Resources, Route, Service, Sidecar,
+    TrafficPolicy,
 };
 use crate::suggest;
 use crate::yaml::{Node, Spot, Value};
@@ -23,16 +26,8 @@ use raddle_core::Protocol;
 use serde::Serialize;
 
 /// Kinds of the full system that a static file cannot hold yet.
-pub(crate) const LATER: [&str; 8] = [
-    "LinkEncryption",
-    "Authorization",
-    "AdaptiveLimit",
-    "RateLimit",
-    "CircuitBreaker",
-    "UnitTransfer",
-    "DrainTest",
-    "HealingPolicy",
-];
+pub(crate) const LATER: [&str; 6] =
+    ["AdaptiveLimit", "RateLimit", "CircuitBreaker", "UnitTransfer", "DrainTest", "HealingPolicy"];
 
 /// A kind in the reference.
 pub(crate) struct Documented {
@@ -42,7 +37,7 @@ pub(crate) struct Documented {
 }
 
 /// Every kind that is read, in the reference's order.
-pub(crate) const DOCUMENTED: [Documented; 5] = [
+pub(crate) const DOCUMENTED: [Documented; 7] = [
     Documented {
         name: Sidecar::KIND,
         intro: "The process itself: the app it stands beside, where it listens, and its bounds. Exactly one.",
@@ -68,6 +63,18 @@ pub(crate) const DOCUMENTED: [Documented; 5] = [
         intro: "Which requests go where. Rules are tried in order; the first whose conditions all hold takes \
                 the request.",
         fields: |page| Fields::write(page, resource::<Route>),
+    },
+    Documented {
+        name: LinkEncryption::KIND,
+        intro: "Whether callers of an app encrypt. It reaches the callees' sidecars; those say to the registry that they \
+                take TLS once they hold a certificate, and callers follow. Of several for one sidecar the one with the \
+                narrower scope holds as a whole.",
+        fields: |page| Fields::write(page, resource::<LinkEncryption>),
+    },
+    Documented {
+        name: Authorization::KIND,
+        intro: "Who may call what of an app, judged by the callee's sidecar for every request.",
+        fields: |page| Fields::write(page, resource::<Authorization>),
     },
     Documented {
         name: Certificate::KIND,
@@ -105,6 +112,8 @@ pub(crate) fn document(node: &Node<'_>, cx: &mut Cx, out: &mut Resources) {
         Some(Service::KIND) => out.services.extend(sound::<Service>(node, cx)),
         Some(TrafficPolicy::KIND) => out.policies.extend(sound::<TrafficPolicy>(node, cx)),
         Some(Route::KIND) => out.routes.extend(sound::<Route>(node, cx)),
+        Some(LinkEncryption::KIND) => out.encryption.extend(sound::<LinkEncryption>(node, cx)),
+        Some(Authorization::KIND) => out.authorization.extend(sound::<Authorization>(node, cx)),
         Some(Certificate::KIND) => out.certificates.extend(sound::<Certificate>(node, cx)),
         Some(Sidecar::KIND) => {
             cx.sidecars.push(cx.place(node.spot, &At::ROOT));

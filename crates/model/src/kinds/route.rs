@@ -271,9 +271,9 @@ fn when(fields: &mut Fields<'_>) -> Option<Vec<Condition>> {
 }
 
 /// `header: {name: matcher}`, and the same of other things that have names.
-struct Named {
-    what: &'static str,
-    subject: fn(String) -> Subject,
+pub(super) struct Named {
+    pub(super) what: &'static str,
+    pub(super) subject: fn(String) -> Subject,
 }
 
 impl Codec for Named {
@@ -318,7 +318,7 @@ impl Codec for Named {
 }
 
 /// A bare value to be equal to, or one of the operators.
-struct MatcherForm;
+pub(super) struct MatcherForm;
 
 impl Codec for MatcherForm {
     type Out = Matcher;

@@ -1,4 +1,5 @@
 //! `kind: Service`.
+use super::link::TlsForm;
 use super::{PROTOCOLS, Resource};
 use crate::decode::{Address, At, Codec, Cx, Fields, Host, Int, List, Record, Role, Spotted, Text, TextMap};
 use crate::resources::{Endpoint, Labels, Metadata, Service};
@@ -68,13 +69,19 @@ fn endpoint(fields: &mut Fields<'_>) -> Option<(Endpoint, Spot)> {
     );
     let labels =
         fields.or("labels", TextMap, Labels::new(), "Labels that routes select by, such as `version`.");
+    let tls = fields.or(
+        "tls",
+        TlsForm,
+        None,
+        "It takes TLS, and shows a certificate that the sidecar's roots vouch for.",
+    );
     if let Some((cx, _)) = fields.context()
         && !cx.groups.contains(&group)
     {
         cx.groups.insert(group.clone());
     }
     let (address, spot) = address?;
-    Some((Endpoint { address, unit, group, weight, labels }, spot))
+    Some((Endpoint { address, unit, group, weight, labels, tls }, spot))
 }
 
 /// A host that no other service may have.

@@ -1,6 +1,6 @@
 //! `kind: Sidecar`.
 use super::common::Named;
-use super::{PROTOCOLS, Resource, mesh};
+use super::{PROTOCOLS, Resource, link, mesh};
 use crate::decode::{
     Address, At, Choice, Codec, Cx, DurationIn, Fields, Int, Ip, List, Record, Referent, Role, Share, SizeIn,
     Spotted, Text, TextMap, quote, report_duplicates, wrong,
@@ -87,6 +87,12 @@ impl Resource for Sidecar {
             "Where apps whose framework knows a mesh publish and subscribe, such as `127.0.0.1:13330`. It has no \
              password: keep it on loopback.",
         );
+        let identity = fields.optional(
+            "identity",
+            Record(link::identity),
+            "the control plane's, where it gives one",
+            "Where the certificate comes from by which this instance proves who it is to other apps' sidecars.",
+        );
         if control_plane.is_some() {
             if let Some((cx, _)) = fields.context() {
                 cx.served = true;
@@ -122,6 +128,7 @@ impl Resource for Sidecar {
             control_plane,
             publish,
             local_mesh: local_mesh.map(|(address, _)| address),
+            identity,
         })
     }
 

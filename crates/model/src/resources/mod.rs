@@ -3,6 +3,8 @@
 //! Everything here has been validated: a value that exists is a value that can run. The YAML behind it is
 //! described field by field where it is decoded.
 mod actions;
+mod authorization;
+mod link;
 mod mesh;
 mod policy;
 mod rollout;
@@ -12,6 +14,8 @@ mod service;
 mod sidecar;
 
 pub use actions::*;
+pub use authorization::*;
+pub use link::*;
 pub use mesh::*;
 pub use policy::*;
 pub use rollout::*;
@@ -52,6 +56,10 @@ pub struct Resources {
     pub routes: Vec<Route>,
     /// Certificates, in file order; names are unique.
     pub certificates: Vec<Certificate>,
+    /// Rules of link encryption, in file order; names are unique.
+    pub encryption: Vec<LinkEncryption>,
+    /// Rules of authorization, in file order; names are unique.
+    pub authorization: Vec<Authorization>,
 }
 
 /// `metadata` of a resource.

@@ -1,5 +1,5 @@
 //! `kind: Service`: what apps publish.
-use super::{Labels, Metadata, protocol};
+use super::{EndpointTls, Labels, Metadata, protocol};
 use raddle_core::Protocol;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -36,4 +36,6 @@ pub struct Endpoint {
     pub weight: u32,
     /// Labels such as `version`.
     pub labels: Labels,
+    /// How it takes TLS; absent = it does not.
+    pub tls: Option<EndpointTls>,
 }

@@ -1,5 +1,5 @@
 //! `kind: Sidecar`: the process, its listeners and bounds.
-use super::{ControlPlane, Labels, Metadata, Publish, protocol};
+use super::{ControlPlane, IdentitySource, Labels, Metadata, Publish, protocol};
 use raddle_core::Protocol;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +45,9 @@ pub struct Sidecar {
     pub publish: Option<Publish>,
     /// Address of the API for apps whose framework knows a mesh; absent = none.
     pub local_mesh: Option<SocketAddr>,
+    /// Where the certificate for links comes from; absent = the control plane, if it is spoken to by TLS or a token is
+    /// given, else there is none.
+    pub identity: Option<IdentitySource>,
 }
 
 /// One inbound listener.

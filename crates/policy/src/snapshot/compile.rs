@@ -4,6 +4,7 @@ use super::index::Traits;
 use super::policy::Policy;
 use super::service::{Endpoint, Service};
 use super::{Authorities, Listed, Name, Snapshot};
+use crate::link::{LinkPlan, Transport};
 use crate::permits;
 use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
 use crate::route::program::Program;
@@ -66,6 +67,7 @@ impl<'p> Compiler<'p> {
             builtin: prev.map_or_else(|| Arc::new(Policy::builtin()), |p| p.builtin.clone()),
             changes: prev.map_or_else(|| Arc::new(Changes::default()), |p| p.changes.clone()),
             next_id: prev.map_or(0, |p| p.next_id),
+            link: Arc::default(),
         };
         Compiler { prev, now, snap, same_identity, intern: Intern::default() }
     }
@@ -76,7 +78,9 @@ impl<'p> Compiler<'p> {
         fed: Vec<Fed>,
         policies: Vec<model::TrafficPolicy>,
         routes: Vec<model::Route>,
+        encryption: &[model::LinkEncryption],
     ) -> Snapshot {
+        self.link(encryption);
         let policies = self.policies(policies);
         let programs = self.programs(routes);
         let policies_to = TargetIndex::new(policies.iter().map(|p| &p.to));
@@ -105,6 +109,15 @@ impl<'p> Compiler<'p> {
             self.snap.services.insert(name, service);
         }
         self.snap
+    }
+
+    /// What holds for the own inbound side.
+    fn link(&mut self, rules: &[model::LinkEncryption]) {
+        let plan = LinkPlan::choose(rules.iter().filter(|r| self.snap.me.within(&r.scope)));
+        self.snap.link = match self.prev {
+            Some(prev) if *prev.link == plan => prev.link.clone(),
+            _ => Arc::new(plan),
+        };
     }
 
     /// The policies that reach this sidecar, in order.
@@ -163,17 +176,19 @@ impl<'p> Compiler<'p> {
             && same_endpoints(&old.endpoints, &source.endpoints)
         {
             for endpoint in &old.endpoints {
-                self.keep_host(&endpoint.host);
+                self.keep_host(endpoint);
             }
             return old.clone();
         }
+        let app = self.intern.text(source.app);
+        let same_app = old.is_some_and(|o| *o.app == *app);
         let mut before = old.map_or(&[][..], |o| &o.endpoints).iter();
         let mut endpoints = Vec::with_capacity(source.endpoints.len());
         for source in source.endpoints {
-            let same = before.next().filter(|before| same_endpoint(before, &source));
+            let same = before.next().filter(|before| same_app && same_endpoint(before, &source));
             endpoints.push(match same {
                 Some(before) => self.keep(before),
-                None => self.endpoint(source),
+                None => self.endpoint(source, &app),
             });
         }
         let ids = &mut self.snap.next_id;
@@ -188,7 +203,7 @@ impl<'p> Compiler<'p> {
         }
         Arc::new(Service {
             name: old.map_or_else(|| Arc::from(source.metadata.name), |o| o.name.clone()),
-            app: self.intern.text(source.app),
+            app,
             protocol: source.protocol,
             hosts: hosts.into(),
             endpoints,
@@ -209,7 +224,7 @@ impl<'p> Compiler<'p> {
         programs: Vec<Arc<Program>>,
     ) -> Arc<Service> {
         for endpoint in &service.endpoints {
-            self.keep_host(&endpoint.host);
+            self.keep_host(endpoint);
         }
         if self.same_identity
             && Arc::ptr_eq(&service.policy, &policy)
@@ -236,16 +251,22 @@ impl<'p> Compiler<'p> {
     }
 
     fn keep(&mut self, endpoint: &Endpoint) -> Endpoint {
-        self.keep_host(&endpoint.host);
+        self.keep_host(endpoint);
         endpoint.clone()
     }
 
-    fn keep_host(&mut self, host: &Arc<Host>) {
+    /// The first service that lists a host says what its connections are to be.
+    fn keep_host(&mut self, endpoint: &Endpoint) {
         let service = self.snap.order.len() as u32;
-        self.snap.hosts.entry(host.addr).or_insert_with(|| Listed { host: host.clone(), service });
+        let host = &endpoint.host;
+        self.snap.hosts.entry(host.addr).or_insert_with(|| {
+            host.set_transport(endpoint.transport.as_ref());
+            Listed { host: host.clone(), service }
+        });
     }
 
-    fn endpoint(&mut self, source: model::Endpoint) -> Endpoint {
+    fn endpoint(&mut self, source: model::Endpoint, app: &str) -> Endpoint {
+        let transport = self.intern.transport(Transport::of(&source, app));
         let addr = source.address;
         // The service is entered in `order` when it is compiled.
         let service = self.snap.order.len() as u32;
@@ -258,6 +279,7 @@ impl<'p> Compiler<'p> {
                     None => Arc::new(Host::new(addr, self.now, changes.clone())),
                 },
             };
+            host.set_transport(transport.as_ref());
             Listed { host, service }
         });
         Endpoint {
@@ -266,6 +288,7 @@ impl<'p> Compiler<'p> {
             unit: source.unit.map(|u| self.intern.text(u)),
             group: self.intern.text(source.group),
             labels: self.intern.labels(source.labels),
+            transport,
         }
     }
 }
@@ -295,6 +318,20 @@ fn same_endpoint(a: &Endpoint, b: &model::Endpoint) -> bool {
         && *a.group == *b.group
         && a.unit.as_deref() == b.unit.as_deref()
         && *a.labels == b.labels
+        && same_tls(a.transport.as_deref(), b.tls.as_ref())
+}
+
+/// Whether both say the same of TLS; app and unit are compared elsewhere.
+fn same_tls(a: Option<&Transport>, b: Option<&model::EndpointTls>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            a.required == b.required
+                && a.ids.len() == b.ids.len()
+                && a.ids.iter().zip(&b.ids).all(|(a, b)| **a == **b)
+        }
+        _ => false,
+    }
 }
 
 /// Shares equal texts and labels between endpoints.
@@ -303,11 +340,21 @@ struct Intern {
     texts: HashMap<String, Arc<str>, RandomState>,
     none: Arc<Labels>,
     last: Arc<Labels>,
+    transport: Option<Arc<Transport>>,
 }
 
 impl Intern {
     fn text(&mut self, text: String) -> Arc<str> {
         self.texts.entry(text).or_insert_with_key(|t| Arc::from(t.as_str())).clone()
+    }
+
+    /// Endpoints of one unit tend to follow one another, too.
+    fn transport(&mut self, made: Option<Arc<Transport>>) -> Option<Arc<Transport>> {
+        let made = made?;
+        if self.transport.as_ref() != Some(&made) {
+            self.transport = Some(made);
+        }
+        self.transport.clone()
     }
 
     /// Endpoints of one group tend to follow one another: comparing with the last one finds most.
@@ -398,5 +445,6 @@ fn unnamed() -> model::Sidecar {
         control_plane: None,
         publish: None,
         local_mesh: None,
+        identity: None,
     }
 }

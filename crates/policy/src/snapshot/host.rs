@@ -1,4 +1,6 @@
 //! A host: one address, with what the sidecar knows of its health, shared by every service that lists it.
+use crate::link::{PLAINTEXT, Transport};
+use arc_swap::ArcSwapOption;
 use raddle_core::Time;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ pub enum Health {
 
 /// Counts changes of any host's state, so that what is derived from them is derived again only then.
 #[derive(Debug, Default)]
-pub(crate) struct Changes(AtomicU64);
+pub(crate) struct Changes(AtomicU64, AtomicU64);
 
 impl Changes {
     pub(crate) fn count(&self) -> u64 {
@@ -28,6 +30,11 @@ impl Changes {
 
     fn note(&self) {
         self.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes of what hosts' connections are wanted to be.
+    pub(crate) fn transports(&self) -> u64 {
+        self.1.load(Ordering::Acquire)
     }
 }
 
@@ -41,12 +48,21 @@ pub struct Host {
     pub addr: SocketAddr,
     state: AtomicU8,
     since: AtomicU64,
+    transport_id: AtomicU64,
+    transport: ArcSwapOption<Transport>,
     changes: Arc<Changes>,
 }
 
 impl Host {
     pub(crate) fn new(addr: SocketAddr, since: Time, changes: Arc<Changes>) -> Host {
-        Host { addr, state: AtomicU8::new(0), since: AtomicU64::new(since.as_nanos()), changes }
+        Host {
+            addr,
+            state: AtomicU8::new(0),
+            since: AtomicU64::new(since.as_nanos()),
+            transport_id: AtomicU64::new(PLAINTEXT),
+            transport: ArcSwapOption::empty(),
+            changes,
+        }
     }
 
     /// Verdict of the active check.
@@ -105,6 +121,31 @@ impl Host {
             self.changes.note();
         }
         changed
+    }
+
+    /// What its connections are wanted to be, as one number to compare with: [`Transport::id`], 0 = plaintext.
+    #[inline]
+    pub fn transport_id(&self) -> u64 {
+        self.transport_id.load(Ordering::Relaxed)
+    }
+
+    /// What its connections are wanted to be; `None` = plaintext.
+    pub fn transport(&self) -> Option<Arc<Transport>> {
+        self.transport.load_full()
+    }
+
+    /// A configuration says what its connections are to be.
+    pub(crate) fn set_transport(&self, wanted: Option<&Arc<Transport>>) {
+        let same = match (&*self.transport.load(), wanted) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.transport.store(wanted.cloned());
+            self.transport_id.store(wanted.map_or(PLAINTEXT, |t| t.id), Ordering::Release);
+            self.changes.1.fetch_add(1, Ordering::Release);
+        }
     }
 
     pub(crate) fn healthy(&self) -> bool {

@@ -11,6 +11,7 @@ pub mod policy;
 pub mod service;
 pub mod subset;
 
+use crate::link::LinkPlan;
 use crate::route::plan::Identity;
 use crate::route::program::Program;
 use ahash::RandomState;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     policies: HashMap<Arc<str>, Arc<Policy>, RandomState>,
     builtin: Arc<Policy>,
     changes: Arc<Changes>,
+    /// What holds for the own inbound side.
+    link: Arc<LinkPlan>,
     /// Last id given to a service, a revision of one, or a subset.
     next_id: u64,
 }
@@ -85,7 +88,23 @@ impl Snapshot {
 
     /// The same with services from elsewhere. Those of `res` come first, and win where names are equal.
     pub fn compile_fed(res: model::Resources, fed: Vec<Fed>, prev: Option<&Snapshot>, now: Time) -> Snapshot {
-        compile::Compiler::new(res.sidecar, prev, now).run(res.services, fed, res.policies, res.routes)
+        compile::Compiler::new(res.sidecar, prev, now).run(
+            res.services,
+            fed,
+            res.policies,
+            res.routes,
+            &res.encryption,
+        )
+    }
+
+    /// Link encryption of the own inbound side; the same `Arc` as long as it does not change.
+    pub fn link(&self) -> &Arc<LinkPlan> {
+        &self.link
+    }
+
+    /// Counts changes of what any host's connections are wanted to be, over all snapshots.
+    pub fn transports(&self) -> u64 {
+        self.changes.transports()
     }
 
     /// The service of that name. One hash look-up.

@@ -1,5 +1,6 @@
 //! A service as workers see it: its endpoints, the policy in force, the rules that concern it.
 use crate::hash;
+use crate::link::Transport;
 use crate::permits;
 use crate::route::Attributes;
 use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
@@ -24,6 +25,8 @@ pub struct Endpoint {
     pub group: Arc<str>,
     /// Labels.
     pub labels: Arc<Labels>,
+    /// Who is expected at the other end of a TLS connection; `None` = plaintext.
+    pub transport: Option<Arc<Transport>>,
 }
 
 /// A service compiled for the workers. It is the same `Arc` in every snapshot in which nothing that
@@ -68,6 +71,7 @@ impl Service {
             unit: None,
             group: Arc::from(DEFAULT_GROUP),
             labels: Arc::default(),
+            transport: None,
         }];
         let policy = Arc::new(Policy::builtin());
         let id = ON_THE_FLY | id_of(addr);

@@ -18,7 +18,14 @@ pub fn addr(i: u32) -> SocketAddr {
 
 pub fn endpoint(i: u32, group: &str, unit: Option<&str>, weight: u32) -> Endpoint {
     let labels = BTreeMap::from([("version".to_owned(), format!("v{}", i % 3))]);
-    Endpoint { address: addr(i), unit: unit.map(str::to_owned), group: group.into(), weight, labels }
+    Endpoint {
+        address: addr(i),
+        unit: unit.map(str::to_owned),
+        group: group.into(),
+        weight,
+        labels,
+        tls: None,
+    }
 }
 
 pub fn named(name: &str) -> Metadata {
@@ -54,6 +61,7 @@ pub fn sidecar(app: &str, unit: Option<&str>, group: &str) -> Sidecar {
         control_plane: None,
         publish: None,
         local_mesh: None,
+        identity: None,
     }
 }
 

@@ -233,6 +233,10 @@ fn source_of(s: &raddle_policy::Service) -> Service {
         group: e.group.to_string(),
         weight: e.weight,
         labels: (*e.labels).clone(),
+        tls: e.transport.as_ref().map(|t| raddle_model::EndpointTls {
+            required: t.required,
+            ids: t.ids.iter().map(ToString::to_string).collect(),
+        }),
     };
     Service {
         metadata: raddle_model::Metadata { name: s.name.to_string(), ..Default::default() },

@@ -8,6 +8,7 @@ fn service(name: &str, ports: &[u16]) -> Service {
         group: "default".into(),
         weight: 100,
         labels: Default::default(),
+        tls: None,
     };
     Service {
         metadata: raddle_model::Metadata { name: name.into(), ..Default::default() },

@@ -167,7 +167,8 @@ fn desired(parts: &Parts, wish: &Wish) -> Option<Instance> {
     // A certificate is what TLS needs; whoever holds one says so here.
     let tls = parts.link.holds_certificate.load(Ordering::Acquire);
     let weight = publish.map_or(100, |p| p.weight);
-    (!services.is_empty()).then_some(Instance { address, weight, tls, services })
+    let tls_required = false;
+    (!services.is_empty()).then_some(Instance { address, weight, tls, tls_required, services })
 }
 
 fn service(p: Published) -> Service {

@@ -144,6 +144,8 @@ fn make(parts: &Parts, handle: &Handle, counted: &mut Counted) -> ReportRequest 
         stats,
         interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
         missing: status.missing.iter().take(MISSING_MOST).map(ToString::to_string).collect(),
+        edges: Vec::new(),
+        encryption: None,
     }
 }
 

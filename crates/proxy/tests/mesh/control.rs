@@ -122,6 +122,7 @@ impl Control {
             version: "",
             labels: &none,
             tls: false,
+            tls_required: false,
             kept: false,
         });
         let view = ServiceView {

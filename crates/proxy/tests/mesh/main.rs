@@ -17,6 +17,7 @@ pub(crate) fn service(name: &str, at: &[SocketAddr]) -> Service {
         group: "default".into(),
         weight: 100,
         labels: Labels::new(),
+        tls: None,
     };
     Service {
         metadata: Metadata { name: name.into(), ..Metadata::default() },

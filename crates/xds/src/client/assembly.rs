@@ -263,7 +263,6 @@ impl Assembly {
         let (cluster, list) = self.live(name)?;
         let marks = Marks {
             kept: cluster.kept || list.is_some_and(|list| list.kept),
-            tls: list.map(|list| list.tls.clone()).unwrap_or_default(),
             metadata: cluster.metadata.clone(),
         };
         let metadata = Metadata { name: name.to_owned(), ..Metadata::default() };

@@ -2,7 +2,6 @@
 use crate::types::Kind;
 use raddle_model::{Route, Service, TrafficPolicy};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Takes what arrives. Called from one task, never twice at a time; must not block for long.
@@ -56,8 +55,6 @@ impl Update {
 pub struct Marks {
     /// The list is the last good one, kept because too many instances vanished at once.
     pub kept: bool,
-    /// Endpoints that hold a certificate and take TLS.
-    pub tls: Vec<SocketAddr>,
     /// The framework's metadata of the service.
     pub metadata: BTreeMap<String, String>,
 }

@@ -69,6 +69,9 @@ pub struct Instance {
     pub tls: bool,
     #[prost(message, repeated, tag = "4")]
     pub services: ::prost::alloc::vec::Vec<Service>,
+    /// With `tls`: callers must not fall back to plaintext.
+    #[prost(bool, tag = "5")]
+    pub tls_required: bool,
 }
 /// What an app publishes. All instances of an app that serve the same share one record of it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -122,6 +125,59 @@ pub struct ReportRequest {
     /// Services asked for that nobody publishes.
     #[prost(string, repeated, tag = "7")]
     pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The inbound side's callers since the last report, those with the most requests first; bounded.
+    #[prost(message, repeated, tag = "8")]
+    pub edges: ::prost::alloc::vec::Vec<Edge>,
+    /// How the inbound side is encrypted, whole each time.
+    #[prost(message, optional, tag = "9")]
+    pub encryption: ::core::option::Option<Encryption>,
+}
+/// A caller as its callee's sidecar sees it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Edge {
+    /// App: as its certificate says if `encrypted`, else as its requests say; empty = unknown.
+    #[prost(string, tag = "1")]
+    pub caller: ::prost::alloc::string::String,
+    /// Its address, without port; empty = several.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// Whether these requests came over TLS with a good certificate.
+    #[prost(bool, tag = "3")]
+    pub encrypted: bool,
+    #[prost(uint64, tag = "4")]
+    pub requests: u64,
+    /// Connections open now.
+    #[prost(uint32, tag = "5")]
+    pub connections: u32,
+    /// Seconds since its last request or connection.
+    #[prost(uint32, tag = "6")]
+    pub idle_s: u32,
+    /// SPIFFE id of the certificate, if encrypted.
+    #[prost(string, tag = "7")]
+    pub id: ::prost::alloc::string::String,
+}
+/// The inbound side of one sidecar.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Encryption {
+    /// The rule in force; empty = none.
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// disable, permissive, strict: what the rule asks for.
+    #[prost(string, tag = "2")]
+    pub mode: ::prost::alloc::string::String,
+    /// The same as it is carried out: strict waits until nobody comes in plaintext.
+    #[prost(string, tag = "3")]
+    pub effective: ::prost::alloc::string::String,
+    /// Why the two differ, or what else is to be known; a sentence.
+    #[prost(string, tag = "4")]
+    pub waits: ::prost::alloc::string::String,
+    /// Until when the certificate is valid, seconds since the Unix epoch; 0 = there is none.
+    #[prost(uint64, tag = "5")]
+    pub certificate_ends: u64,
+    #[prost(uint32, tag = "6")]
+    pub encrypted_connections: u32,
+    #[prost(uint32, tag = "7")]
+    pub plaintext_connections: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Running {

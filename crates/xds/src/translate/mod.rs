@@ -4,7 +4,8 @@
 //! * [`outward`]: what the control plane knows, as Envoy, gRPC's clients and sidecars read it.
 //!
 //! What Envoy's types have no field for travels in filter metadata of the name [`METADATA`]: of a cluster `app`,
-//! `protocol`, `hosts` (list) and `metadata` (struct); of an endpoint `instance`, `group`, `tls` and `kept`.
+//! `protocol`, `hosts` (list) and `metadata` (struct); of an endpoint `instance`, `group`, `tls`,
+//! `tlsRequired` and `kept`.
 pub mod inward;
 pub mod outward;
 
@@ -62,6 +63,8 @@ pub struct EndpointView<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// Takes TLS.
     pub tls: bool,
+    /// And callers must not fall back to plaintext.
+    pub tls_required: bool,
     /// Has vanished and is kept by self-protection.
     pub kept: bool,
 }

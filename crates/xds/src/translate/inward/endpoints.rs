@@ -5,9 +5,8 @@ use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
 };
-use raddle_model::{Endpoint, Labels};
+use raddle_model::{Endpoint, EndpointTls, Labels};
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
 /// The endpoints of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,8 +17,6 @@ pub struct Endpoints {
     pub endpoints: Vec<Endpoint>,
     /// Whether some are there only because too many vanished at once.
     pub kept: bool,
-    /// Those that take TLS.
-    pub tls: Vec<SocketAddr>,
 }
 
 /// Largest weight of the model.
@@ -54,12 +51,9 @@ pub(super) fn read(assignment: ClusterLoadAssignment, faults: &mut Faults) -> Op
         }
         for (j, given) in locality.lb_endpoints.iter().enumerate().filter(|(_, e)| healthy(e)) {
             match endpoint(locality, given) {
-                Ok((endpoint, marks)) => {
+                Ok((endpoint, kept)) => {
                     if seen.insert(endpoint.address) {
-                        out.kept |= marks.kept;
-                        if marks.tls {
-                            out.tls.push(endpoint.address);
-                        }
+                        out.kept |= kept;
                         out.endpoints.push(endpoint);
                     }
                 }
@@ -82,12 +76,8 @@ fn healthy(endpoint: &LbEndpoint) -> bool {
     )
 }
 
-struct Marks {
-    tls: bool,
-    kept: bool,
-}
-
-fn endpoint(locality: &LocalityLbEndpoints, given: &LbEndpoint) -> Result<(Endpoint, Marks), String> {
+/// An endpoint, and whether it is only kept by self-protection.
+fn endpoint(locality: &LocalityLbEndpoints, given: &LbEndpoint) -> Result<(Endpoint, bool), String> {
     let Some(lb_endpoint::HostIdentifier::Endpoint(host)) = &given.host_identifier else {
         return Err("is given by name; give it here".into());
     };
@@ -120,13 +110,11 @@ fn endpoint(locality: &LocalityLbEndpoints, given: &LbEndpoint) -> Result<(Endpo
         Some(weight) => weight.clamp(0.0, f64::from(HEAVIEST)) as u32,
         None => given.load_balancing_weight.map_or(if own.is_some() { 100 } else { 1 }, |w| w.value),
     };
-    let marks = Marks {
-        tls: own.is_some_and(|s| values::boolean(s, "tls")),
-        kept: own.is_some_and(|s| values::boolean(s, "kept")),
-    };
+    let says = |name| own.is_some_and(|s| values::boolean(s, name));
+    let tls = says("tls").then(|| EndpointTls { required: says("tlsRequired"), ids: Vec::new() });
     let endpoint =
-        Endpoint { address, unit: unit.map(str::to_owned), group: group.to_owned(), weight, labels };
-    Ok((endpoint, marks))
+        Endpoint { address, unit: unit.map(str::to_owned), group: group.to_owned(), weight, labels, tls };
+    Ok((endpoint, says("kept")))
 }
 
 /// Envoy's weights go to 2³²; ratios count, so large ones are scaled together.

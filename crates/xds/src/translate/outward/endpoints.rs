@@ -86,6 +86,7 @@ fn marks(e: &EndpointView<'_>) -> Metadata {
         ("group", text(group(e))),
         ("weight", number(e.weight)),
         ("tls", boolean(e.tls)),
+        ("tlsRequired", boolean(e.tls && e.tls_required)),
         ("kept", boolean(e.kept)),
     ];
     metadata(vec![

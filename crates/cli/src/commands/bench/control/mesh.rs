@@ -58,7 +58,7 @@ impl Shape {
             ..Service::default()
         });
         let address = Ipv4Addr::from(0x0a00_0000 + n as u32 + 1).to_string();
-        Instance { address, weight, tls: false, services: services.collect() }
+        Instance { address, weight, tls: false, tls_required: false, services: services.collect() }
     }
 
     /// How many sidecars subscribe to a service.

@@ -1,0 +1,138 @@
+//! Who the sidecar is to others, as workers use it: TLS of the links between sidecars.
+//!
+//! [`Links`] is replaced as a whole when the certificate, the key or the roots change; connections made before go on
+//! with what they were made with, and are looked at again.
+use crate::lane::Lane;
+use crate::shared::{Message, Shared};
+use ahash::AHashMap;
+use raddle_identity::{ALPN_H1, ALPN_H2, Clients, Identity, Leaf, PeerRule, Refuses};
+use raddle_policy::Transport;
+use rustls::{ClientConfig, ServerConfig};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Client configurations kept; beyond, they are made anew.
+const CLIENTS_MOST: usize = 4096;
+
+/// The sidecar's identity, and configurations made of it.
+pub struct Links {
+    /// Counts replacements.
+    pub generation: u64,
+    /// Certificate, key and roots; `None` = there is no certificate.
+    pub identity: Option<Arc<Identity>>,
+    server: Option<Arc<ServerConfig>>,
+    clients: Mutex<AHashMap<(u64, Lane), Arc<ClientConfig>>>,
+}
+
+impl Links {
+    /// Without a certificate.
+    pub fn none() -> Links {
+        Links { generation: 0, identity: None, server: None, clients: Mutex::default() }
+    }
+
+    /// With one. `refuses` is asked about every caller's certificate that is good otherwise.
+    ///
+    /// # Errors
+    /// rustls refuses the certificate.
+    pub fn new(
+        generation: u64,
+        identity: Arc<Identity>,
+        refuses: Option<Refuses>,
+    ) -> Result<Links, rustls::Error> {
+        let mut server = identity.server_config(PeerRule::Member, Clients::Required, refuses)?;
+        server.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_H1.to_vec()];
+        let server = Some(Arc::new(server));
+        Ok(Links { generation, identity: Some(identity), server, clients: Mutex::default() })
+    }
+
+    /// What callers' connections are taken with; `None` = there is no certificate.
+    pub fn server(&self) -> Option<&Arc<ServerConfig>> {
+        self.server.as_ref()
+    }
+
+    /// What a connection to an endpoint is made with that is to carry `lane`; `None` = there is no certificate.
+    /// Not on a request's way: it takes a lock.
+    pub fn client(&self, to: &Transport, lane: Lane) -> Option<Arc<ClientConfig>> {
+        let identity = self.identity.as_ref()?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = clients.get(&(to.id, lane)) {
+            return Some(made.clone());
+        }
+        let mut config = identity.client_config(expected(to)).ok()?;
+        config.alpn_protocols = match lane {
+            Lane::Http1 => vec![ALPN_H1.to_vec()],
+            Lane::Http2 => vec![ALPN_H2.to_vec()],
+            // Servers tell these by their first bytes, and some refuse names they do not know.
+            Lane::Bolt(_) | Lane::Dubbo => Vec::new(),
+        };
+        let config = Arc::new(config);
+        if clients.len() >= CLIENTS_MOST {
+            clients.clear();
+        }
+        clients.insert((to.id, lane), config.clone());
+        Some(config)
+    }
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links")
+            .field("generation", &self.generation)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whom a connection to an endpoint must lead to.
+pub fn expected(to: &Transport) -> PeerRule {
+    match &*to.ids {
+        [] => PeerRule::App { app: to.app.clone(), unit: to.unit.clone() },
+        ids => PeerRule::Ids(ids.into()),
+    }
+}
+
+/// Who is at the other end of a TLS connection, as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// SPIFFE id.
+    pub id: Arc<str>,
+    /// App.
+    pub app: Arc<str>,
+    /// Unit; empty = none.
+    pub unit: Arc<str>,
+    /// Until when the certificate is valid, seconds since 1970.
+    pub not_after: i64,
+}
+
+impl Peer {
+    /// Of a certificate that was verified.
+    pub fn of(leaf: &Leaf) -> Peer {
+        Peer {
+            id: leaf.id.to_string().into(),
+            app: leaf.id.app_name().into(),
+            unit: leaf.id.unit().into(),
+            not_after: leaf.not_after,
+        }
+    }
+}
+
+impl Shared {
+    /// Puts another identity in force for new connections, and has those there are looked at again.
+    ///
+    /// # Errors
+    /// rustls refuses the certificate; the former stays in force.
+    pub fn set_identity(
+        &self,
+        identity: Option<Arc<Identity>>,
+        refuses: Option<Refuses>,
+    ) -> Result<(), rustls::Error> {
+        let generation = self.links.load().generation + 1;
+        let links = match identity {
+            Some(identity) => Links::new(generation, identity, refuses)?,
+            None => Links { generation, ..Links::none() },
+        };
+        self.links.store(Arc::new(links));
+        self.workers().iter().for_each(|w| w.tell(Message::Links));
+        Ok(())
+    }
+}
