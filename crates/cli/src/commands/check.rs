@@ -63,9 +63,12 @@ fn human(resources: Option<&Resources>, report: &Report, files: usize, paint: Pa
         let all = [(r.services.len(), "service"), (endpoints, "endpoint"), (r.policies.len(), "policy")];
         summary.extend(all.map(|(n, what)| count(n, what)));
         summary.push(count(r.routes.len(), "route"));
-        if !r.certificates.is_empty() {
-            summary.push(count(r.certificates.len(), "certificate"));
-        }
+        let some = [
+            (r.certificates.len(), "certificate"),
+            (r.encryption.len(), "rule of link encryption"),
+            (r.authorization.len(), "rule of authorization"),
+        ];
+        summary.extend(some.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what)));
     }
     let warnings = match report.warnings.len() {
         0 => String::new(),
@@ -114,12 +117,17 @@ fn machine(resources: Option<&Resources>, report: &Report, files: usize) -> serd
             "policies": r.policies.len(),
             "routes": r.routes.len(),
             "certificates": r.certificates.len(),
+            "linkEncryption": r.encryption.len(),
+            "authorization": r.authorization.len(),
         })),
     })
 }
 
-/// `1 file`, `2 files`, `2 policies`.
+/// `1 file`, `2 files`, `2 policies`, `2 rules of authorization`.
 fn count(n: usize, what: &str) -> String {
+    if let Some(rest) = what.strip_prefix("rule ").filter(|_| n != 1) {
+        return format!("{n} rules {rest}");
+    }
     match (n, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{n} {stem}ies"),
@@ -154,5 +162,7 @@ mod tests {
         assert_eq!(count(1, "policy"), "1 policy");
         assert_eq!(count(2, "policy"), "2 policies");
         assert_eq!(count(0, "file"), "0 files");
+        assert_eq!(count(1, "rule of authorization"), "1 rule of authorization");
+        assert_eq!(count(2, "rule of authorization"), "2 rules of authorization");
     }
 }

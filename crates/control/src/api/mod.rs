@@ -88,5 +88,5 @@ fn routes() -> Vec<http::Route> {
 
 /// The kinds of rule that can be applied.
 pub fn kinds() -> &'static [&'static str] {
-    &["Route", "TrafficPolicy"]
+    &["Authorization", "LinkEncryption", "Route", "TrafficPolicy"]
 }

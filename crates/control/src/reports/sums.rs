@@ -97,11 +97,12 @@ pub(super) fn side(entry: &RuleEntry, node: &Node, running: &BTreeMap<Arc<str>, 
 }
 
 /// Whether a service's requests say something of a rule: it is named; or no service is, and they are the calls that the
-/// node makes, or those it takes if the rule is for its own app.
+/// node makes, or those it takes if the rule is for its own app or its inbound side (without a target).
 pub(super) fn tells(target: Option<&Target>, node: &Node, stats: &ServiceStats) -> bool {
     match target {
         Some(target) if !target.services.is_empty() => target.services.contains(&stats.service),
         Some(target) if target.app.as_deref() == Some(&*node.app) => true,
+        None => stats.inbound,
         _ => !stats.inbound,
     }
 }

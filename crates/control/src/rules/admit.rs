@@ -133,22 +133,33 @@ fn unknown(
 ) -> Vec<Mistake> {
     let routes = resources.routes.iter().map(|r| ("Route", &r.metadata, &r.to));
     let policies = resources.policies.iter().map(|p| ("TrafficPolicy", &p.metadata, &p.to));
-    let mut warnings = Vec::new();
-    for (kind, metadata, target) in routes.chain(policies) {
+    let ours = |kind: &str, metadata: &model::Metadata| {
         let id = format!("{kind}/{}", metadata.name);
-        if !new.iter().any(|(n, _)| **n == *id) || !sources.iter().any(|s| s.name == metadata.origin.file) {
+        new.iter().any(|(n, _)| **n == *id) && sources.iter().any(|s| s.name == metadata.origin.file)
+    };
+    let doubt = |metadata: &model::Metadata, path: &str, problem: String| Mistake {
+        file: metadata.origin.file.clone(),
+        line: metadata.origin.line,
+        column: metadata.origin.column,
+        path: path.into(),
+        problem,
+        remedy: "mend the name, unless it comes later".into(),
+    };
+    let mut warnings = Vec::new();
+    let links = resources.encryption.iter().map(|r| ("LinkEncryption", &r.metadata, &r.scope));
+    let access = resources.authorization.iter().map(|r| ("Authorization", &r.metadata, &r.scope));
+    // These are for the callees' own sidecars: an app nobody has seen is one that nothing happens to.
+    for (kind, metadata, scope) in links.chain(access) {
+        let absent = scope.apps.iter().filter(|a| !known.apps.contains(a.as_str()));
+        for app in absent.filter(|_| ours(kind, metadata)) {
+            warnings.push(doubt(metadata, "spec.scope.apps", format!("no instance of app {app} is known")));
+        }
+    }
+    for (kind, metadata, target) in routes.chain(policies) {
+        if !ours(kind, metadata) {
             continue;
         }
-        let mut warn = |path: &str, problem: String| {
-            warnings.push(Mistake {
-                file: metadata.origin.file.clone(),
-                line: metadata.origin.line,
-                column: metadata.origin.column,
-                path: path.into(),
-                problem,
-                remedy: "mend the name, unless it comes later".into(),
-            });
-        };
+        let mut warn = |path: &str, problem: String| warnings.push(doubt(metadata, path, problem));
         if let Some(app) = target.app.as_deref().filter(|a| !known.apps.contains(*a)) {
             warn("spec.to.app", format!("no instance of app {app} is known"));
         }
@@ -234,8 +245,10 @@ pub(super) fn turn(
 fn rollout_of(document: &str) -> Option<model::Rollout> {
     let source = Source { name: String::new(), text: document.to_owned() };
     let (resources, _) = model::load(&[source], LoadOptions::rules_only()).ok()?;
-    let route = resources.routes.into_iter().find_map(|r| r.rollout);
-    route.or_else(|| resources.policies.into_iter().find_map(|p| p.rollout))
+    let rollouts = resources.routes.into_iter().map(|r| r.rollout);
+    let rollouts = rollouts.chain(resources.policies.into_iter().map(|p| p.rollout));
+    let rollouts = rollouts.chain(resources.encryption.into_iter().map(|l| l.rollout));
+    rollouts.chain(resources.authorization.into_iter().map(|a| a.rollout)).flatten().next()
 }
 
 /// A rollout without what only its observers know.

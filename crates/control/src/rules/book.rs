@@ -96,9 +96,12 @@ fn compiled(id: &Arc<str>, revision: &Revision) -> Option<Arc<RuleRevision>> {
             return None;
         }
     };
-    let route = resources.routes.into_iter().map(|r| (r.scope, r.to)).next();
-    let policy = || resources.policies.into_iter().map(|p| (p.scope, p.to)).next();
-    let (scope, target) = route.or_else(policy)?;
+    let routes = resources.routes.into_iter().map(|r| (r.scope, Some(r.to)));
+    let policies = resources.policies.into_iter().map(|p| (p.scope, Some(p.to)));
+    // For the inbound side of who is in the scope, whatever its services.
+    let links = resources.encryption.into_iter().map(|l| (l.scope, None));
+    let access = resources.authorization.into_iter().map(|a| (a.scope, None));
+    let (scope, target) = routes.chain(policies).chain(links).chain(access).next()?;
     let (kind, name) = id.split_once('/').unwrap_or((id, ""));
     let message = proto::Rule {
         kind: kind.into(),
@@ -111,7 +114,7 @@ fn compiled(id: &Arc<str>, revision: &Revision) -> Option<Arc<RuleRevision>> {
         hash: revision.hash.clone(),
         document,
         scope,
-        target: Some(target),
+        target,
         resource,
     }))
 }

@@ -59,7 +59,7 @@ pub struct RuleRevision {
     pub document: Arc<str>,
     /// Which sidecars.
     pub scope: raddle_model::Scope,
-    /// Which callee it concerns; `None` = the sidecar's own app only (inbound rules) or everyone.
+    /// Which callee it concerns; `None` = the inbound side of every sidecar in the scope.
     pub target: Option<raddle_model::Target>,
     /// The resource as it is sent.
     pub resource: Arc<raddle_xds::resource::Resource>,

@@ -1,7 +1,9 @@
 //! What the control plane said, as the loader merges it with the files.
 use crate::loader::{Loader, refuse_rule};
 use crate::shared::{Config, Message};
-use raddle_model::{LoadOptions, Resources, Route, Service, Source, TrafficPolicy};
+use raddle_model::{
+    Authorization, LinkEncryption, LoadOptions, Metadata, Resources, Route, Service, Source, TrafficPolicy,
+};
 use raddle_policy::{Fed as Input, Snapshot};
 use raddle_xds::client::{Refused, RuleDoc, Update};
 use raddle_xds::types::Kind;
@@ -40,6 +42,62 @@ struct Rule {
 enum Body {
     Policy(Box<TrafficPolicy>),
     Route(Box<Route>),
+    Link(Box<LinkEncryption>),
+    Authorization(Box<Authorization>),
+}
+
+impl Body {
+    fn kind(&self) -> &'static str {
+        match self {
+            Body::Policy(_) => "TrafficPolicy",
+            Body::Route(_) => "Route",
+            Body::Link(_) => "LinkEncryption",
+            Body::Authorization(_) => "Authorization",
+        }
+    }
+
+    fn name(&self) -> &str {
+        let metadata: &Metadata = match self {
+            Body::Policy(r) => &r.metadata,
+            Body::Route(r) => &r.metadata,
+            Body::Link(r) => &r.metadata,
+            Body::Authorization(r) => &r.metadata,
+        };
+        &metadata.name
+    }
+
+    /// The only rule there is, if it is the only resource.
+    fn only(mut found: Resources) -> Option<Body> {
+        let bodies = [
+            found.policies.pop().map(|r| Body::Policy(Box::new(r))),
+            found.routes.pop().map(|r| Body::Route(Box::new(r))),
+            found.encryption.pop().map(|r| Body::Link(Box::new(r))),
+            found.authorization.pop().map(|r| Body::Authorization(Box::new(r))),
+        ];
+        let more = rules(&found).len() + found.services.len() + found.certificates.len();
+        let mut bodies = bodies.into_iter().flatten();
+        let body = bodies.next()?;
+        (bodies.next().is_none() && more == 0 && found.sidecar.is_none()).then_some(body)
+    }
+
+    fn add_to(&self, resources: &mut Resources) {
+        match self {
+            Body::Policy(r) => resources.policies.push((**r).clone()),
+            Body::Route(r) => resources.routes.push((**r).clone()),
+            Body::Link(r) => resources.encryption.push((**r).clone()),
+            Body::Authorization(r) => resources.authorization.push((**r).clone()),
+        }
+    }
+}
+
+/// Kind and name of all rules there are.
+fn rules(of: &Resources) -> HashSet<(&'static str, String)> {
+    let named = |kind, metadata: &Metadata| (kind, metadata.name.clone());
+    let policies = of.policies.iter().map(|r| named("TrafficPolicy", &r.metadata));
+    let routes = of.routes.iter().map(|r| named("Route", &r.metadata));
+    let links = of.encryption.iter().map(|r| named("LinkEncryption", &r.metadata));
+    let authorization = of.authorization.iter().map(|r| named("Authorization", &r.metadata));
+    policies.chain(routes).chain(links).chain(authorization).collect()
 }
 
 /// A rule in force.
@@ -149,26 +207,21 @@ impl Fed {
     }
 
     fn merge_rules(&mut self, resources: &mut Resources) {
-        let policies: HashSet<String> = resources.policies.iter().map(|p| p.metadata.name.clone()).collect();
-        let routes: HashSet<String> = resources.routes.iter().map(|r| r.metadata.name.clone()).collect();
+        let files = rules(resources);
         for (id, rule) in &mut self.rules {
-            let hidden = match &rule.body {
-                Body::Policy(p) => policies.contains(&p.metadata.name),
-                Body::Route(r) => routes.contains(&r.metadata.name),
-            };
+            let hidden = files.contains(&(rule.body.kind(), rule.body.name().to_owned()));
             let told = std::mem::replace(&mut rule.hidden, hidden);
-            match &rule.body {
-                _ if hidden && told => {}
-                _ if hidden => tracing::warn!(rule = %id, "a file has it, too; the file's is used"),
-                Body::Policy(p) => resources.policies.push((**p).clone()),
-                Body::Route(r) => resources.routes.push((**r).clone()),
+            if !hidden {
+                rule.body.add_to(resources);
+            } else if !told {
+                tracing::warn!(rule = %id, "a file has it, too; the file's is used");
             }
         }
-        let free = |taken: &HashSet<String>, name: &str| !taken.contains(name);
-        resources
-            .policies
-            .extend(self.policies.values().filter(|p| free(&policies, &p.metadata.name)).cloned());
-        resources.routes.extend(self.routes.values().filter(|r| free(&routes, &r.metadata.name)).cloned());
+        let free = |kind, m: &Metadata| !files.contains(&(kind, m.name.clone()));
+        let policies = self.policies.values().filter(|p| free("TrafficPolicy", &p.metadata));
+        resources.policies.extend(policies.cloned());
+        let routes = self.routes.values().filter(|r| free("Route", &r.metadata));
+        resources.routes.extend(routes.cloned());
     }
 
     /// The compilation is in force.
@@ -201,24 +254,10 @@ fn change<T>(map: &mut BTreeMap<Arc<str>, T>, name: Arc<str>, to: Option<T>) {
 fn parse(id: &str, doc: &RuleDoc) -> Result<Body, String> {
     let name = format!("{id}@{}", doc.revision);
     let source = Source { name, text: doc.json.to_string() };
-    let (mut resources, _) =
+    let (resources, _) =
         raddle_model::load(&[source], LoadOptions::delivered()).map_err(|report| report.to_string())?;
-    let body = match (resources.policies.pop(), resources.routes.pop()) {
-        (Some(p), None) => Body::Policy(Box::new(p)),
-        (None, Some(r)) => Body::Route(Box::new(r)),
-        _ => return Err("it is not one rule of a kind that a sidecar takes".into()),
-    };
-    let said = match &body {
-        Body::Policy(p) => format!("TrafficPolicy/{}", p.metadata.name),
-        Body::Route(r) => format!("Route/{}", r.metadata.name),
-    };
-    let more = resources.policies.len()
-        + resources.routes.len()
-        + resources.services.len()
-        + resources.certificates.len();
-    if more > 0 || resources.sidecar.is_some() {
-        return Err("it holds more than one resource".into());
-    }
+    let body = Body::only(resources).ok_or("it is not one rule of a kind that a sidecar takes")?;
+    let said = format!("{}/{}", body.kind(), body.name());
     if said != id {
         return Err(format!("it is {said} and was sent as {id}"));
     }

@@ -106,3 +106,37 @@ fn a_rule_is_what_it_was_sent_as() {
     }
     assert!(fed.running().is_empty());
 }
+
+const LINK: &str = r#"{"apiVersion":"raddle.io/v1","kind":"LinkEncryption","metadata":{"name":"pay"},
+    "spec":{"mode":"permissive"}}"#;
+const ACCESS: &str = r#"{"apiVersion":"raddle.io/v1","kind":"Authorization","metadata":{"name":"pay"},
+    "spec":{"action":"deny","rules":[{"when":{"callerApp":"evil"}}]}}"#;
+
+#[test]
+fn link_encryption_comes_into_force_and_goes_again() {
+    let mut fed = Fed::default();
+    assert!(fed.take(rule("LinkEncryption/pay", LINK)).is_empty());
+    let one = compile(&mut fed, None, &[]);
+    assert_eq!(one.link().rule.as_deref(), Some("pay"));
+    assert_eq!(one.link().settings.mode, raddle_model::LinkMode::Permissive);
+    fed.take(Update { rules: vec![("LinkEncryption/pay".into(), None)], ..Update::default() });
+    let two = compile(&mut fed, Some(&one), &[]);
+    assert_eq!(two.link().rule, None);
+    assert_eq!(two.link().settings.mode, raddle_model::LinkMode::Disable);
+}
+
+#[test]
+fn rules_of_different_kinds_may_have_one_name_and_a_file_hides_its_own_kind_only() {
+    let mut fed = Fed::default();
+    let refused = fed.take(rule("Authorization/pay", ACCESS));
+    assert!(refused.is_empty(), "{refused:?}");
+    assert!(fed.take(rule("LinkEncryption/pay", LINK)).is_empty());
+    let mut files = Resources::default();
+    fed.merge(&mut files, &HashSet::new(), None);
+    assert_eq!((files.encryption.len(), files.authorization.len()), (1, 1));
+    let mut files = Resources { encryption: files.encryption, ..Resources::default() };
+    fed.merge(&mut files, &HashSet::new(), None);
+    assert_eq!((files.encryption.len(), files.authorization.len()), (1, 1));
+    let running: Vec<_> = fed.running().into_iter().map(|r| r.rule.to_string()).collect();
+    assert_eq!(running, ["Authorization/pay"], "the file's link encryption is used");
+}

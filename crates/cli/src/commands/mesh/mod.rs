@@ -321,10 +321,16 @@ pub(crate) fn rule_path(id: &str) -> Result<String, Failure> {
     Ok(format!("/v1/rules/{kind}/{}", escape(name)))
 }
 
-/// A rule's kind, whatever its case and whether it is in plural.
+/// Short names of kinds.
+const SHORT: [(&str, &str); 3] =
+    [("policy", "TrafficPolicy"), ("encryption", "LinkEncryption"), ("auth", "Authorization")];
+
+/// A rule's kind, whatever its case and whether it is in plural; or by its short name.
 pub(crate) fn kind_named(word: &str) -> Option<&'static str> {
     let all = raddle_control::api::kinds();
-    all.iter().copied().find(|k| word.eq_ignore_ascii_case(k) || word.eq_ignore_ascii_case(&plural(k)))
+    let is = |name: &str| word.eq_ignore_ascii_case(name) || word.eq_ignore_ascii_case(&plural(name));
+    let meant = SHORT.iter().find(|(short, _)| is(short)).map(|(_, kind)| *kind);
+    all.iter().copied().find(|k| is(k) || meant == Some(*k))
 }
 
 fn plural(kind: &str) -> String {
@@ -342,6 +348,9 @@ mod tests {
     fn rules_are_named_by_kind_and_name_in_any_case() {
         assert_eq!(rule_path("route/a b").unwrap(), "/v1/rules/Route/a%20b");
         assert_eq!(kind_named("trafficpolicies"), Some("TrafficPolicy"));
+        assert_eq!(kind_named("linkencryptions"), Some("LinkEncryption"));
+        assert_eq!(rule_path("encryption/pay").unwrap(), "/v1/rules/LinkEncryption/pay");
+        assert_eq!(rule_path("AUTHORIZATION/pay").unwrap(), "/v1/rules/Authorization/pay");
         for bad in ["route", "route/", "nothing/a"] {
             assert!(rule_path(bad).is_err(), "{bad}");
         }
