@@ -17,6 +17,8 @@ class Control:
         self.grpc, self.rest = free_ports(2)
         self.store = ["--etcd", etcd, "--id", name] if etcd else ["--store", work.folder / f"{name}.db"]
         self.process = None
+        # What the command line and requests show besides; nothing as long as no token is demanded.
+        self.environment, self.headers = {}, {}
         self.start()
 
     def start(self):
@@ -36,14 +38,16 @@ class Control:
             return False
 
     def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.rest}{path}", timeout=5) as answer:
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.rest}{path}", headers=self.headers)
+        with urllib.request.urlopen(asked, timeout=5) as answer:
             return json.loads(answer.read())
 
     def cli(self, *arguments, stdin=None, code=0):
         """Runs `raddle ARGUMENTS` against it; standard output. `code`: the exit code it must have (None: any)."""
         done = subprocess.run([str(mesh.binary()), *map(str, arguments)], input=stdin, capture_output=True, text=True,
                               timeout=60, check=False, stdin=None if stdin is not None else subprocess.DEVNULL,
-                              env={"RADDLE_SERVER": f"http://127.0.0.1:{self.rest}", "PATH": "/usr/bin:/bin"})
+                              env={"RADDLE_SERVER": f"http://127.0.0.1:{self.rest}", "PATH": "/usr/bin:/bin",
+                                   **self.environment})
         if code is not None and done.returncode != code:
             raise Failure(f"raddle {' '.join(map(str, arguments))} ended with {done.returncode}, not {code}:\n"
                           f"{done.stdout}{done.stderr}")

@@ -6,12 +6,14 @@ import sys
 import traceback
 from pathlib import Path
 
-for folder in ("capture", "api"):
+for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets"):
     sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 
 import capture
 import disturbance
+import downgrade
 import dubbo_suites
+import envoy_links
 import fuzz
 import grpc_suites
 import ha_suites
@@ -19,6 +21,7 @@ import http_load
 import http_suites
 import mesh_api_suites
 import pairings
+import tls_peers
 import unplug
 import ws_suites
 import xds_suites
@@ -27,7 +30,8 @@ from harness import Failure, Report, Skip
 PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
                 "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
-                **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES}
+                **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES,
+                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
