@@ -34,6 +34,10 @@ pub enum Problem {
     UnusableKey,
     /// The key belongs to another certificate than the first of this file.
     Mismatch(PathBuf),
+    /// The certificate names nobody: it has not exactly one SPIFFE id.
+    NoId,
+    /// The certificate does not lead to the roots, or is not valid now.
+    Untrusted(String),
     /// `rustls` refuses it for another cause.
     Refused(String),
 }
@@ -77,6 +81,15 @@ impl fmt::Display for IdentityError {
                 "{file}: the private key is not that of the first certificate in {}; \
                  give the key the certificate was made for, and the server's certificate first",
                 cert.display()
+            ),
+            Problem::NoId => write!(
+                f,
+                "{file}: the certificate has not exactly one SPIFFE id of the form \
+                 spiffe://DOMAIN/unit/UNIT/app/APP; have one made with it as its only URI"
+            ),
+            Problem::Untrusted(why) => write!(
+                f,
+                "{file}: the certificate is not vouched for by the roots, or is not valid now: {why}"
             ),
             Problem::Refused(why) => write!(f, "{file} cannot be served with: {why}"),
         }

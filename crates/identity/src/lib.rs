@@ -13,6 +13,7 @@
 mod bundle;
 pub mod crypto;
 mod error;
+mod files;
 mod issuer;
 pub mod jwt;
 mod key;

@@ -109,6 +109,11 @@ impl Identity {
         Identity { trust, ..self.clone() }
     }
 
+    /// Whether the certificates and whom it trusts are the same; then the key is, too.
+    pub fn same(&self, other: &Identity) -> bool {
+        self.chain == other.chain && *self.trust == *other.trust
+    }
+
     /// The certificate, then what vouches for it, without the root.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain

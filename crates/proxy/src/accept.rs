@@ -123,12 +123,20 @@ impl Worker {
         self.shard.callers_active.inc();
         match declared {
             // Its server may speak first.
-            Some(Protocol::Tcp) => self.become_relay(key, false),
+            Some(Protocol::Tcp) if !self.awaits_tls(listener) => self.become_relay(key, false),
             _ => {
                 let at = self.now + self.config.limits().detect_timeout;
                 self.arm(key, at);
             }
         }
+    }
+
+    /// Whether a connection of a listener that is declared to be TCP may begin with TLS: then silence is waited out
+    /// before its server may speak. Only where callers were ever told to use TLS.
+    fn awaits_tls(&self, listener: u16) -> bool {
+        let Some(b) = self.config.binding(listener) else { return false };
+        let told = self.config.snapshot.link().rule.is_some() && self.links.server().is_some();
+        b.tls.is_some() || b.listener.direction == Direction::Inbound && told
     }
 
     /// The sidecar's own connection was captured: passed on, it would come again for ever.

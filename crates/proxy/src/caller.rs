@@ -13,6 +13,9 @@ use std::time::Duration;
 /// A caller whose kernel took bytes this recently is reading.
 const READS_IF_WITHIN: Duration = Duration::from_millis(200);
 
+/// First byte of a TLS connection: a handshake record.
+const TLS_RECORD: u8 = 0x16;
+
 /// Header of heartbeats by which sidecars tell each other that they understand GOAWAY.
 pub(crate) const CAPABILITIES: (&str, &str) = ("raddle-caps", "goaway");
 
@@ -22,6 +25,15 @@ impl Worker {
         let Some(conn) = self.conns.get(key) else { return 0 };
         let Role::New(a) = &conn.role else { return 0 };
         let declared = self.declared(a);
+        let plain = conn.tls.is_none();
+        // A declared protocol is what is spoken within TLS, too.
+        if declared.is_some()
+            && plain
+            && bytes.first() == Some(&TLS_RECORD)
+            && let Some(used) = self.begin_tls(key, bytes)
+        {
+            return used;
+        }
         let protocol = match declared {
             Some(p) => p,
             None => match sniff(bytes) {
@@ -29,7 +41,7 @@ impl Worker {
                 Sniff::Dubbo => Protocol::Dubbo,
                 Sniff::Http1 => Protocol::Http,
                 Sniff::Http2 => Protocol::Http2,
-                Sniff::Tls if conn.tls.is_none() => match self.begin_tls(key, bytes) {
+                Sniff::Tls if plain => match self.begin_tls(key, bytes) {
                     Some(used) => return used,
                     None => Protocol::Tcp,
                 },
@@ -118,9 +130,11 @@ impl Worker {
         }
         // An idle RPC client is silent too: where the protocol is declared or TCP has nowhere to go, silence
         // decides nothing, and elsewhere the first bytes may still change it.
-        let declared = self.config.binding(a.listener).is_some_and(|b| b.protocol.is_some());
-        if !declared && self.has_tcp_target(a) {
-            self.become_relay(key, conn.stash.is_empty());
+        let declared = self.declared(a);
+        let relays = declared == Some(Protocol::Tcp)
+            || !self.config.binding(a.listener).is_some_and(|b| b.protocol.is_some());
+        if relays && self.has_tcp_target(a) {
+            self.become_relay(key, conn.stash.is_empty() && declared.is_none());
             self.resume.push(key);
         } else {
             let idle = a.since + self.config.limits().idle_timeout;

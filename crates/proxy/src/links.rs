@@ -4,12 +4,15 @@
 //! with what they were made with, and are looked at again.
 use crate::lane::Lane;
 use crate::shared::{Message, Shared};
+use crate::worker::Worker;
 use ahash::AHashMap;
 use raddle_identity::{ALPN_H1, ALPN_H2, Clients, Identity, Leaf, PeerRule, Refuses};
 use raddle_policy::Transport;
 use rustls::{ClientConfig, ServerConfig};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Client configurations kept; beyond, they are made anew.
 const CLIENTS_MOST: usize = 4096;
@@ -116,7 +119,33 @@ impl Peer {
     }
 }
 
+/// What one worker, or all of them, saw of one inbound caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerRow {
+    /// The app: as its certificate says, in plaintext as its requests say; empty = not known, `other` = the rest that
+    /// is not told apart.
+    pub app: Box<str>,
+    /// SPIFFE id; `None` in plaintext.
+    pub id: Option<Arc<str>>,
+    /// Its address, without the port.
+    pub ip: Option<IpAddr>,
+    /// Whether it came by TLS.
+    pub encrypted: bool,
+    /// Requests so far.
+    pub requests: u64,
+    /// Connections open now.
+    pub connections: u32,
+    /// Time since its last request, or since its last connection began.
+    pub idle: Duration,
+}
+
 impl Shared {
+    /// The callers of the inbound side, over all workers; a worker that does not answer in a second is left out.
+    pub async fn callers(&self) -> Vec<CallerRow> {
+        let all = crate::admin::views::ask(self, |w: &mut Worker| w.caller_rows()).await;
+        crate::callers::sum(all.into_iter().flatten())
+    }
+
     /// Puts another identity in force for new connections, and has those there are looked at again.
     ///
     /// # Errors

@@ -3,10 +3,10 @@ use crate::mesh::fed::Fed;
 use crate::shared::{Binding, Config, Listener, Message, Shared};
 use crate::sidecar::{Options, StartError};
 use raddle_core::Time;
-use raddle_identity::ServerIdentity;
+use raddle_identity::{Identity, ServerIdentity};
 use raddle_model::{
-    AccessLog as LogSettings, Capture, Endpoint, LoadOptions, LogFormat, Metadata, Mistake, Resources,
-    UnknownDestinations,
+    AccessLog as LogSettings, Capture, Endpoint, IdentitySource, LoadOptions, LogFormat, Metadata, Mistake,
+    Resources, UnknownDestinations,
 };
 use raddle_model::{Service as ServiceDoc, Sidecar as SidecarDoc, Source};
 use raddle_net::original::{Mode, make_transparent};
@@ -34,6 +34,8 @@ pub(crate) struct LoadState {
     pub(crate) stamp: u64,
     /// Files of the certificates of the last load, and what they were like before they were read.
     pub(crate) secrets: (Vec<PathBuf>, u64),
+    /// What the sidecar's identity was read from last, and what was read; `None` = it does not come from files.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) local: Option<Snapshot>,
     /// What the files say, without their services.
     pub(crate) files: Resources,
@@ -134,8 +136,12 @@ impl Loader {
         let log = config.sidecar.access_log.clone();
         let refused = state.status.refused;
         state.status = LoadStatus { refused, ..status_of(generation, &sources, &warnings) };
+        let source = config.sidecar.identity.clone();
         shared.config.store(Arc::new(config));
         shared.workers().iter().for_each(|w| w.tell(Message::Reload));
+        if source != old.sidecar.identity || state.identity.is_some() {
+            put_identity(shared, &state, source.as_ref());
+        }
         if let Err(e) = open_access_log(shared, &mut state, log) {
             tracing::error!(error = %e, "the access log stays as it was");
         }
@@ -253,11 +259,16 @@ pub(crate) fn compile(
     state: &mut LoadState,
     now: Time,
 ) -> Result<Config, StartError> {
-    let secrets: Vec<_> =
+    let identity = resources.sidecar.as_ref().and_then(|s| s.identity.clone());
+    let mut secrets: Vec<_> =
         resources.certificates.iter().flat_map(|c| [c.certificate.clone(), c.key.clone()]).collect();
+    if let Some(IdentitySource::Files { roots, .. }) = &identity {
+        secrets.push(roots.clone());
+    }
     // A half-changed pair is refused; the other half's change is then the next reason to look.
     state.secrets = (secrets.clone(), stamp_files(&secrets));
     let certificates = load_certificates(&resources)?;
+    let identity = load_identity(&resources, identity.as_ref())?;
     let file_services: Vec<Arc<str>> =
         resources.services.iter().map(|s| Arc::from(s.metadata.name.as_str())).collect();
     let own = file_services.iter().cloned().collect();
@@ -300,6 +311,11 @@ pub(crate) fn compile(
             tls: tls_of(&certificates, l.tls.as_ref()),
         });
     }
+    // The same again is no change: nobody need look at connections for it.
+    state.identity = match (identity, state.identity.take()) {
+        (Some(new), Some(old)) if new.same(&old) => Some(old),
+        (new, _) => new.map(Arc::new),
+    };
     state.local = Some(local);
     state.files = files;
     state.file_services = file_services;
@@ -318,6 +334,42 @@ fn load_certificates(resources: &Resources) -> Result<Certificates, StartError> 
         Ok((c.metadata.name.clone(), identity.config().clone()))
     };
     resources.certificates.iter().map(load).collect()
+}
+
+/// Reads the sidecar's identity, if it comes from files.
+fn load_identity(
+    resources: &Resources,
+    source: Option<&IdentitySource>,
+) -> Result<Option<Identity>, StartError> {
+    let Some(IdentitySource::Files { certificate, roots }) = source else { return Ok(None) };
+    // That it is there was checked with the references.
+    let Some(c) = resources.certificates.iter().find(|c| c.metadata.name == *certificate) else {
+        return Ok(None);
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let identity = Identity::load(&c.certificate, &c.key, roots, now);
+    identity.map(Some).map_err(|e| StartError::Certificate(certificate.clone(), e))
+}
+
+/// Puts the identity that was read in force, unless it is already.
+pub(crate) fn put_identity(shared: &Shared, state: &LoadState, source: Option<&IdentitySource>) {
+    let now = shared.links.load();
+    let (new, old) = (&state.identity, &now.identity);
+    let same = match (new, old) {
+        (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+        // What other sources said is theirs to take back.
+        (None, _) => !matches!(source, None | Some(IdentitySource::Files { .. })) || old.is_none(),
+        (Some(_), None) => false,
+    };
+    if same {
+        return;
+    }
+    if let Err(e) = shared.set_identity(new.clone(), None) {
+        tracing::error!(error = %e, "the identity is refused; the one before stays in force");
+        shared.warn("identity_refused", "identity", e.to_string());
+    } else if let Some(i) = new {
+        tracing::info!(id = %i.id(), serial = %i.leaf().serial, not_after = i.not_after(), "identity of files");
+    }
 }
 
 fn tls_of(all: &Certificates, tls: Option<&raddle_model::ListenerTls>) -> Option<Arc<rustls::ServerConfig>> {

@@ -110,6 +110,7 @@ impl Sidecar {
         let mut state = LoadState {
             stamp,
             secrets: Default::default(),
+            identity: None,
             local: None,
             files: Default::default(),
             file_services: Vec::new(),
@@ -138,6 +139,8 @@ impl Sidecar {
         });
         let log_settings = shared.config.load().sidecar.access_log.clone();
         open_access_log(&shared, &mut state, log_settings)?;
+        let source = shared.config.load().sidecar.identity.clone();
+        crate::loader::put_identity(&shared, &state, source.as_ref());
         let loader = Arc::new(Loader { options, shared: OnceLock::new(), state: Mutex::new(state), log });
         let _ = loader.shared.set(shared.clone());
         let threads = spawn_workers(&shared, &loader, workers)?;
@@ -173,9 +176,13 @@ impl Sidecar {
             .name("config".into())
             .spawn(move || {
                 let mut settled = raddle_net::memory::resident();
+                let mut holding = crate::holding::Holding::default();
                 for look in 1u64.. {
                     std::thread::sleep(WATCH_EVERY);
                     let Some(l) = loader.upgrade() else { return };
+                    if let Some(shared) = l.shared.get() {
+                        holding.look(shared);
+                    }
                     let reloaded = l.reload_if_changed();
                     let grown = look.is_multiple_of(40) && raddle_net::memory::resident() > settled + GROWN;
                     if reloaded || grown {

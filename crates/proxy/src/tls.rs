@@ -2,11 +2,11 @@
 //!
 //! The out-buffer stays plaintext; it is sealed when it is flushed, once a turn, so that what gathered in it
 //! shares records.
-use crate::conn::{Conn, Role};
+use crate::conn::{Accepted, Conn, Direction, Role};
 use crate::links::Peer;
 use crate::worker::{READ_MOST, Worker};
-use raddle_core::Reason;
-use raddle_identity::TlsSession;
+use raddle_core::{Protocol, Reason};
+use raddle_identity::{Leaf, TlsSession};
 use raddle_net::{BufPool, Flushed, Key, OutBuf};
 use raddle_telemetry::Malformed;
 use std::io;
@@ -24,6 +24,8 @@ pub struct Tls {
     sealed: OutBuf,
     /// Who is at the other end, once its certificate was verified.
     peer: Option<Arc<Peer>>,
+    /// The handshake ended, and what follows from it was done.
+    settled: bool,
 }
 
 impl Tls {
@@ -79,16 +81,51 @@ impl Conn {
 }
 
 impl Worker {
-    /// The first byte says TLS and the listener has a certificate. Returns the bytes used: all of them.
+    /// What a connection's TLS is taken with: the listener's own certificate, else the one the mesh knows us by.
+    pub(crate) fn server_tls(&self, a: &Accepted) -> Option<Arc<rustls::ServerConfig>> {
+        let binding = self.config.binding(a.listener)?;
+        match binding.listener.direction {
+            _ if binding.tls.is_some() => binding.tls.clone(),
+            Direction::Inbound => self.links.server().cloned(),
+            Direction::Outbound => None,
+        }
+    }
+
+    /// The first byte says TLS and there is a certificate. Returns the bytes used: all of them.
     pub(crate) fn begin_tls(&mut self, key: Key, bytes: &mut [u8]) -> Option<usize> {
-        let conn = self.conns.get_mut(key)?;
-        let Role::New(a) = &conn.role else { return None };
-        let config = self.config.binding(a.listener)?.tls.clone()?;
+        let Role::New(a) = &self.conns.get(key)?.role else { return None };
+        let config = self.server_tls(a)?;
         let session = TlsSession::server(config).ok()?;
-        conn.tls = Some(Box::new(Tls { session, sealed: OutBuf::default(), peer: None }));
+        let conn = self.conns.get_mut(key)?;
+        conn.tls = Some(Box::new(Tls { session, sealed: OutBuf::default(), peer: None, settled: false }));
         self.shard.tls_accepted.inc();
         self.open_records(key, bytes);
         Some(bytes.len())
+    }
+
+    /// Does what follows from the end of a handshake, once.
+    fn settle_handshake(&mut self, key: Key) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(tls) = &mut conn.tls else { return };
+        if tls.settled || tls.session.handshaking() {
+            return;
+        }
+        tls.settled = true;
+        let leaf = tls.session.state().peer_certificates().and_then(|c| Leaf::read(c.first()?));
+        tls.peer = leaf.as_ref().map(|leaf| Arc::new(Peer::of(leaf)));
+        let Role::New(a) = &mut conn.role else { return };
+        // What it speaks is waited for from here on.
+        a.since = now;
+        let declared = a.clone();
+        match self.declared(&declared) {
+            // Its server may speak first.
+            Some(Protocol::Tcp) => self.become_relay(key, false),
+            _ => {
+                let at = now + self.config.limits().detect_timeout;
+                self.arm(key, at);
+            }
+        }
     }
 
     /// Reads from a connection that is TLS.
@@ -127,6 +164,9 @@ impl Worker {
             tls.session.take_handshake_output(tls.sealed.tail(&mut self.pool));
             let (closed, failed) = (tls.session.peer_closed(), result.is_err());
             self.mark_dirty(key);
+            if !failed {
+                self.settle_handshake(key);
+            }
             if plain.len() > held {
                 let fresh = held == 0;
                 self.feed(key, &mut plain, fresh);

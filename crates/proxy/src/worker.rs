@@ -61,6 +61,8 @@ pub struct Worker {
     pub(crate) destinations: Destinations,
     pub(crate) http: crate::http::Http,
     pub(crate) cipher: Vec<u8>,
+    /// Who called on the inbound side.
+    pub(crate) callers_seen: crate::callers::Callers,
     pub(crate) methods: AHashMap<Box<[u8]>, u32>,
     pub(crate) method_names: Vec<Box<[u8]>>,
     /// Room to put a service's name together in.
@@ -140,6 +142,7 @@ impl Worker {
             destinations: Destinations::default(),
             http: Default::default(),
             cipher: Vec::new(),
+            callers_seen: Default::default(),
             methods: AHashMap::new(),
             method_names: vec![Box::from(&b""[..])],
             name: Vec::new(),

@@ -3,7 +3,7 @@
 //! It never makes a worker wait: metrics are read from cells, and questions only a worker can answer are put
 //! into its inbox and answered between two turns.
 mod pages;
-mod views;
+pub(crate) mod views;
 
 use crate::loader::Loader;
 use crate::shared::Shared;

@@ -6,6 +6,7 @@ use super::local_state::LocalState;
 use super::names::{Names, State, Wanted};
 use super::sds::{Access, Sds};
 use super::{publish, report};
+use crate::holding::{self, Held};
 use crate::loader::Loader;
 use crate::shared::{Message, Shared};
 use raddle_identity::TrustBundle;
@@ -66,6 +67,7 @@ impl Parts {
 pub(crate) async fn run(mut parts: Parts, mut asks: mpsc::Receiver<Ask>) {
     parts.agent = agent(&parts);
     tokio::spawn(follow_roots(parts.clone()));
+    tokio::spawn(follow_identity(parts.clone()));
     let _sds = sds(&parts).await;
     if let Some(agent) = &parts.agent {
         agent.begun(CERTIFICATE_WITHIN).await;
@@ -120,6 +122,26 @@ async fn sds(parts: &Parts) -> Option<Sds> {
         Err(e) => {
             tracing::error!(error = %e, "controlPlane.sds: {} cannot be served", path.display());
             None
+        }
+    }
+}
+
+/// Puts the agent's certificate in force for links, unless the sidecar's own settings say another source.
+async fn follow_identity(parts: Parts) {
+    let Some(agent) = &parts.agent else { return };
+    let mut identity = agent.identity();
+    loop {
+        let now = identity.borrow_and_update().clone();
+        let elsewhere = parts.shared.config.load().sidecar.identity.is_some();
+        if let Some(identity) = now.filter(|_| !elsewhere) {
+            if let Err(e) = parts.shared.set_identity(Some(identity.clone()), None) {
+                tracing::error!(error = %e, "the certificate is not taken for links; the one before stays");
+                parts.shared.warn("identity_refused", "identity", e.to_string());
+            }
+            holding::tell_registry(&parts.shared, Held::of(Some(&identity), holding::now_s()));
+        }
+        if identity.changed().await.is_err() {
+            return;
         }
     }
 }

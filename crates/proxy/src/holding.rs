@@ -1,0 +1,88 @@
+//! Watches the certificate the sidecar holds, wherever it came from: whether callers may be told of TLS, and whether
+//! people must be told that it ends.
+use crate::mesh::link::Ask;
+use crate::shared::Shared;
+use raddle_identity::Identity;
+use raddle_identity::renewal::expiring;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How long the certificate still holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    /// There is none.
+    #[default]
+    None,
+    /// It is valid.
+    Valid,
+    /// It is valid, but should have been renewed long ago.
+    Expiring,
+    /// Its time is over, or has not begun.
+    Expired,
+}
+
+impl Held {
+    /// Of a certificate at this time, seconds since 1970.
+    pub fn of(identity: Option<&Identity>, now: i64) -> Held {
+        let Some(leaf) = identity.map(Identity::leaf) else { return Held::None };
+        match () {
+            () if now > leaf.not_after || now < leaf.not_before => Held::Expired,
+            () if expiring(leaf.not_before, leaf.not_after, now) => Held::Expiring,
+            () => Held::Valid,
+        }
+    }
+
+    /// Whether peers take it.
+    pub const fn is_valid(self) -> bool {
+        matches!(self, Held::Valid | Held::Expiring)
+    }
+}
+
+/// What was told last.
+#[derive(Debug, Default)]
+pub(crate) struct Holding {
+    told: Held,
+}
+
+impl Holding {
+    /// Looks, and tells what changed.
+    pub(crate) fn look(&mut self, shared: &Arc<Shared>) {
+        let identity = shared.links.load().identity.clone();
+        let held = Held::of(identity.as_deref(), now_s());
+        tell_registry(shared, held);
+        if held == self.told {
+            return;
+        }
+        self.told = held;
+        // Of one that the control plane signs, its agent tells, and why it was not renewed.
+        let own = shared.config.load().sidecar.identity.is_some();
+        let id = identity.map_or_else(String::new, |i| i.id().to_string());
+        match held {
+            Held::Expiring if own => {
+                shared.warn("certificate_expiring", id, "it expires soon: put a new one in its place");
+            }
+            Held::Expired if own => {
+                shared.warn(
+                    "certificate_expired",
+                    id,
+                    "it has expired, and peers refuse it: put a new one in its place",
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Has the registry know whether a valid certificate is held.
+pub(crate) fn tell_registry(shared: &Shared, held: Held) {
+    let Some(link) = shared.mesh.get() else { return };
+    if link.holds_certificate.swap(held.is_valid(), Ordering::AcqRel) != held.is_valid() {
+        link.ask(Ask::Local);
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
