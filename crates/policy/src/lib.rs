@@ -13,6 +13,7 @@
 //! The rest are small state machines, one a file, that need nothing from each other.
 #![forbid(unsafe_code)]
 
+pub mod authz;
 pub mod backoff;
 pub mod balance;
 pub mod budget;

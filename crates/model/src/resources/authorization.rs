@@ -74,7 +74,7 @@ pub enum AuthCondition {
 }
 
 /// What a condition looks at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AuthSubject {
     /// The caller's app, as its certificate says. None in plaintext.

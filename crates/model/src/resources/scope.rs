@@ -49,6 +49,16 @@ impl Cidr {
         Some(Cidr { base, prefix })
     }
 
+    /// Its first address.
+    pub const fn base(&self) -> IpAddr {
+        self.base
+    }
+
+    /// Leading bits that count.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether the address lies in the block. IPv4 mapped into IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

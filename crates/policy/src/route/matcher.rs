@@ -14,8 +14,9 @@ pub(crate) struct Cond {
     test: Test,
 }
 
+/// What a value must be, compiled.
 #[derive(Debug)]
-enum Test {
+pub(crate) enum Test {
     OneOf(Values),
     NoneOf(Values),
     Prefix(Box<[u8]>),
@@ -25,14 +26,14 @@ enum Test {
 }
 
 #[derive(Debug)]
-enum Values {
+pub(crate) enum Values {
     Few(Box<[Box<[u8]>]>),
     Many(HashSet<Box<[u8]>, RandomState>),
 }
 
 /// A regular expression that must match the whole value.
 #[derive(Debug)]
-enum Whole {
+pub(crate) enum Whole {
     Bytes(regex::bytes::Regex),
     /// The expression cannot be wrapped (for example it ends in a comment): matches are checked for length.
     Text(regex::Regex),
@@ -40,17 +41,7 @@ enum Whole {
 
 impl Cond {
     pub(crate) fn new(source: &Condition) -> Cond {
-        let test = match &source.matcher {
-            Matcher::Equals(v) => Test::OneOf(Values::new(std::slice::from_ref(v))),
-            Matcher::NotEquals(v) => Test::NoneOf(Values::new(std::slice::from_ref(v))),
-            Matcher::In(vs) => Test::OneOf(Values::new(vs)),
-            Matcher::NotIn(vs) => Test::NoneOf(Values::new(vs)),
-            Matcher::Prefix(v) => Test::Prefix(v.as_bytes().into()),
-            Matcher::Regex(re) => Test::Regex(Whole::new(re)),
-            Matcher::Range { min, max } => Test::Range { min: *min, max: *max },
-            Matcher::Exists(exists) => Test::Exists(*exists),
-        };
-        Cond { source: source.clone(), test }
+        Cond { source: source.clone(), test: Test::new(&source.matcher) }
     }
 
     pub(crate) fn holds(&self, req: &impl Attributes) -> bool {
@@ -58,16 +49,7 @@ impl Cond {
     }
 
     pub(crate) fn test(&self, value: Option<&[u8]>) -> bool {
-        match (&self.test, value) {
-            (Test::NoneOf(_), None) => true,
-            (Test::Exists(wanted), value) => *wanted == value.is_some(),
-            (_, None) => false,
-            (Test::OneOf(values), Some(v)) => values.contain(v),
-            (Test::NoneOf(values), Some(v)) => !values.contain(v),
-            (Test::Prefix(prefix), Some(v)) => v.starts_with(prefix),
-            (Test::Regex(whole), Some(v)) => whole.matches(v),
-            (Test::Range { min, max }, Some(v)) => integer(v).is_some_and(|n| (*min..=*max).contains(&n)),
-        }
+        self.test.passes(value)
     }
 
     /// The values that alone can make it hold, if it is such a condition.
@@ -76,6 +58,35 @@ impl Cond {
             Matcher::Equals(v) => Some(std::slice::from_ref(v)),
             Matcher::In(vs) => Some(vs),
             _ => None,
+        }
+    }
+}
+
+impl Test {
+    pub(crate) fn new(matcher: &Matcher) -> Test {
+        match matcher {
+            Matcher::Equals(v) => Test::OneOf(Values::new(std::slice::from_ref(v))),
+            Matcher::NotEquals(v) => Test::NoneOf(Values::new(std::slice::from_ref(v))),
+            Matcher::In(vs) => Test::OneOf(Values::new(vs)),
+            Matcher::NotIn(vs) => Test::NoneOf(Values::new(vs)),
+            Matcher::Prefix(v) => Test::Prefix(v.as_bytes().into()),
+            Matcher::Regex(re) => Test::Regex(Whole::new(re)),
+            Matcher::Range { min, max } => Test::Range { min: *min, max: *max },
+            Matcher::Exists(exists) => Test::Exists(*exists),
+        }
+    }
+
+    /// Whether a value, or its absence, is what is wanted.
+    pub(crate) fn passes(&self, value: Option<&[u8]>) -> bool {
+        match (self, value) {
+            (Test::NoneOf(_), None) => true,
+            (Test::Exists(wanted), value) => *wanted == value.is_some(),
+            (_, None) => false,
+            (Test::OneOf(values), Some(v)) => values.contain(v),
+            (Test::NoneOf(values), Some(v)) => !values.contain(v),
+            (Test::Prefix(prefix), Some(v)) => v.starts_with(prefix),
+            (Test::Regex(whole), Some(v)) => whole.matches(v),
+            (Test::Range { min, max }, Some(v)) => integer(v).is_some_and(|n| (*min..=*max).contains(&n)),
         }
     }
 }

@@ -129,14 +129,18 @@ impl Rule {
 }
 
 fn same_condition(a: &Condition, b: &Condition) -> bool {
+    a.subject == b.subject && same_matcher(&a.matcher, &b.matcher)
+}
+
+/// Whether both say the same.
+pub(crate) fn same_matcher(a: &Matcher, b: &Matcher) -> bool {
     use Matcher::{Equals, Exists, In, NotEquals, NotIn, Prefix, Range, Regex};
-    a.subject == b.subject
-        && match (&a.matcher, &b.matcher) {
-            (Equals(a), Equals(b)) | (NotEquals(a), NotEquals(b)) | (Prefix(a), Prefix(b)) => a == b,
-            (In(a), In(b)) | (NotIn(a), NotIn(b)) => a == b,
-            (Regex(a), Regex(b)) => a.as_str() == b.as_str(),
-            (Range { min, max }, Range { min: lo, max: hi }) => (min, max) == (lo, hi),
-            (Exists(a), Exists(b)) => a == b,
-            _ => false,
-        }
+    match (a, b) {
+        (Equals(a), Equals(b)) | (NotEquals(a), NotEquals(b)) | (Prefix(a), Prefix(b)) => a == b,
+        (In(a), In(b)) | (NotIn(a), NotIn(b)) => a == b,
+        (Regex(a), Regex(b)) => a.as_str() == b.as_str(),
+        (Range { min, max }, Range { min: lo, max: hi }) => (min, max) == (lo, hi),
+        (Exists(a), Exists(b)) => a == b,
+        _ => false,
+    }
 }

@@ -4,6 +4,7 @@ use super::index::Traits;
 use super::policy::Policy;
 use super::service::{Endpoint, Service};
 use super::{Authorities, Listed, Name, Snapshot};
+use crate::authz;
 use crate::link::{LinkPlan, Transport};
 use crate::permits;
 use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
@@ -68,6 +69,7 @@ impl<'p> Compiler<'p> {
             changes: prev.map_or_else(|| Arc::new(Changes::default()), |p| p.changes.clone()),
             next_id: prev.map_or(0, |p| p.next_id),
             link: Arc::default(),
+            authorization: Arc::default(),
         };
         Compiler { prev, now, snap, same_identity, intern: Intern::default() }
     }
@@ -79,8 +81,10 @@ impl<'p> Compiler<'p> {
         policies: Vec<model::TrafficPolicy>,
         routes: Vec<model::Route>,
         encryption: &[model::LinkEncryption],
+        authorization: &[model::Authorization],
     ) -> Snapshot {
         self.link(encryption);
+        self.authorization(authorization);
         let policies = self.policies(policies);
         let programs = self.programs(routes);
         let policies_to = TargetIndex::new(policies.iter().map(|p| &p.to));
@@ -117,6 +121,15 @@ impl<'p> Compiler<'p> {
         self.snap.link = match self.prev {
             Some(prev) if *prev.link == plan => prev.link.clone(),
             _ => Arc::new(plan),
+        };
+    }
+
+    /// Who may call the own inbound side.
+    fn authorization(&mut self, rules: &[model::Authorization]) {
+        let own: Vec<_> = rules.iter().filter(|r| self.snap.me.within(&r.scope)).collect();
+        self.snap.authorization = match self.prev {
+            Some(prev) if prev.authorization.same(&own) => prev.authorization.clone(),
+            _ => Arc::new(authz::Rules::new(own)),
         };
     }
 

@@ -11,6 +11,7 @@ pub mod policy;
 pub mod service;
 pub mod subset;
 
+use crate::authz;
 use crate::link::LinkPlan;
 use crate::route::plan::Identity;
 use crate::route::program::Program;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     changes: Arc<Changes>,
     /// What holds for the own inbound side.
     link: Arc<LinkPlan>,
+    /// Who may call the own inbound side.
+    authorization: Arc<authz::Rules>,
     /// Last id given to a service, a revision of one, or a subset.
     next_id: u64,
 }
@@ -94,12 +97,18 @@ impl Snapshot {
             res.policies,
             res.routes,
             &res.encryption,
+            &res.authorization,
         )
     }
 
     /// Link encryption of the own inbound side; the same `Arc` as long as it does not change.
     pub fn link(&self) -> &Arc<LinkPlan> {
         &self.link
+    }
+
+    /// Who may call the own inbound side; the same `Arc` as long as it does not change.
+    pub fn authorization(&self) -> &Arc<authz::Rules> {
+        &self.authorization
     }
 
     /// Counts changes of what any host's connections are wanted to be, over all snapshots.
