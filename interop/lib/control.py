@@ -73,9 +73,11 @@ def sidecar(name, app, admin, control, inbound=(), outbound=(), publish=(), unit
              f"  admin: 127.0.0.1:{admin}"]
     if unit:
         lines.append(f"  unit: {unit}")
-    addresses = ", ".join(f"http://127.0.0.1:{one.grpc}" for one in
-                          (control if isinstance(control, (list, tuple)) else [control]))
-    lines.append(f"  controlPlane: {{addresses: [{addresses}]}}")
+    planes = control if isinstance(control, (list, tuple)) else [control]
+    addresses = ", ".join(f"http://127.0.0.1:{one.grpc}" for one in planes)
+    # One with tokens says itself how an app joins it.
+    joins = planes[0].joins(app, unit) if hasattr(planes[0], "joins") else f"controlPlane: {{addresses: [{addresses}]}}"
+    lines.append(f"  {joins}")
     if inbound:
         lines.append("  inbound:")
         lines += [f"  - {{listen: {address}:{at}, forward: 127.0.0.1:{to}}}" for at, to in inbound]

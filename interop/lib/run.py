@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets"):
+for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets", "encryption"):
     sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 
 import capture
@@ -21,6 +21,7 @@ import http_load
 import http_suites
 import mesh_api_suites
 import pairings
+import switching
 import tls_peers
 import unplug
 import ws_suites
@@ -31,12 +32,13 @@ PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
                 "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
                 **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES,
-                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES}
+                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES, **switching.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
 SUITES = (*PAIRINGS, *COMPARISONS, *DISTURBANCES)
 LIMIT_SECONDS = 300
+LIMITS = {"encryption": 600}
 
 
 class OutOfTime(Exception):
@@ -44,7 +46,7 @@ class OutOfTime(Exception):
 
 
 def on_alarm(_signal, _frame):
-    raise OutOfTime(f"not done after {LIMIT_SECONDS} s")
+    raise OutOfTime("not done in time")
 
 
 def on_end(_signal, _frame):
@@ -53,7 +55,8 @@ def on_end(_signal, _frame):
 
 
 def run(report, suite, record):
-    signal.alarm(LIMIT_SECONDS)
+    limit = LIMITS.get(suite, LIMIT_SECONDS)
+    signal.alarm(limit)
     try:
         if suite in DISTURBANCES:
             DISTURBANCES[suite](report)
@@ -63,7 +66,9 @@ def run(report, suite, record):
             pairings.run(report, suite, record)
     except Skip as reason:
         report.skip(suite, reason)
-    except (Failure, OutOfTime) as error:
+    except OutOfTime:
+        report.fail(suite, f"not done after {limit} s")
+    except Failure as error:
         report.fail(suite, error)
     except Exception:  # A mistake in the suite must not hide the other suites' results.
         report.fail(suite, traceback.format_exc())

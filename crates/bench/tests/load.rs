@@ -164,3 +164,29 @@ fn the_cpu_of_a_watched_process_is_reported() {
     let result = run(LoadOptions { pids, ..short(server.address) });
     assert!(result.processes[0].us_per_request > 0.0, "{result}");
 }
+
+#[test]
+fn a_timeline_has_every_request_and_names_those_that_failed() {
+    // The tenth request of every connection is answered with a status, the rest well.
+    let address = scripted(|n, head| {
+        let status = if n == 9 { 3 } else { 0 };
+        Some(response(head.id, status, &[]))
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("timeline");
+    let opts = LoadOptions {
+        connections: 2,
+        rate: Some(200.0),
+        check_echo: false,
+        warmup: Duration::ZERO,
+        timeline: Some(path.clone()),
+        ..short(address)
+    };
+    let result = run(opts);
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let sum = |key: &str| lines.iter().filter_map(|l| l[key].as_u64()).sum::<u64>();
+    let failed: Vec<_> = lines.iter().filter_map(|l| l["failed"].as_str()).collect();
+    assert_eq!((sum("good"), sum("bad")), (result.requests, result.failures.total()), "{text}");
+    assert_eq!(failed, ["status 3", "status 3"], "{text}");
+}

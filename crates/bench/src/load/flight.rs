@@ -1,6 +1,7 @@
 //! One connection's requests in flight, and what became of them.
 use super::failures::Failures;
 use super::schedule::Schedule;
+use super::timeline::Lines;
 use hdrhistogram::Histogram;
 use std::collections::HashSet;
 
@@ -16,11 +17,13 @@ pub(super) struct Recorder {
     pub(super) completed: u64,
     /// All failed requests, also outside the measured window.
     pub(super) failed: u64,
+    /// Where every request is told of, if anywhere.
+    pub(super) lines: Option<Lines>,
 }
 
 impl Recorder {
     pub(super) fn new(schedule: Schedule, latency: Histogram<u64>) -> Recorder {
-        Recorder { schedule, latency, failures: Failures::default(), completed: 0, failed: 0 }
+        Recorder { schedule, latency, failures: Failures::default(), completed: 0, failed: 0, lines: None }
     }
 
     /// In open loop a request belongs to the window it was due in, in closed loop to the one it ended in.
@@ -30,15 +33,30 @@ impl Recorder {
 
     fn good(&mut self, start: u64, now: u64) {
         self.completed += 1;
+        if let Some(lines) = &mut self.lines {
+            lines.good(start, now);
+        }
         if self.measures(start, now) {
             self.latency.saturating_record(now.saturating_sub(start));
         }
     }
 
-    fn bad(&mut self, start: u64, now: u64, kind: impl FnOnce(&mut Failures) -> &mut u64) {
+    /// `whose`: the thread's connection, and the request's id on it.
+    fn bad(
+        &mut self,
+        start: u64,
+        now: u64,
+        whose: (usize, u32),
+        kind: impl FnOnce(&mut Failures) -> &mut u64,
+    ) {
         self.failed += 1;
+        let mut how = Failures::default();
+        *kind(&mut how) += 1;
+        if let Some(lines) = &mut self.lines {
+            lines.bad(start, now, whose, &how);
+        }
         if self.measures(start, now) {
-            *kind(&mut self.failures) += 1;
+            self.failures.add(&how);
         }
     }
 
@@ -166,12 +184,13 @@ impl InFlight {
         };
         slot.busy = false;
         self.free.push(index);
+        let whose = (self.index, id);
         match outcome {
             Outcome::Good => rec.good(slot.start, now),
-            Outcome::Status(n) => rec.bad(slot.start, now, |f| f.status.entry(n).or_default()),
-            Outcome::Exception => rec.bad(slot.start, now, |f| &mut f.exception),
-            Outcome::Mismatch => rec.bad(slot.start, now, |f| &mut f.mismatch),
-            Outcome::Reset => rec.bad(slot.start, now, |f| &mut f.reset),
+            Outcome::Status(n) => rec.bad(slot.start, now, whose, |f| f.status.entry(n).or_default()),
+            Outcome::Exception => rec.bad(slot.start, now, whose, |f| &mut f.exception),
+            Outcome::Mismatch => rec.bad(slot.start, now, whose, |f| &mut f.mismatch),
+            Outcome::Reset => rec.bad(slot.start, now, whose, |f| &mut f.reset),
         }
     }
 
@@ -187,7 +206,7 @@ impl InFlight {
                 slot.busy = false;
                 self.free.push(index as u32);
                 self.timed_out.insert(slot.id);
-                rec.bad(slot.start, now, |f| &mut f.timeout);
+                rec.bad(slot.start, now, (self.index, slot.id), |f| &mut f.timeout);
                 ids.push(slot.id);
             }
         }
@@ -199,7 +218,7 @@ impl InFlight {
         for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.busy) {
             slot.busy = false;
             self.free.push(index as u32);
-            rec.bad(slot.start, now, |f| &mut f.connection_lost);
+            rec.bad(slot.start, now, (self.index, slot.id), |f| &mut f.connection_lost);
         }
         self.timed_out.clear();
     }
@@ -208,7 +227,7 @@ impl InFlight {
     pub(super) fn finish(&mut self, now: u64, rec: &mut Recorder) {
         if rec.schedule.is_open() {
             for n in self.taken..self.due {
-                rec.bad(rec.schedule.intended(self.index, n), now, |f| &mut f.unsent);
+                rec.bad(rec.schedule.intended(self.index, n), now, (self.index, 0), |f| &mut f.unsent);
             }
         }
     }

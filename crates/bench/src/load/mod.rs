@@ -5,7 +5,8 @@
 //! hide its stall (no coordinated omission). In closed loop each connection keeps `depth` requests in
 //! flight, which measures throughput; its latency figures say little.
 //!
-//! [`worker`] is the event loop, [`flight`] one connection's requests in flight, [`speak`] the protocols.
+//! [`worker`] is the event loop, [`flight`] one connection's requests in flight, [`speak`] the protocols,
+//! [`timeline`] a run second by second.
 mod connection;
 mod failures;
 mod flight;
@@ -13,6 +14,7 @@ mod once;
 mod result;
 mod schedule;
 mod speak;
+mod timeline;
 mod worker;
 
 pub use failures::Failures;
@@ -25,10 +27,12 @@ use crate::cpu::{self, CpuMeter, MachineCpu};
 use schedule::Schedule;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use timeline::Timeline;
 
 /// What [`load`] sends, and for how long.
 #[derive(Clone, Debug)]
@@ -68,7 +72,10 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Processes whose CPU is reported: name and process id.
     pub pids: Vec<(String, u32)>,
-    /// Set it to end the run early; what was measured until then is still returned.
+    /// A file for a line of JSON a second, and one for every request that failed; `None` writes none.
+    pub timeline: Option<PathBuf>,
+    /// Set it to end the run early: nothing more is sent, open loop waits for replies as at its end. What was measured
+    /// until then is returned.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -92,6 +99,7 @@ impl Default for LoadOptions {
             timeout: Duration::from_secs(5),
             threads: 1,
             pids: Vec::new(),
+            timeline: None,
             stop: Arc::default(),
         }
     }
@@ -159,6 +167,7 @@ pub fn load(opts: LoadOptions, mut progress: impl FnMut(&Progress)) -> io::Resul
     let threads = opts.threads.clamp(1, opts.connections);
     let counters: Vec<Counters> = (0..threads).map(|_| Counters::default()).collect();
     let start = Instant::now();
+    let timeline = opts.timeline.as_deref().map(|path| Timeline::create(path, start)).transpose()?;
     let schedule = Schedule::new(&opts, threads);
     std::thread::scope(|scope| {
         let (done, all_done) = mpsc::channel::<()>();
@@ -167,11 +176,11 @@ pub fn load(opts: LoadOptions, mut progress: impl FnMut(&Progress)) -> io::Resul
             .enumerate()
             .map(|(index, counters)| {
                 let (opts, speaker, done) = (&opts, &*speaker, done.clone());
-                let schedule = schedule.for_thread(index);
+                let (schedule, timeline) = (schedule.for_thread(index), timeline.clone());
                 scope.spawn(move || {
                     // Dropped when the thread ends, however it ends: the coordinator waits for that.
                     let _done = done;
-                    worker::run(opts, speaker, schedule, start, counters)
+                    worker::run(opts, speaker, schedule, start, counters, timeline)
                 })
             })
             .collect();

@@ -3,6 +3,7 @@ use super::connection::{Connection, Link};
 use super::flight::{InFlight, Recorder};
 use super::schedule::Schedule;
 use super::speak::{After, Broken, Speaker};
+use super::timeline::{Lines, Timeline};
 use super::{Counters, Failures, LoadOptions};
 use crate::cpu;
 use crate::poll::{Interest, Poll, Ready};
@@ -12,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,7 @@ pub(super) fn run(
     schedule: Schedule,
     start: Instant,
     counters: &Counters,
+    timeline: Option<Arc<Timeline>>,
 ) -> io::Result<Totals> {
     // Sends are late by the timer slack, 50 µs by default. Where it cannot be set, they just are.
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).ok();
@@ -88,6 +91,7 @@ pub(super) fn run(
         input: Vec::new(),
         out: Vec::new(),
     };
+    worker.rec.lines = timeline.map(Lines::new);
     while !worker.turn()? {
         counters.completed.store(worker.rec.completed, Ordering::Relaxed);
         counters.failed.store(worker.rec.failed, Ordering::Relaxed);
@@ -146,9 +150,11 @@ impl Worker<'_> {
             self.take_cpu();
         }
         self.next_tick = self.next_tick.min(edge_after(schedule, now));
-        if self.opts.stop.load(Ordering::Relaxed) {
-            return Ok(true);
+        if self.opts.stop.load(Ordering::Relaxed) && now < schedule.until {
+            // Nothing is due from here on; what is in flight may still be answered.
+            self.rec.schedule.until = now;
         }
+        let schedule = self.rec.schedule;
         if now >= schedule.until {
             let grace = self.opts.timeout.as_nanos() as u64 + TICK;
             let pending = self.connections.iter().any(|c| c.flight.busy() > 0 || c.flight.waiting() > 0);
@@ -325,6 +331,9 @@ impl Worker<'_> {
         self.take_cpu();
         for connection in &mut self.connections {
             connection.flight.finish(now, &mut self.rec);
+        }
+        if let Some(lines) = &mut self.rec.lines {
+            lines.flush();
         }
         let schedule = self.rec.schedule;
         let measured = now.min(schedule.until).saturating_sub(schedule.from);

@@ -8,6 +8,7 @@ use clap::Args;
 use raddle_bench::bolt::Version;
 use raddle_bench::{LoadOptions, Progress, Protocol, load};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Send requests and measure
@@ -77,6 +78,9 @@ pub(crate) struct LoadArgs {
     /// A process whose CPU is measured; may be given more than once
     #[arg(long = "pid", value_parser = parse::process, value_name = "NAME=PID")]
     pids: Vec<(String, u32)>,
+    /// File for a line of JSON a second, and for every request that failed
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
     /// Show progress even if standard error is no terminal
     #[arg(long)]
     progress: bool,
@@ -104,6 +108,7 @@ pub(crate) fn run(args: LoadArgs) -> Done {
         timeout: args.timeout,
         threads: args.threads,
         pids: args.pids,
+        timeline: args.timeline,
         stop: stop_on_signal()?,
     };
     let result = load(opts, |p| {

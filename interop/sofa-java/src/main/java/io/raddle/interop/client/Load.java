@@ -10,14 +10,16 @@ import java.util.Queue;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * Steady calls while the runner disturbs the mesh: every answer is checked against its own question.
  *
- * <p>Usage: {@code Load ADDRESS THREADS SECONDS} (see {@link Peers}); prints {@code STARTED} after the first good answer and one
- * JSON object at the end.
+ * <p>Usage: {@code Load ADDRESS THREADS SECONDS [PER_SECOND]} (see {@link Peers}); prints {@code STARTED} after the first good
+ * answer and one JSON object at the end, which SIGTERM brings sooner. Without a rate each thread calls again at once.
  */
 public final class Load {
     private final ShopService shop;
@@ -30,19 +32,40 @@ public final class Load {
     /** When each failure was told, Unix milliseconds: the runner holds them against what it did. */
     private final Queue<Long> failedAt = new ConcurrentLinkedQueue<>();
 
-    private Load(ShopService shop) {
+    /** Between two calls of a thread; 0 = none. */
+    private final long pauseNanos;
+    private final CountDownLatch told = new CountDownLatch(1);
+    private volatile boolean stopped;
+
+    private Load(ShopService shop, long pauseNanos) {
         this.shop = shop;
+        this.pauseNanos = pauseNanos;
     }
 
     public static void main(String[] args) throws Exception {
         int threads = Integer.parseInt(args[1]);
         int seconds = Integer.parseInt(args[2]);
-        Load load = new Load(new Peers(args[0]).sync(ShopService.class));
+        long pauseNanos = args.length > 3 ? threads * 1_000_000_000L / Integer.parseInt(args[3]) : 0;
+        Load load = new Load(new Peers(args[0]).sync(ShopService.class), pauseNanos);
         load.warm();
+        Runtime.getRuntime().addShutdownHook(new Thread(load::stop));
         System.out.println("STARTED");
         load.run(threads, seconds);
         System.out.println(new ObjectMapper().writeValueAsString(load.summary()));
+        load.told.countDown();
         System.exit(0);
+    }
+
+    /** Runs when the process is asked to end: not before everything is told. */
+    private void stop() {
+        stopped = true;
+        try {
+            told.await(30, TimeUnit.SECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        System.out.flush();
+        Runtime.getRuntime().halt(told.getCount() == 0 ? 0 : 1);
     }
 
     /** The mesh's registry client subscribes in the background: the first calls may come before it is done. */
@@ -72,12 +95,17 @@ public final class Load {
         }
         for (Thread thread : running) {
             // Longer than any call may last: a thread still alive after this is a hung call.
-            thread.join(TimeUnit.SECONDS.toMillis(seconds + 15L));
+            thread.join(TimeUnit.SECONDS.toMillis(stopped ? 15L : seconds + 15L));
         }
     }
 
     private void callUntil(long end, String name) {
-        for (long i = 0; System.nanoTime() < end; i++) {
+        long due = System.nanoTime();
+        for (long i = 0; System.nanoTime() < end && !stopped; i++) {
+            if (pauseNanos > 0) {
+                due += pauseNanos;
+                LockSupport.parkNanos(due - System.nanoTime());
+            }
             String text = name + i + "-" + "x".repeat((int) (i % 200));
             sent.incrementAndGet();
             long start = System.nanoTime();
