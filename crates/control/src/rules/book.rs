@@ -110,11 +110,5 @@ fn compiled(id: &Arc<str>, revision: &Revision) -> Option<Arc<RuleRevision>> {
         document: document.to_string().into_bytes().into(),
     };
     let resource = Arc::new(Resource::new(Kind::Rule, id.clone(), &message));
-    Some(Arc::new(RuleRevision {
-        hash: revision.hash.clone(),
-        document,
-        scope,
-        target,
-        resource,
-    }))
+    Some(Arc::new(RuleRevision { hash: revision.hash.clone(), document, scope, target, resource }))
 }

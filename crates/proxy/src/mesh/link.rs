@@ -56,6 +56,10 @@ pub(crate) struct View {
 pub struct Publication {
     /// Services published now.
     pub services: usize,
+    /// Callers are asked for TLS.
+    pub tls: bool,
+    /// And not to fall back to plaintext.
+    pub tls_required: bool,
     /// It is in the registry as it should be.
     pub acknowledged: bool,
     /// The app's port is watched and does not accept connections.

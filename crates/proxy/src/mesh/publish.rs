@@ -3,8 +3,10 @@
 //! The stream is the lease: while it lives, what was said on it holds. So after every reconnect all is said again.
 use super::channel::Dialer;
 use super::link::Ask;
+use super::offer::{self, Certificate, Offer};
 use super::thread::Parts;
 use crate::mesh::MeshHandle;
+use crate::shared::Config;
 use raddle_model::Published;
 use raddle_xds::proto::registry_client::RegistryClient;
 use raddle_xds::proto::{Instance, PublishRequest, PublishResponse, Service};
@@ -126,6 +128,12 @@ impl Stream {
         self.sequence += 1;
         {
             let mut view = parts.link.view();
+            if let Some(i) = &instance {
+                if view.publication.tls != i.tls {
+                    tell_switch(parts, i.tls);
+                }
+                (view.publication.tls, view.publication.tls_required) = (i.tls, i.tls_required);
+            }
             view.publication.services = instance.as_ref().map_or(0, |i| i.services.len());
             view.publication.acknowledged = false;
         }
@@ -164,11 +172,39 @@ fn desired(parts: &Parts, wish: &Wish) -> Option<Instance> {
     all.extend(configured.into_iter().map(|p| (p.name.clone(), p)));
     let address = parts.local.address()?.to_string();
     let services: Vec<Service> = all.into_values().map(service).collect();
-    // A certificate is what TLS needs; whoever holds one says so here.
-    let tls = parts.link.holds_certificate.load(Ordering::Acquire);
+    let offer = offered(parts, &config, &services);
     let weight = publish.map_or(100, |p| p.weight);
-    let tls_required = false;
+    let (tls, tls_required) = (offer.tls, offer.required);
     (!services.is_empty()).then_some(Instance { address, weight, tls, tls_required, services })
+}
+
+/// Whether callers of these services are asked for TLS: the rule says so, and there is a certificate to take it with.
+fn offered(parts: &Parts, config: &Config, services: &[Service]) -> Offer {
+    let settings = &config.snapshot.link().settings;
+    let certificate = match parts.link.holds_certificate.load(Ordering::Acquire) {
+        true => Certificate::Valid,
+        false if parts.shared.links.load().identity.is_some() => Certificate::Expired,
+        false => Certificate::None,
+    };
+    let before = {
+        let view = parts.link.view();
+        Offer { tls: view.publication.tls, required: view.publication.tls_required }
+    };
+    // A port that is none is refused by the registry; it asks for nothing.
+    let ports = services.iter().filter_map(|s| u16::try_from(s.port).ok());
+    let lowest = offer::lowest(settings, &config.sidecar.inbound, ports);
+    offer::offer(settings, lowest, certificate, before)
+}
+
+/// Callers are told to encrypt, or not to.
+fn tell_switch(parts: &Parts, tls: bool) {
+    let config = parts.shared.config.load();
+    let plan = config.snapshot.link();
+    let rule = plan.rule.as_deref().map_or_else(|| "no rule".to_owned(), |r| format!("LinkEncryption/{r}"));
+    let mode = plan.settings.mode.name();
+    let what = if tls { "callers are asked for TLS" } else { "callers are asked for plaintext" };
+    tracing::info!(rule, mode, tls, "{what}");
+    parts.shared.note("link_published", rule, format!("{what} (mode {mode})"));
 }
 
 fn service(p: Published) -> Service {

@@ -202,12 +202,17 @@ async fn apply(parts: Parts, changed: Arc<Notify>) {
     loop {
         changed.notified().await;
         let began = parts.shared.clock.now();
+        let before = parts.shared.config.load().snapshot.link().clone();
         if parts.loader.apply_fed() {
             let took = parts.shared.clock.now().since(began);
             parts.link.cells.apply_time.record(took.as_nanos() as u64);
             parts.link.cells.services.set(parts.loader.fed_services() as i64);
             let config = parts.shared.config.load();
             parts.local.follow(&config.snapshot);
+            // What callers are asked for changes at once, in either direction.
+            if !Arc::ptr_eq(&before, config.snapshot.link()) {
+                parts.link.ask(Ask::Local);
+            }
             parts.link.changed.notify_one();
         }
         tokio::time::sleep(GATHER).await;
