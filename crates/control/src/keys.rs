@@ -17,6 +17,9 @@ pub const SERVICES: &str = "raddle/v1/services/";
 pub const NODES: &str = "raddle/v1/nodes/";
 /// `reports/REPLICA/KIND/NAME`: how a rollout's cohorts fare as one replica's sidecars say; under its lease.
 pub const REPORTS: &str = "raddle/v1/reports/";
+/// `links/REPLICA/APP`: who calls the app, and whether over TLS, as one replica's sidecars say; under its lease, and only
+/// while there are several replicas.
+pub const LINKS: &str = "raddle/v1/links/";
 /// `ca/...`: certificates; the key sealed.
 pub const CA: &str = "raddle/v1/ca/";
 /// `tokens/ID`: API and bootstrap tokens, hashed.

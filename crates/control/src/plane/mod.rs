@@ -95,6 +95,8 @@ impl ControlPlane {
         let rules = Rules::start(store.clone(), move || known(&names.borrow()), events.clone());
         let book = rules.book();
         let reports = Reports::start(store.clone(), &replica, book.clone());
+        reports.know(events.clone(), registry.directory());
+        rules.heed(reports.clone());
         rules.lead(&replica, reports.clone());
         // They are followed for as long as somebody has them.
         tasks.spawn(hold(rules.clone(), over(ending.clone())));

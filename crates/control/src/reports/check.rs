@@ -10,6 +10,8 @@ const REFUSED: usize = 1_000;
 const STATS: usize = 2_000;
 /// Most names of missing services.
 const MISSING: usize = 10_000;
+/// Most callers.
+const EDGES: usize = 4_000;
 /// Most bytes of a name.
 const NAME: usize = 512;
 /// Most bytes of a revision, version, digest.
@@ -25,6 +27,7 @@ pub(super) fn report(report: &ReportRequest) -> Result<(), String> {
     most("refused", report.refused.len(), REFUSED)?;
     most("stats", report.stats.len(), STATS)?;
     most("missing", report.missing.len(), MISSING)?;
+    most("edges", report.edges.len(), EDGES)?;
     text("digest", &report.digest, HASH)?;
     for running in &report.running {
         text("running.rule", &running.rule, NAME)?;
@@ -38,6 +41,18 @@ pub(super) fn report(report: &ReportRequest) -> Result<(), String> {
     for name in &report.missing {
         text("missing", name, NAME)?;
     }
+    for edge in &report.edges {
+        text("edges.caller", &edge.caller, NAME)?;
+        text("edges.address", &edge.address, HASH)?;
+        text("edges.id", &edge.id, REASON)?;
+        requests("edges", edge.requests)?;
+    }
+    if let Some(e) = &report.encryption {
+        text("encryption.rule", &e.rule, NAME)?;
+        text("encryption.mode", &e.mode, HASH)?;
+        text("encryption.effective", &e.effective, HASH)?;
+        text("encryption.waits", &e.waits, REASON)?;
+    }
     report.stats.iter().try_for_each(stats)
 }
 
@@ -45,10 +60,14 @@ fn stats(stats: &ServiceStats) -> Result<(), String> {
     text("stats.service", &stats.service, NAME)?;
     most("stats.latency", stats.latency.len(), BUCKETS)?;
     let counts = [stats.requests, stats.failures].into_iter().chain(stats.latency.iter().map(|b| b.count));
-    match counts.max().filter(|n| *n > REQUESTS) {
-        Some(n) => Err(format!("stats: {n} requests of one service in one report are more than {REQUESTS}")),
-        None => Ok(()),
+    counts.max().map_or(Ok(()), |n| requests("stats", n))
+}
+
+fn requests(what: &str, n: u64) -> Result<(), String> {
+    if n > REQUESTS {
+        return Err(format!("{what}: {n} requests of one entry in one report are more than {REQUESTS}"));
     }
+    Ok(())
 }
 
 fn most(what: &str, have: usize, most: usize) -> Result<(), String> {

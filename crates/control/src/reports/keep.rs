@@ -8,6 +8,7 @@ use raddle_store::{
     Change, Expect, Follow, Following, Key, LeaseId, Mirror, Op, Outcome, Revision, Store, StoreError, Txn,
 };
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -42,9 +43,15 @@ pub(super) async fn write(
         if bound.replace(lease) != Some(lease) {
             this.state().anew();
         }
+        this.story();
         let mut jobs = {
             let book = this.book.borrow().clone();
-            this.state().due(&this.replica, &book, Instant::now())
+            let mut state = this.state();
+            let mut jobs = state.due(&this.replica, &book, Instant::now());
+            if this.others.load(Ordering::Relaxed) {
+                jobs.extend(state.links_due(&this.replica, super::now(), Instant::now()));
+            }
+            jobs
         };
         while !jobs.is_empty() {
             let rest = jobs.split_off(batch(&jobs));
@@ -156,6 +163,55 @@ pub(super) async fn follow_sums(reports: Weak<Reports>, store: Arc<dyn Store>) {
                 }
             }
         }
+    }
+}
+
+/// Follows what all replicas know of callers.
+pub(super) async fn follow_links(reports: Weak<Reports>, store: Arc<dyn Store>) {
+    let mut told = Follow::start(store, keys::LINKS);
+    let mut mirror = Mirror::default();
+    while let Some(step) = told.recv().await {
+        let Some(this) = reports.upgrade() else { return };
+        let mut state = this.state();
+        for change in mirror.apply(step) {
+            let (key, value) = match &change {
+                Change::Delete(key) => (key, None),
+                Change::Put(entry) => (&entry.key, Some(&entry.value)),
+            };
+            let of = key.strip_prefix(keys::LINKS).and_then(|rest| rest.split_once('/'));
+            let Some((replica, app)) = of.filter(|(replica, _)| **replica != *this.replica) else { continue };
+            let told = &mut state.edges.told;
+            match value.and_then(|v| serde_json::from_slice(v).ok()) {
+                Some(links) => drop(told.entry(app.into()).or_default().insert(replica.into(), links)),
+                None => {
+                    let left = told.get_mut(app).map_or(1, |of| {
+                        of.remove(replica);
+                        of.len()
+                    });
+                    if left == 0 {
+                        told.remove(app);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Follows whether there are other replicas: while there are none, nobody needs to be told of callers.
+pub(super) async fn follow_replicas(reports: Weak<Reports>, store: Arc<dyn Store>) {
+    let mut told = Follow::start(store, keys::REPLICAS);
+    let mut mirror = Mirror::default();
+    let mut all = std::collections::BTreeSet::new();
+    while let Some(step) = told.recv().await {
+        let Some(this) = reports.upgrade() else { return };
+        for change in mirror.apply(step) {
+            match change {
+                Change::Delete(key) => drop(all.remove(&key)),
+                Change::Put(entry) => drop(all.insert(entry.key.clone())),
+            }
+        }
+        let own = format!("{}{}", keys::REPLICAS, this.replica);
+        this.others.store(all.iter().any(|key| **key != *own), Ordering::Relaxed);
     }
 }
 

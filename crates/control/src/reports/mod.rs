@@ -3,19 +3,24 @@
 //! [`Reports`] takes their streams (`service`, bounded by `check`) into memory (`state`). `keep` tells the store what the
 //! other replicas must know, and follows what they tell: statuses of sidecars ([`NodeStatus`]), and `sums` of requests
 //! for each rollout that runs. Of both it makes what a rollout is decided by (`observe`). [`drift()`]: what a sidecar runs
-//! against what it should.
+//! against what it should. `edges`: who calls whom, and whether over TLS; `story`: what happens to that, as events.
 mod check;
 mod drift;
+mod edges;
 mod keep;
+mod known;
 mod observe;
 mod service;
 mod state;
 mod status;
+mod story;
 mod sums;
 
 pub use drift::{Differs, drift, wanted};
+pub use edges::{AppLinks, CallerLink};
 pub use service::Service;
-pub use status::{NodeStatus, Refusal, Running};
+pub use status::{LinkStatus, NodeStatus, Refusal, Running};
+pub use story::subject;
 
 use crate::election::Replica;
 use crate::rules::RuleBook;
@@ -24,7 +29,7 @@ use raddle_xds::proto::ReportRequest;
 use raddle_xds::proto::reports_server::ReportsServer;
 use state::{Origin, State};
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -49,6 +54,9 @@ pub struct Reports {
     places: Arc<Semaphore>,
     streams: AtomicU64,
     ending: watch::Sender<bool>,
+    /// There are other replicas.
+    others: AtomicBool,
+    known: known::Known,
 }
 
 impl Reports {
@@ -66,10 +74,14 @@ impl Reports {
             places: Arc::new(Semaphore::new(STREAMS)),
             streams: AtomicU64::new(1),
             ending: watch::channel(false).0,
+            others: AtomicBool::new(false),
+            known: known::Known::default(),
         });
         tokio::spawn(keep::write(Arc::downgrade(&reports), store.clone(), replica.lease()));
         tokio::spawn(keep::follow_nodes(Arc::downgrade(&reports), store.clone()));
-        tokio::spawn(keep::follow_sums(Arc::downgrade(&reports), store));
+        tokio::spawn(keep::follow_sums(Arc::downgrade(&reports), store.clone()));
+        tokio::spawn(keep::follow_links(Arc::downgrade(&reports), store.clone()));
+        tokio::spawn(keep::follow_replicas(Arc::downgrade(&reports), store));
         reports
     }
 
@@ -95,7 +107,9 @@ impl Reports {
 
     fn take(&self, from: &Origin, report: ReportRequest) {
         let book = self.book.borrow().clone();
-        if self.state().take(from, report, &book, now()) {
+        let whose = self.whose(&report);
+        let mut state = self.state();
+        if state.take(from, report, &book, now(), |address| whose.get(address).cloned()) {
             self.due.notify_one();
         }
     }

@@ -1,5 +1,7 @@
 //! What one replica knows of all sidecars: its own from their reports, the others' from the store. Time is passed in.
-use super::status::{NodeStatus, Refusal};
+use super::edges::Edges;
+use super::status::{LinkStatus, NodeStatus, Refusal};
+use super::story::Story;
 use super::sums::{self, Sums};
 use super::{GRACE, PACE, check};
 use crate::keys;
@@ -14,6 +16,9 @@ use tokio::time::Instant;
 /// Most bytes of a status in the store; of a larger one the store gets the digest only.
 const VALUE: usize = 512 << 10;
 
+/// The store is told of an app's callers no more often than this.
+const LINKS_PACE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -25,6 +30,12 @@ pub(super) struct State {
     pub(super) told: HashMap<Arc<str>, BTreeMap<Arc<str>, Sums>>,
     /// What was seen of each rollout at the last look.
     pub(super) looks: HashMap<Arc<str>, Look>,
+    /// Who calls whom.
+    pub(super) edges: Edges,
+    /// What is to be told of it.
+    pub(super) story: Story,
+    /// When each app's callers were written last.
+    wrote: HashMap<Arc<str>, Instant>,
     /// Removals that the store has not taken yet.
     removals: Vec<Write>,
 }
@@ -73,6 +84,8 @@ pub(super) struct Write {
 pub(super) enum Of {
     Node(Arc<str>),
     Sums(Arc<str>),
+    /// Calls to an app.
+    Links(Arc<str>),
 }
 
 /// What a stream says once for all.
@@ -86,11 +99,22 @@ pub(super) struct Origin {
 }
 
 impl State {
-    /// A report; true if the store must be told.
-    pub(super) fn take(&mut self, from: &Origin, report: ReportRequest, book: &RuleBook, at: u64) -> bool {
+    /// A report; true if the store must be told. `resolve` says whose an address is.
+    pub(super) fn take(
+        &mut self,
+        from: &Origin,
+        report: ReportRequest,
+        book: &RuleBook,
+        at: u64,
+        resolve: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> bool {
         let before = self.own.get(&from.id).map(|own| own.status.clone());
         let status = Arc::new(status(from, &report, before.as_deref(), book, at));
         self.count(&status, &report, book);
+        let app: Arc<str> = from.node.app.as_str().into();
+        let happened = self.edges.take(&app, &from.id, &report, at, resolve);
+        self.story.callers(happened);
+        self.mode_of(&app, &from.id, before.as_deref(), &status);
         let own = self.own.entry(from.id.clone()).or_insert_with(|| Own {
             status: status.clone(),
             stream: from.stream,
@@ -106,6 +130,21 @@ impl State {
         own.due |= new;
         (own.stream, own.gone, own.status) = (from.stream, None, status);
         own.due
+    }
+
+    /// Notes what an instance carries out since now.
+    fn mode_of(&mut self, app: &Arc<str>, id: &Arc<str>, before: Option<&NodeStatus>, now: &NodeStatus) {
+        let Some(link) = &now.link else { return };
+        let same = |b: &LinkStatus| b.effective == link.effective;
+        // What a sidecar says first is news only where it has something in force.
+        let quiet = matches!(&*link.effective, "" | "disable");
+        if before.and_then(|b| b.link.as_ref()).map_or(quiet, same) {
+            return;
+        }
+        let rule = if link.rule.is_empty() { "no rule" } else { &*link.rule };
+        let does = format!("carry out {} ({rule})", link.effective);
+        let what = if link.effective == "strict" { "strictInForce" } else { "linkModeInForce" };
+        self.story.instance(app, what, does, id);
     }
 
     /// Counts a report's requests to the cohorts of the rollouts that run.
@@ -151,17 +190,23 @@ impl State {
             match &job.of {
                 Of::Node(id) => self.own.get_mut(id).into_iter().for_each(|own| own.due = true),
                 Of::Sums(rule) => self.sums.get_mut(rule).into_iter().for_each(|own| own.due = true),
+                Of::Links(app) => drop(self.wrote.remove(app)),
             }
         }
     }
 
     /// What the store is to be told now.
     pub(super) fn due(&mut self, replica: &str, book: &RuleBook, now: Instant) -> Vec<Write> {
+        let ended = |own: &Own| own.gone.is_some_and(|gone| now.duration_since(gone) >= GRACE);
+        for (id, own) in self.own.iter().filter(|(_, own)| ended(own)) {
+            self.edges.forget(&own.status.node.app, id);
+        }
         let mut out = std::mem::take(&mut self.removals);
         // Who came back meanwhile is written, not removed.
         out.retain(|job| match &job.of {
             Of::Node(id) => !self.own.contains_key(id),
             Of::Sums(rule) => !self.sums.contains_key(rule),
+            Of::Links(_) => true,
         });
         let free = |wrote: Option<Instant>| wrote.is_none_or(|at| now.duration_since(at) >= PACE);
         self.own.retain(|id, own| {
@@ -199,6 +244,24 @@ impl State {
             }
             true
         });
+        out
+    }
+
+    /// Apps' callers that the other replicas are to be told of now.
+    pub(super) fn links_due(&mut self, replica: &str, at: u64, now: Instant) -> Vec<Write> {
+        let apps: Vec<Arc<str>> = self.edges.own().cloned().collect();
+        let mut out = Vec::new();
+        for app in apps {
+            if self.wrote.get(&app).is_some_and(|last| now.duration_since(*last) < LINKS_PACE) {
+                continue;
+            }
+            let links = self.edges.of_own(&app, at);
+            if let Some(Ok(value)) = links.map(|l| serde_json::to_vec(&l)) {
+                let key = format!("{}{replica}/{app}", keys::LINKS).into();
+                out.push(Write { key, value: Some(value.into()), of: Of::Links(app.clone()) });
+                self.wrote.insert(app, now);
+            }
+        }
         out
     }
 
@@ -253,6 +316,13 @@ fn status(
         digest: report.digest.clone(),
         refused: refused.collect(),
         missing: report.missing.clone(),
+        link: report.encryption.as_ref().map(|e| LinkStatus {
+            rule: e.rule.clone(),
+            mode: e.mode.clone(),
+            effective: e.effective.clone(),
+            waits: e.waits.clone(),
+            certificate_ends: e.certificate_ends,
+        }),
     }
 }
 

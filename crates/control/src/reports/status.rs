@@ -31,6 +31,25 @@ pub struct NodeStatus {
     pub refused: Vec<Refusal>,
     /// Services it asked for that nobody publishes.
     pub missing: Vec<String>,
+    /// How its inbound side is encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkStatus>,
+}
+
+/// How a sidecar's inbound side is encrypted, in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinkStatus {
+    /// The rule in force, without its kind; empty = none.
+    pub rule: String,
+    /// What it asks for: `disable`, `permissive`, `strict`.
+    pub mode: String,
+    /// What is carried out.
+    pub effective: String,
+    /// Why the two differ, or what else is to be known.
+    pub waits: String,
+    /// Until when the certificate is valid, seconds since the Unix epoch; 0 = there is none.
+    pub certificate_ends: u64,
 }
 
 impl NodeStatus {
@@ -40,6 +59,7 @@ impl NodeStatus {
             && self.running == other.running
             && self.refused == other.refused
             && self.missing == other.missing
+            && self.link == other.link
             && self.node == other.node
     }
 }

@@ -96,7 +96,7 @@ impl From<RuleError> for DeskError {
             RuleError::Conflict { .. } => DeskError::Changed(words),
             RuleError::Busy { .. } => DeskError::Conflict(words),
             RuleError::Absent(_) => DeskError::Absent(words),
-            RuleError::Wrong(_) => DeskError::Conflict(words),
+            RuleError::Wrong(_) | RuleError::Plaintext(_) => DeskError::Conflict(words),
             RuleError::Contended => DeskError::Contended(words),
             RuleError::Store(e) => DeskError::Store(e),
         }

@@ -1,6 +1,6 @@
 //! Rules with revisions and rollouts.
 //!
-//! [`Rules`] is the service: [`admit`] decides what a change comes to, [`service`] writes it, [`book`] is what everybody
+//! [`Rules`] is the service: [`admit`] (and [`strict`]) decides what a change comes to, [`service`] writes it, [`book`] is what everybody
 //! reads, [`lead`] is the leader's job: to tick the rollouts (`raddle_policy::rollout`) by what an [`Observer`] sees.
 mod admit;
 mod book;
@@ -8,6 +8,7 @@ mod desk;
 mod diff;
 mod lead;
 mod service;
+mod strict;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -69,6 +70,27 @@ pub struct RuleRevision {
 pub trait Observer: Send + Sync + 'static {
     /// What happened since the last call for this rollout, and how far it has come.
     fn observe(&self, rule: &str, candidate: &Cohort, revision: Option<&str>) -> Observed;
+}
+
+/// Who still comes in plaintext; the reports of all replicas know.
+pub trait Callers: Send + Sync + 'static {
+    /// Callers in plaintext, seen in the last so long, of apps with sidecars in a scope.
+    fn plaintext(&self, scope: &raddle_model::Scope, within: std::time::Duration) -> Vec<PlaintextCaller>;
+}
+
+/// A caller in plaintext.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlaintextCaller {
+    /// Whom it calls.
+    pub app: Arc<str>,
+    /// Its app; empty = nobody knows.
+    pub caller: Arc<str>,
+    /// Where it comes from.
+    pub addresses: Vec<String>,
+    /// Its share of the app's requests of the last minute, 0..=1.
+    pub share: f64,
+    /// When it was seen last, milliseconds since the Unix epoch.
+    pub last: u64,
 }
 
 /// What happened to a rollout's cohorts since one looked last.

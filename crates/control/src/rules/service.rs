@@ -1,9 +1,10 @@
 //! The rules: changed by people, one transaction a change, and followed by everybody.
 use super::admit::{self, Known, Plan, States};
 use super::lead::Watched;
+use super::strict;
 use super::{
-    Applied, Change, Observer, Outcome, Revision, RolloutView, Rule, RuleBook, RuleError, RuleState, Which,
-    book,
+    Applied, Callers, Change, Observer, Outcome, Revision, RolloutView, Rule, RuleBook, RuleError, RuleState,
+    Which, book,
 };
 use crate::events::Events;
 use crate::keys;
@@ -28,6 +29,7 @@ pub struct Rules {
     known: Box<dyn Fn() -> Known + Send + Sync>,
     pub(super) events: Events,
     pub(super) observer: OnceLock<Arc<dyn Observer>>,
+    callers: OnceLock<Arc<dyn Callers>>,
     pub(super) watched: Mutex<HashMap<Arc<str>, Watched>>,
 }
 
@@ -47,10 +49,17 @@ impl Rules {
             known: Box::new(known),
             events,
             observer: OnceLock::new(),
+            callers: OnceLock::new(),
             watched: Mutex::default(),
         });
         tokio::spawn(follow(Arc::downgrade(&rules), rules.store.clone()));
         rules
+    }
+
+    /// Refuses `strict` from now on while `callers` knows of some in plaintext.
+    pub fn heed(&self, callers: Arc<dyn Callers>) {
+        // Asked once, by whoever composes the control plane.
+        let _ = self.callers.set(callers);
     }
 
     /// All rules, as sidecars are to have them; told with every change.
@@ -61,10 +70,13 @@ impl Rules {
     /// Applies documents, all or none of them.
     ///
     /// # Errors
-    /// [`RuleError::Admission`] with everything that is wrong, [`RuleError::Conflict`], [`RuleError::Busy`].
+    /// [`RuleError::Admission`] with everything that is wrong, [`RuleError::Conflict`], [`RuleError::Busy`],
+    /// [`RuleError::Plaintext`].
     pub async fn apply(&self, sources: &[Source], change: &Change) -> Result<Outcome, RuleError> {
         self.change(change.dry_run, |states, now| {
-            let (documents, warnings) = admit::admit(sources, states, &(self.known)())?;
+            let (documents, mut warnings) = admit::admit(sources, states, &(self.known)())?;
+            let callers = self.callers.get().map(|c| &**c);
+            warnings.extend(strict::check(&documents, states, callers, change.dry_run, now)?);
             let mut plan = Plan::default();
             for (id, document) in &documents {
                 admit::turn(&mut plan, states, id, Some(&document.json), change, now)?;

@@ -208,6 +208,8 @@ pub enum RuleError {
         /// Hash of the revision on its way; empty = removal.
         candidate: Arc<str>,
     },
+    /// Callers in plaintext would be shut out; a sentence that names them.
+    Plaintext(String),
     /// There is no such rule or revision.
     Absent(String),
     /// It does not fit the state the rule is in, or asks for too much.
@@ -239,7 +241,7 @@ impl fmt::Display for RuleError {
                 write!(f, "revision {candidate} of {id} is being rolled out; undo that first, or replace it")
             }
             RuleError::Absent(what) => write!(f, "{what} does not exist"),
-            RuleError::Wrong(why) => f.write_str(why),
+            RuleError::Wrong(why) | RuleError::Plaintext(why) => f.write_str(why),
             RuleError::Contended => {
                 write!(f, "others changed the rules at the same time, again and again; try again")
             }
