@@ -33,7 +33,7 @@ pub use balance::{BalanceState, Load, Picked, Readiness, pick};
 pub use budget::RetryBudget;
 pub use health::HealthState;
 pub use heartbeat::HeartbeatPlan;
-pub use link::{LinkPlan, Transport};
+pub use link::{LinkPlan, Standing, Switch, Transport};
 pub use permits::Permits;
 pub use raddle_core::hash;
 pub use rng::Rng;

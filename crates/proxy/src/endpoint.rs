@@ -20,33 +20,19 @@ const STALL_QUIET: Duration = Duration::from_millis(200);
 const LATE_MOST: u32 = 10_000;
 
 impl Worker {
-    /// A connect attempt has ended.
-    pub(crate) fn on_connected(&mut self, key: Key) {
+    /// A connection can carry requests.
+    pub(crate) fn endpoint_established(&mut self, key: Key) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let result = raddle_net::socket::take_error(&conn.fd);
         let Role::Endpoint(e) = &mut conn.role else { return };
         let host = e.host;
-        if let Err(error) = result {
-            self.drop_connecting(key, &error);
-            return;
-        }
         e.phase = Phase::Ready;
         e.since = now;
         let lane = e.lane;
         let next = e.heartbeat.next_wake();
         conn.wrote_at = now;
         self.shard.upstream_active.inc();
-        if let Some(h) = self.hosts.get_mut(host) {
-            h.backoff.succeeded();
-            h.host.set_reachable(true, now);
-            h.down_until = None;
-            h.last_error = None;
-            if let Some(p) = h.conns.iter_mut().find(|p| p.key == key) {
-                p.ready = true;
-            }
-            h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
-        }
+        self.host_established(host, key);
         self.set_interest(key);
         self.arm(key, next);
         // Tells a sidecar at the other end what the connection speaks, and in Bolt that GOAWAY is understood; a
@@ -54,6 +40,7 @@ impl Worker {
         if self.leads_out(host) {
             self.send_heartbeat(key, lane);
         }
+        self.settle_switch(key);
         self.release_waiting(host);
     }
 
@@ -65,7 +52,7 @@ impl Worker {
             && !self.destinations.is_local_app(addr)
     }
 
-    fn drop_connecting(&mut self, key: Key, error: &std::io::Error) {
+    pub(crate) fn drop_connecting(&mut self, key: Key, error: &std::io::Error) {
         let Some(conn) = self.conns.remove(key) else { return };
         self.shared.opened.closed(&conn.fd);
         let Role::Endpoint(e) = conn.role else { return };

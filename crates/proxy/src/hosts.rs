@@ -5,7 +5,8 @@ use crate::worker::Worker;
 use ahash::AHashMap;
 use raddle_core::{Reason, Time};
 use raddle_net::{Interest, Key, OutBuf, Slab};
-use raddle_policy::{Backoff, HeartbeatPlan, Host, PeakEwma, Policy, Readiness};
+use raddle_policy::link::PLAINTEXT;
+use raddle_policy::{Backoff, HeartbeatPlan, Host, PeakEwma, Policy, Standing, Switch};
 use raddle_telemetry::{ConnectError, HostCells};
 use raddle_wire::bolt::Variant;
 use std::net::SocketAddr;
@@ -59,9 +60,34 @@ pub struct HostState {
     pub idle1: Vec<Key>,
     /// Exchanges that wait for a connection to it.
     pub http_waiting: std::collections::VecDeque<Key>,
+    /// It is the local app, which is always spoken to in plaintext.
+    pub inward: bool,
+    /// What is known of TLS to it.
+    pub link: Switch,
+    /// Why TLS to it failed last.
+    pub link_error: Option<String>,
 }
 
 impl HostState {
+    /// What its connections are wanted to be.
+    #[inline]
+    pub fn wanted(&self) -> u64 {
+        if self.inward { PLAINTEXT } else { self.host.transport_id() }
+    }
+
+    /// Whether a connection may carry requests, as far as its encryption goes.
+    #[inline]
+    pub(crate) fn usable(&self, conn: Key, conns: &Slab<Conn>) -> bool {
+        conns.get(conn).is_some_and(|c| self.link.standing(c.transport, self.wanted()) != Standing::Wrong)
+    }
+
+    /// How many shared connections of a lane there are that are `transport`, and how many of them are being made.
+    pub(crate) fn made(&self, conns: &Slab<Conn>, lane: Lane, transport: u64) -> (usize, usize) {
+        let mine = self.conns.iter().filter(|p| p.lane == lane && p.owner == Key::NONE);
+        mine.filter(|p| conns.get(p.key).is_some_and(|c| c.transport == transport))
+            .fold((0, 0), |(n, c), p| (n + 1, c + usize::from(!p.ready)))
+    }
+
     /// Whether somebody waits for a connection to it.
     pub fn is_awaited(&self) -> bool {
         !(self.waiting.is_empty() && self.blocked.is_empty() && self.http_waiting.is_empty())
@@ -77,6 +103,8 @@ pub struct Hosts {
     /// When to look at them next.
     down_next: Option<Time>,
     by_addr: AHashMap<SocketAddr, Key>,
+    /// Connections that are to be replaced or looked at again.
+    pub(crate) turning: crate::turning::Turning,
 }
 
 impl Hosts {
@@ -102,6 +130,11 @@ impl Hosts {
         };
     }
 
+    /// Keys of all hosts.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.slab.keys()
+    }
+
     /// All hosts.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &HostState)> {
         self.slab.iter()
@@ -115,28 +148,32 @@ const LOCAL_APP_REST: Duration = Duration::from_millis(250);
 /// request, which is sent elsewhere should it fail, so that waiting longer would only cost capacity.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
-/// What asking for a connection to a host came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lease {
-    /// This one takes the request.
-    Ready(Key),
-    /// One is being made; wait.
-    Soon,
-    /// Every connection is full and its endpoint does not read.
-    Full,
-    /// None can be made now.
-    Failed,
-}
-
-impl Conn {
-    /// Whether its handshake is still under way.
+impl Role {
+    /// Whether it leads to an endpoint and cannot carry anything yet.
     pub fn connecting(&self) -> bool {
-        match &self.role {
+        match self {
             Role::Endpoint(e) => e.phase == Phase::Connecting,
             Role::Relay(r) => r.connecting,
             Role::Http(h) => h.connecting(),
             _ => false,
         }
+    }
+}
+
+impl Conn {
+    /// Whether its handshake, TLS's included, is still under way.
+    pub fn connecting(&self) -> bool {
+        self.role.connecting()
+    }
+
+    /// Whether TCP's handshake is still under way.
+    pub fn dialling(&self) -> bool {
+        self.tls.is_none() && self.role.connecting()
+    }
+
+    /// Whether it is the caller's end of a connection that was made with TLS.
+    pub fn is_link(&self) -> bool {
+        self.tls.as_ref().is_some_and(|t| t.link.is_some())
     }
 
     /// Whether it leads to an endpoint.
@@ -147,36 +184,6 @@ impl Conn {
             _ => false,
         }
     }
-}
-
-/// How ready a host is for a request in `lane` on behalf of `owner`.
-pub(crate) fn readiness(
-    host: &HostState,
-    conns: &Slab<Conn>,
-    lane: Lane,
-    owner: Key,
-    now: Time,
-) -> Readiness {
-    let mut connecting = false;
-    let resting = host.down_until.is_some_and(|t| t > now);
-    if resting {
-        return Readiness::Down;
-    }
-    if host.on_trial && host.trying {
-        // Not before one that is ready, but before one that is down: it may turn out to be back.
-        return Readiness::Connecting;
-    }
-    for p in &host.conns {
-        if p.lane != lane || p.owner != owner {
-            continue;
-        }
-        if !p.ready {
-            connecting = true;
-        } else if conns.get(p.key).is_some_and(|c| !c.paused.any()) {
-            return Readiness::Ready;
-        }
-    }
-    if connecting { Readiness::Connecting } else { Readiness::Idle }
 }
 
 impl Worker {
@@ -209,67 +216,12 @@ impl Worker {
             blocked: Vec::new(),
             idle1: Vec::new(),
             http_waiting: Default::default(),
+            inward: false,
+            link: Switch::default(),
+            link_error: None,
         });
         self.hosts.by_addr.insert(addr, key);
         key
-    }
-
-    /// A connection to a host for a request to `service` in `lane`; starts one where none is.
-    pub(crate) fn lease(&mut self, service: Key, host: Key, lane: Lane, owner: Key) -> Lease {
-        let soft = self.config.limits().buffer_soft as usize;
-        let now = self.now;
-        let Some(s) = self.services.get(service) else { return Lease::Failed };
-        let pool = &s.service.policy.settings.pool;
-        let Some(h) = self.hosts.slab.get(host) else { return Lease::Failed };
-        let mut best: Option<(usize, Key)> = None;
-        let mut count = 0u16;
-        let mut connecting = false;
-        for p in h.conns.iter().filter(|p| p.lane == lane && p.owner == owner) {
-            let Some(c) = self.conns.get(p.key) else { continue };
-            let Role::Endpoint(e) = &c.role else { continue };
-            if e.stream_from.is_some() {
-                // Nothing may be put in the middle of a large frame.
-                continue;
-            }
-            count += 1;
-            if !p.ready {
-                connecting = true;
-                continue;
-            }
-            if c.paused.any() || !e.pending.has_room() {
-                continue;
-            }
-            // Bytes first: they are what a request waits behind. Then requests in flight.
-            let load = c.out.len() * 4 + e.pending.live() as usize;
-            if best.is_none_or(|(b, _)| load < b) {
-                best = Some((load, p.key));
-            }
-        }
-        let most = if owner == Key::NONE { pool.max_connections.max(1) } else { 1 };
-        let want = if owner == Key::NONE { pool.connections.max(1) } else { 1 };
-        let down = h.down_until.is_some_and(|t| t > now);
-        let Some((_, key)) = best else {
-            if connecting {
-                return Lease::Soon;
-            }
-            if down || count >= most {
-                return if down { Lease::Failed } else { Lease::Full };
-            }
-            return if self.open_for(service, host, lane, owner) { Lease::Soon } else { Lease::Failed };
-        };
-        let Some(c) = self.conns.get(key) else { return Lease::Failed };
-        let queued = c.out.len();
-        // A queue builds, or fewer connections than wanted: one more in the background.
-        if !connecting && !down && count < most && (count < want || queued > soft) {
-            self.open_for(service, host, lane, owner);
-        }
-        let Some(c) = self.conns.get(key) else { return Lease::Failed };
-        // Far behind and not moving, or too far: better an answer now than a queue without an end.
-        let moves = now.since(c.wrote_at) <= Duration::from_millis(200);
-        if queued > self.hard_limit() || queued > soft * 4 && !moves {
-            return Lease::Full;
-        }
-        Lease::Ready(key)
     }
 
     /// Starts to connect to a host as the policy of `service` says. False if it failed at once.
@@ -281,8 +233,23 @@ impl Worker {
 
     /// Starts to connect to a host. False if it failed at once.
     pub(crate) fn open(&mut self, host: Key, lane: Lane, owner: Key, policy: &Arc<Policy>) -> bool {
+        match self.dial(host) {
+            Some(transport) => self.open_as(host, lane, owner, policy, transport),
+            None => false,
+        }
+    }
+
+    /// The same as what is said: a transport's id, or plaintext.
+    pub(crate) fn open_as(
+        &mut self,
+        host: Key,
+        lane: Lane,
+        owner: Key,
+        policy: &Arc<Policy>,
+        transport: u64,
+    ) -> bool {
         if matches!(lane, Lane::Http1 | Lane::Http2) {
-            return self.open_http(host, lane, policy);
+            return self.open_http_as(host, lane, policy, transport);
         }
         let Some(h) = self.hosts.slab.get_mut(host) else { return false };
         let addr = h.host.addr;
@@ -316,6 +283,9 @@ impl Worker {
             return false;
         };
         self.arm(key, self.now + policy.timeouts.connect);
+        if let Some(c) = self.conns.get_mut(key) {
+            c.transport = transport;
+        }
         if let Some(h) = self.hosts.slab.get_mut(host) {
             h.conns.push(Pooled { key, lane, owner, ready: false });
         }
@@ -343,7 +313,7 @@ impl Worker {
             wrote_at: self.now,
             frame_since: self.now,
             tls: None,
-            transport: raddle_policy::link::PLAINTEXT,
+            transport: PLAINTEXT,
             ends: false,
             lingers: false,
             role,
@@ -487,6 +457,20 @@ impl Worker {
             }
         }
         next
+    }
+
+    /// A host can be connected to, and this connection takes requests.
+    pub(crate) fn host_established(&mut self, host: Key, conn: Key) {
+        let now = self.now;
+        let Some(h) = self.hosts.slab.get_mut(host) else { return };
+        h.backoff.succeeded();
+        h.host.set_reachable(true, now);
+        h.down_until = None;
+        h.last_error = None;
+        if let Some(p) = h.conns.iter_mut().find(|p| p.key == conn) {
+            p.ready = true;
+        }
+        h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
     }
 
     /// Takes a connection out of its host's pool.

@@ -5,12 +5,13 @@
 use crate::lane::Lane;
 use crate::shared::{Message, Shared};
 use crate::worker::Worker;
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use raddle_identity::{ALPN_H1, ALPN_H2, Clients, Identity, Leaf, PeerRule, Refuses};
 use raddle_policy::Transport;
+use raddle_telemetry::LinkFailure;
 use rustls::{ClientConfig, ServerConfig};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,12 +26,19 @@ pub struct Links {
     pub identity: Option<Arc<Identity>>,
     server: Option<Arc<ServerConfig>>,
     clients: Mutex<AHashMap<(u64, Lane), Arc<ClientConfig>>>,
+    told: Mutex<AHashSet<(SocketAddr, LinkFailure)>>,
 }
 
 impl Links {
     /// Without a certificate.
     pub fn none() -> Links {
-        Links { generation: 0, identity: None, server: None, clients: Mutex::default() }
+        Links {
+            generation: 0,
+            identity: None,
+            server: None,
+            clients: Mutex::default(),
+            told: Mutex::default(),
+        }
     }
 
     /// With one. `refuses` is asked about every caller's certificate that is good otherwise.
@@ -45,7 +53,13 @@ impl Links {
         let mut server = identity.server_config(PeerRule::Member, Clients::Required, refuses)?;
         server.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_H1.to_vec()];
         let server = Some(Arc::new(server));
-        Ok(Links { generation, identity: Some(identity), server, clients: Mutex::default() })
+        Ok(Links {
+            generation,
+            identity: Some(identity),
+            server,
+            clients: Mutex::default(),
+            told: Mutex::default(),
+        })
     }
 
     /// What callers' connections are taken with; `None` = there is no certificate.
@@ -74,6 +88,22 @@ impl Links {
         }
         clients.insert((to.id, lane), config.clone());
         Some(config)
+    }
+}
+
+impl Links {
+    /// Whether nobody was told yet, of any worker, that links to an endpoint fail for this cause.
+    pub(crate) fn tell_once(&self, at: SocketAddr, cause: LinkFailure) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.len() < CLIENTS_MOST && told.insert((at, cause))
+    }
+
+    /// Links to an endpoint can be had again. Returns whether anybody was told that they could not.
+    pub(crate) fn tell_again(&self, at: SocketAddr) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.len();
+        told.retain(|(a, _)| *a != at);
+        told.len() != before
     }
 }
 

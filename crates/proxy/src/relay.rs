@@ -173,21 +173,21 @@ impl Worker {
         };
         let Some(&host) = hosts.get(picked.index as usize) else { return };
         let timeouts = svc.policy.settings.timeouts.clone();
-        let Some(h) = self.hosts.get_mut(host) else { return };
-        h.active += 1;
-        let addr = h.host.addr;
-        let fd = match self.connect_out(addr, timeouts.dead_peer) {
-            Ok(fd) => fd,
-            Err(e) => {
-                if let Some(h) = self.hosts.get_mut(host) {
-                    h.active -= 1;
+        let made = self.dial(host).and_then(|transport| {
+            let addr = self.hosts.get(host)?.host.addr;
+            match self.connect_out(addr, timeouts.dead_peer) {
+                Ok(fd) => Some((transport, fd)),
+                Err(e) => {
+                    self.connect_failed(host, &e);
+                    None
                 }
-                self.connect_failed(host, &e);
-                if tried < TRIES {
-                    return self.connect_relay(caller, Some(picked.index));
-                }
-                return self.relay_refused(caller, Reason::ConnectFailure);
             }
+        });
+        let Some((transport, fd)) = made else {
+            if tried < TRIES {
+                return self.connect_relay(caller, Some(picked.index));
+            }
+            return self.relay_refused(caller, Reason::ConnectFailure);
         };
         let relay = Relay {
             accepted: None,
@@ -209,6 +209,12 @@ impl Worker {
         let Some(other) = self.add_conn(fd, Interest::WRITE, Role::Relay(Box::new(relay))) else {
             return self.relay_refused(caller, Reason::ConnectFailure);
         };
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.active += 1;
+        }
+        if let Some(c) = self.conns.get_mut(other) {
+            c.transport = transport;
+        }
         self.shard.upstream_opened.inc();
         self.arm(other, now + timeouts.connect);
         if let Some(c) = self.conns.get_mut(caller)
@@ -230,43 +236,49 @@ impl Worker {
         self.close(caller, reason);
     }
 
-    /// The endpoint's side is connected, or not.
-    pub(crate) fn on_relay_connected(&mut self, key: Key) {
+    /// The endpoint's side can carry bytes.
+    pub(crate) fn relay_established(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let result = socket::take_error(&conn.fd);
         let Role::Relay(r) = &mut conn.role else { return };
-        match result {
-            Ok(()) => {
-                r.connecting = false;
-                self.shard.upstream_active.inc();
-                let (host, caller) = (r.host, r.peer);
-                self.agree_connect(caller);
-                if let Some(h) = self.hosts.get_mut(host) {
-                    h.backoff.succeeded();
-                    h.down_until = None;
-                }
-                self.set_interest(key);
-                self.flush(key);
-            }
-            Err(e) => self.relay_connect_failed(key, &e),
+        r.connecting = false;
+        self.shard.upstream_active.inc();
+        let (host, caller) = (r.host, r.peer);
+        self.agree_connect(caller);
+        if let Some(h) = self.hosts.get_mut(host) {
+            h.backoff.succeeded();
+            h.down_until = None;
         }
+        self.set_interest(key);
+        self.flush(key);
     }
 
-    fn relay_connect_failed(&mut self, key: Key, error: &std::io::Error) {
+    pub(crate) fn relay_connect_failed(&mut self, key: Key, error: &std::io::Error) {
+        let Some(Role::Relay(r)) = self.conns.get(key).map(|c| &c.role) else { return };
+        let (host, endpoint) = (r.host, r.endpoint);
+        self.connect_failed(host, error);
+        self.relay_again(key, Some(endpoint));
+    }
+
+    /// The endpoint's side could not be made: another one, or the same in another way if `avoid` names none.
+    pub(crate) fn relay_again(&mut self, key: Key, avoid: Option<u32>) {
         let Some(mut conn) = self.conns.remove(key) else { return };
         self.shared.opened.closed(&conn.fd);
         let Role::Relay(r) = conn.role else { return };
-        self.connect_failed(r.host, error);
         if let Some(h) = self.hosts.get_mut(r.host) {
             h.active = h.active.saturating_sub(1);
         }
-        if r.tried >= TRIES {
+        if r.tried >= TRIES && avoid.is_some() {
             return self.relay_refused(r.peer, Reason::ConnectFailure);
+        }
+        if avoid.is_none()
+            && let Some(Role::Relay(p)) = self.conns.get_mut(r.peer).map(|c| &mut c.role)
+        {
+            p.tried = p.tried.saturating_sub(1);
         }
         // Not a byte has left: what the caller said so far goes to the next endpoint.
         let said = conn.out.kept_from(0).map(<[u8]>::to_vec).unwrap_or_default();
         conn.out.clear(&mut self.pool);
-        self.connect_relay(r.peer, Some(r.endpoint));
+        self.connect_relay(r.peer, avoid);
         let other = match self.conns.get(r.peer).map(|c| &c.role) {
             Some(Role::Relay(p)) => p.peer,
             _ => return,

@@ -9,8 +9,8 @@ use crate::call::{Call, CallAttributes};
 use crate::conn::{Direction, Role};
 use crate::fault::{self, Faults};
 use crate::frame::Head;
-use crate::hosts::{Lease, readiness};
 use crate::lane::Lane;
+use crate::lease::{Lease, readiness};
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
 use crate::record::End;
 use crate::worker::{STREAM_FROM, Worker};
@@ -424,6 +424,9 @@ impl Worker {
             wake = wake.min(deadline);
             e.pending.insert(request, deadline)
         };
+        if origin.direction == Direction::Outbound {
+            self.shard.count_link(c.tls.is_some());
+        }
         let tail = c.out.tail(&mut self.pool);
         let at = tail.len();
         tail.extend_from_slice(frame);

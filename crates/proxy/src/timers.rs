@@ -19,7 +19,11 @@ impl Worker {
     }
 
     pub(crate) fn until_next_timer(&self) -> Option<Duration> {
-        if !self.requeue.is_empty() || !self.resume.is_empty() || self.http.pending() {
+        if !self.requeue.is_empty()
+            || !self.resume.is_empty()
+            || self.http.pending()
+            || self.hosts.turning.reviews()
+        {
             return Some(Duration::ZERO);
         }
         let mut next = self.timers.peek().map(|Reverse((t, _))| *t);
@@ -29,6 +33,7 @@ impl Worker {
             self.next_down_host(),
             self.delayed.next(),
             self.demand.next(),
+            self.hosts.turning.next(),
         ]
         .into_iter()
         .flatten()
@@ -59,6 +64,7 @@ impl Worker {
         self.release_delayed();
         self.release_parked();
         self.try_down_hosts_if_due();
+        self.turn_links();
         if self.accept_again.is_some_and(|t| t <= self.now) {
             self.accept_again = None;
             self.listen_anew();
@@ -73,6 +79,9 @@ impl Worker {
 
     pub(crate) fn on_timer(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
+        if conn.tls.is_some() && conn.connecting() {
+            return self.on_link_timer(key);
+        }
         let half_frame = !matches!(conn.role, Role::Http(_))
             && (!conn.stash.is_empty() && !conn.paused.any())
             || conn.stream.is_some();
@@ -120,6 +129,7 @@ impl Worker {
             buffered += c.out.len() + c.stash.len();
             paused += i64::from(c.paused.any());
         }
+        self.tend_links();
         self.forget_names(false);
         let pending: usize = self.services.iter().map(|(_, s)| s.waiting.len()).sum();
         self.shard.paused_connections.set(paused);

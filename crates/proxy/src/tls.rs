@@ -19,19 +19,27 @@ const CIPHER: usize = 64 << 10;
 
 /// TLS of one connection.
 pub struct Tls {
-    session: TlsSession,
+    pub(crate) session: TlsSession,
     /// Sealed bytes for the socket.
-    sealed: OutBuf,
+    pub(crate) sealed: OutBuf,
     /// Who is at the other end, once its certificate was verified.
-    peer: Option<Arc<Peer>>,
+    pub(crate) peer: Option<Arc<Peer>>,
     /// The handshake ended, and what follows from it was done.
-    settled: bool,
+    pub(crate) settled: bool,
+    /// To an endpoint: the caller's part.
+    pub(crate) link: Option<crate::secure::Link>,
 }
 
 impl Tls {
     /// Whether the handshake is still going on.
     pub(crate) fn handshaking(&self) -> bool {
         self.session.handshaking()
+    }
+
+    /// Whether what is to be said has to wait: for the end of the handshake, and at the caller's end for the other end's
+    /// consent.
+    fn holds(&self) -> bool {
+        self.session.handshaking() || self.link.as_ref().is_some_and(|l| l.holds)
     }
 }
 
@@ -45,7 +53,7 @@ impl Conn {
     pub fn wants_write(&self) -> bool {
         match &self.tls {
             None => !self.out.is_empty(),
-            Some(t) => !t.sealed.is_empty() || (!self.out.is_empty() && !t.session.handshaking()),
+            Some(t) => !t.sealed.is_empty() || (!self.out.is_empty() && !t.holds()),
         }
     }
 
@@ -56,7 +64,7 @@ impl Conn {
     pub fn flush_out(&mut self, pool: &mut BufPool) -> io::Result<Flushed> {
         let Some(tls) = &mut self.tls else { return self.out.flush(&self.fd, pool) };
         loop {
-            if !self.out.is_empty() && !tls.session.handshaking() && tls.sealed.len() < SEALED_MOST {
+            if !self.out.is_empty() && !tls.holds() && tls.sealed.len() < SEALED_MOST {
                 let session = &mut tls.session;
                 let into = tls.sealed.tail(pool);
                 self.out
@@ -64,7 +72,7 @@ impl Conn {
             }
             match tls.sealed.flush(&self.fd, pool)? {
                 Flushed::Partly => return Ok(Flushed::Partly),
-                Flushed::All if self.out.is_empty() || tls.session.handshaking() => return Ok(Flushed::All),
+                Flushed::All if self.out.is_empty() || tls.holds() => return Ok(Flushed::All),
                 Flushed::All => {}
             }
         }
@@ -97,7 +105,8 @@ impl Worker {
         let config = self.server_tls(a)?;
         let session = TlsSession::server(config).ok()?;
         let conn = self.conns.get_mut(key)?;
-        conn.tls = Some(Box::new(Tls { session, sealed: OutBuf::default(), peer: None, settled: false }));
+        let tls = Tls { session, sealed: OutBuf::default(), peer: None, settled: false, link: None };
+        conn.tls = Some(Box::new(tls));
         self.shard.tls_accepted.inc();
         self.open_records(key, bytes);
         Some(bytes.len())
@@ -158,12 +167,16 @@ impl Worker {
         loop {
             let Some(conn) = self.conns.get_mut(key) else { return };
             let Some(tls) = &mut conn.tls else { return };
+            let (shaking, was) = (tls.link.is_some() && conn.role.connecting(), tls.session.handshaking());
             let held = conn.stash.len();
             let mut plain = if held > 0 { std::mem::take(&mut conn.stash) } else { self.pool.take() };
             let result = tls.session.feed(cipher, &mut plain, READ_MOST);
             tls.session.take_handshake_output(tls.sealed.tail(&mut self.pool));
             let (closed, failed) = (tls.session.peer_closed(), result.is_err());
             self.mark_dirty(key);
+            if shaking && !self.on_shaken(key, was && plain.len() == held, result.as_ref().err()) {
+                return self.pool.give(plain);
+            }
             if !failed {
                 self.settle_handshake(key);
             }
@@ -178,15 +191,22 @@ impl Worker {
             self.pool.give(plain);
             if let Err(e) = &result {
                 tracing::debug!(error = %e, "TLS failed");
-                self.shard.caller_malformed[Malformed::Other].inc();
-                self.shard.tls_failed.inc();
+                match self.conns.get(key).is_some_and(crate::conn::Conn::is_link) {
+                    true => self.shard.upstream_malformed[Malformed::Other].inc(),
+                    false => {
+                        self.shard.caller_malformed[Malformed::Other].inc();
+                        self.shard.tls_failed.inc();
+                    }
+                }
             }
             if failed {
                 if let Some(c) = self.conns.get_mut(key) {
                     // The alert it is owed.
                     let _ = c.flush_out(&mut self.pool);
                 }
-                return self.close(key, Reason::CallerProtocol);
+                let endpoint = self.conns.get(key).is_some_and(crate::conn::Conn::is_link);
+                let why = if endpoint { Reason::ConnectionLost } else { Reason::CallerProtocol };
+                return self.close(key, why);
             }
             if closed {
                 if let Some(c) = self.conns.get_mut(key)

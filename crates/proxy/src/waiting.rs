@@ -2,8 +2,8 @@
 use crate::answer::Refusal;
 use crate::call::Call;
 use crate::conn::Paused;
-use crate::hosts::readiness;
 use crate::lane::Lane;
+use crate::lease::readiness;
 use crate::request::{MOVES_MOST, Origin, Plan, Requeued, Sent};
 use crate::worker::Worker;
 use raddle_core::Reason;
@@ -81,7 +81,7 @@ impl Worker {
         }
         let r = Refusal {
             rule: plan.rule.clone(),
-            ..Refusal::new(Reason::ConnectFailure, "every endpoint refuses connections")
+            ..Refusal::new(Reason::ConnectFailure, self.why_unconnected(service))
         };
         self.refuse(origin, call, row, r)
     }

@@ -242,27 +242,9 @@ impl Worker {
         }
         let key = Key::from_u64(e.token);
         let Some(conn) = self.conns.get(key) else { return };
-        if let Role::Endpoint(ep) = &conn.role
-            && ep.phase == crate::conn::Phase::Connecting
-        {
+        if conn.dialling() {
             if e.writable || e.dead {
-                self.on_connected(key);
-            }
-            return;
-        }
-        if let Role::Relay(r) = &conn.role
-            && r.connecting
-        {
-            if e.writable || e.dead {
-                self.on_relay_connected(key);
-            }
-            return;
-        }
-        if let Role::Http(h) = &conn.role
-            && h.connecting()
-        {
-            if e.writable || e.dead {
-                self.on_http_connected(key);
+                self.on_dialled(key);
             }
             return;
         }
@@ -284,7 +266,7 @@ impl Worker {
         match m {
             Message::Accepted { fd, peer, listener } => self.adopt(fd, peer, listener),
             Message::Reload => self.reload(),
-            Message::Links => self.links = self.shared.links.load_full(),
+            Message::Links => self.on_links(),
             Message::Log(log) => {
                 if let Some(old) = &mut self.log {
                     old.flush();
@@ -397,6 +379,9 @@ impl Worker {
     /// The socket is in error.
     pub(crate) fn broken(&mut self, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
+        if conn.connecting() {
+            return self.link_cut(key);
+        }
         if let Role::Relay(r) = &conn.role
             && let Some(other) = self.conns.get(r.peer)
         {
@@ -410,6 +395,9 @@ impl Worker {
     /// The peer has ended its stream.
     pub(crate) fn on_end(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.connecting() {
+            return self.link_cut(key);
+        }
         match &conn.role {
             Role::New(_) => self.close(key, Reason::CallerGone),
             Role::Endpoint(_) => self.close(key, Reason::ConnectionLost),

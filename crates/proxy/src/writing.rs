@@ -46,7 +46,7 @@ impl Worker {
     pub(crate) fn flush(&mut self, key: Key) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.connecting() {
+        if conn.dialling() {
             return;
         }
         let before = conn.out.written_offset();
@@ -71,7 +71,7 @@ impl Worker {
             }
             Err(_) => match &conn.role {
                 // What it sent before it went is still to be read; the error shows again behind it.
-                Role::Relay(_) if !conn.paused.has(Paused::ENDED) => {
+                Role::Relay(r) if !conn.paused.has(Paused::ENDED) && !r.connecting => {
                     conn.out.clear(&mut self.pool);
                     self.set_interest(key);
                     self.made_room(key);
@@ -130,7 +130,7 @@ impl Worker {
     pub(crate) fn set_interest(&mut self, key: Key) {
         let Some(c) = self.conns.get_mut(key) else { return };
         let want =
-            Interest { read: !c.paused.any() && !c.connecting(), write: c.connecting() || c.wants_write() };
+            Interest { read: !c.paused.any() && !c.dialling(), write: c.dialling() || c.wants_write() };
         if want != c.interest {
             c.interest = want;
             // It can only fail for a descriptor that is not in the set, and every connection's is.

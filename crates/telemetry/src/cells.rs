@@ -5,7 +5,7 @@
 //! counters end in `_total`.
 use crate::cell::{Cell, Counter, Gauge, Histogram, Kind, MinGauge, Per, Sizes};
 use crate::exposition::Exposition;
-use crate::labels::{AcceptError, ConnectError, Direction, DropCause, Malformed, WriteError};
+use crate::labels::{AcceptError, ConnectError, Direction, DropCause, LinkFailure, Malformed, WriteError};
 use crate::table::Entry;
 use raddle_core::{Protocol, Reason};
 use std::sync::Arc;
@@ -128,11 +128,30 @@ cells! {
         mirrors_skipped: Counter = "raddle_mirrored_requests_skipped_total", "", "requests", "Requests a rule wanted copied that were not: their body was too long to be kept, or the service is not known.";
         tls_accepted: Counter = "raddle_tls_handshakes_total", r#"outcome="begun""#, "handshakes", "TLS handshakes of callers: begun, and failed.";
         tls_failed: Counter = "raddle_tls_handshakes_total", r#"outcome="failed""#, "handshakes", "TLS handshakes of callers: begun, and failed.";
+        link_full: Counter = "raddle_link_handshakes_total", r#"side="caller",result="full""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_resumed: Counter = "raddle_link_handshakes_total", r#"side="caller",result="resumed""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_failed: Counter = "raddle_link_handshakes_total", r#"side="caller",result="failed""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_failures: Per<LinkFailure, { LinkFailure::COUNT }> = "raddle_link_failures_total", "", "connections", "Links to endpoints that should be encrypted and could not be, by cause.";
+        link_fallbacks: Per<LinkFailure, { LinkFailure::COUNT }> = "raddle_link_fallbacks_total", "", "connections", "Of those, the ones after which requests went on in plaintext, as the callee allows.";
+        link_switches: Counter = "raddle_link_switches_total", "", "switches", "Times connections to an endpoint were replaced by one that is what is wanted: encrypted, plaintext, or to another identity.";
+        link_stale: Gauge = "raddle_link_stale_connections", "", "connections", "Connections to endpoints that are not what is wanted of them and still in use: to be replaced, fallen back, or bytes of no known protocol.";
+        link_secured: Gauge = "raddle_link_connections", r#"direction="outbound",encrypted="true""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
+        link_plain: Gauge = "raddle_link_connections", r#"direction="outbound",encrypted="false""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
+        link_requests_secured: Counter = "raddle_link_requests_total", r#"direction="outbound",encrypted="true""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
+        link_requests_plain: Counter = "raddle_link_requests_total", r#"direction="outbound",encrypted="false""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
         turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
         turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
         turn_time: Histogram = "raddle_turn_seconds", "", "seconds", "Time from a reactor turn's wake-up to its end; long turns delay every connection of the worker.";
         panics: Counter = "raddle_panics_total", "", "panics", "Connections closed because handling them panicked. Any is a bug.";
         config_generation: MinGauge = "raddle_config_generation", "", "generation", "The newest configuration generation that every worker runs.";
+    }
+}
+
+impl WorkerCells {
+    /// Counts a request to an endpoint by whether its connection is encrypted.
+    #[inline]
+    pub fn count_link(&self, encrypted: bool) {
+        if encrypted { &self.link_requests_secured } else { &self.link_requests_plain }.inc();
     }
 }
 

@@ -118,6 +118,20 @@ impl ConnectError {
 }
 
 label! {
+    /// Why a link to an endpoint could not be encrypted.
+    LinkFailure("cause") {
+        NoIdentity = "no_identity", "The sidecar has no certificate of its own.";
+        Refused = "refused", "The other end refused the handshake, or closed in the middle of it.";
+        Untrusted = "untrusted", "The other end's certificate does not lead to the roots in force.";
+        Expired = "expired", "The other end's certificate is not valid at this time.";
+        WrongPeer = "wrong_peer", "The other end's certificate is good and somebody else's.";
+        NotTls = "not_tls", "The other end does not speak TLS.";
+        Timeout = "timeout", "The handshake was not over in time.";
+        Other = "other", "Anything else.";
+    }
+}
+
+label! {
     /// Why an access-log line was lost.
     DropCause("cause") {
         Backlog = "backlog", "The writer could not keep up with the worker.";

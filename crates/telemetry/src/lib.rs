@@ -33,7 +33,7 @@ pub use cell::{Counter, Gauge, Histogram};
 pub use cells::{Bounds, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
 pub use counts::ServiceCount;
 pub use events::{Event, Events, Severity};
-pub use labels::{AcceptError, ConnectError, Direction, Malformed};
+pub use labels::{AcceptError, ConnectError, Direction, LinkFailure, Malformed};
 pub use log::{LogHandle, init_log};
 pub use registry::{Registry, Shard};
 pub use totals::Totals;

@@ -1,7 +1,7 @@
 //! The metrics reference, made from the list of metrics itself.
 use crate::cell::Label;
 use crate::cells::{Family, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
-use crate::labels::{AcceptError, ConnectError, DropCause, Malformed, WriteError};
+use crate::labels::{AcceptError, ConnectError, DropCause, LinkFailure, Malformed, WriteError};
 use crate::{process, registry};
 use raddle_core::Reason;
 use std::collections::BTreeSet;
@@ -66,6 +66,7 @@ pub fn metrics_markdown() -> String {
     out.push_str("| `endpoint` | `ip:port`, or `other` | Where requests are sent. |\n");
     values(&mut out, "`kind` of accept errors", AcceptError::ALL, AcceptError::describe);
     values(&mut out, "`kind` of connect failures", ConnectError::ALL, ConnectError::describe);
+    values(&mut out, "`cause` of links", LinkFailure::ALL, LinkFailure::describe);
     values(&mut out, "`kind` of write errors", WriteError::ALL, WriteError::describe);
     values(&mut out, "`cause` of dropped lines", DropCause::ALL, DropCause::describe);
     values(&mut out, "`reason` of malformed frames", Malformed::ALL, Malformed::describe);

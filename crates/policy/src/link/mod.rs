@@ -2,9 +2,12 @@
 //!
 //! A caller compares its connections with [`Host::transport_id`](crate::Host::transport_id), one integer; a callee
 //! has one [`LinkPlan`].
+pub mod switch;
+
 use raddle_core::hash;
 use raddle_model::{Endpoint, LinkEncryption, LinkSettings};
 use std::sync::Arc;
+pub use switch::{Standing, Switch};
 
 /// Who is expected at the other end of a TLS connection to an endpoint.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl Transport {
             id = hash::stable(id, one.as_bytes());
         }
         Some(Arc::new(Transport {
-            id: id.max(1),
+            id: id.clamp(1, switch::DISTRUSTED - 1),
             app: app.into(),
             unit: unit.map(Arc::from),
             ids: tls.ids.iter().map(|i| Arc::from(i.as_str())).collect(),

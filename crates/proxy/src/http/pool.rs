@@ -8,8 +8,8 @@ use crate::hosts::{HostState, Pooled};
 use crate::lane::Lane;
 use crate::worker::Worker;
 use raddle_core::{Reason, Time};
-use raddle_net::{Interest, Key, Slab, socket};
-use raddle_policy::{Policy, Readiness};
+use raddle_net::{Interest, Key, Slab};
+use raddle_policy::{Policy, Readiness, Standing};
 use std::sync::Arc;
 
 /// What asking for a connection came to.
@@ -31,11 +31,11 @@ pub(crate) fn http_readiness(host: &HostState, conns: &Slab<Conn>, lane: Lane, n
     if host.on_trial && host.trying {
         return Readiness::Connecting;
     }
-    if lane == Lane::Http1 && !host.idle1.is_empty() {
+    if lane == Lane::Http1 && host.idle1.iter().any(|k| host.usable(*k, conns)) {
         return Readiness::Ready;
     }
     let mut found = Readiness::Idle;
-    for p in host.conns.iter().filter(|p| p.lane == lane) {
+    for p in host.conns.iter().filter(|p| p.lane == lane && host.usable(p.key, conns)) {
         if p.ready {
             // HTTP/1.1: it can be connected to, and another connection is a matter of a moment.
             let takes = match conns.get(p.key).map(|c| &c.role) {
@@ -58,34 +58,28 @@ impl Worker {
         let now = self.now;
         let Some(s) = self.services.get(service) else { return HttpLease::Failed };
         let policy = s.service.policy.clone();
-        match lane {
-            Lane::Http1 => {
-                while let Some(key) = self.hosts.get_mut(host).and_then(|h| h.idle1.pop()) {
-                    if let Some(Role::Http(HttpConn::Up1(u))) = self.conns.get(key).map(|c| &c.role)
-                        && u.exchange.is_none()
-                        && !u.retiring
-                        && super::up1::idle_until(u) > now
-                    {
-                        return HttpLease::Ready(key);
-                    }
-                }
-            }
-            _ => {
-                if let Some(key) = self.least_used_up2(host) {
-                    return HttpLease::Ready(key);
-                }
-            }
-        }
+        let free = match lane {
+            Lane::Http1 => self.free_up1_of(host),
+            _ => self.least_used_up2(host),
+        };
         let Some(h) = self.hosts.get(host) else { return HttpLease::Failed };
-        if h.down_until.is_some_and(|t| t > now) {
+        let down = h.down_until.is_some_and(|t| t > now);
+        let aim = h.link.aim(h.wanted(), now);
+        let (count, connecting) = h.made(&self.conns, lane, aim);
+        if let Some((standing, key)) = free {
+            // What is wanted is established first, while what there is goes on.
+            if standing != Standing::Current && count == 0 && !down {
+                self.open_http(host, lane, &policy);
+            }
+            return HttpLease::Ready(key);
+        }
+        if down {
             return HttpLease::Failed;
         }
         let pool = &policy.settings.pool;
-        let mine = h.conns.iter().filter(|p| p.lane == lane);
-        let (count, connecting) = mine.fold((0u32, 0usize), |(n, c), p| (n + 1, c + usize::from(!p.ready)));
         let most = match lane {
-            Lane::Http1 => u32::from(pool.http1_connections.max(1)),
-            _ => u32::from(pool.max_connections.max(1)),
+            Lane::Http1 => usize::from(pool.http1_connections.max(1)),
+            _ => usize::from(pool.max_connections.max(1)),
         };
         let waiting = h.http_waiting.len();
         // HTTP/2: one that is being made will carry all who wait.
@@ -96,21 +90,64 @@ impl Worker {
         HttpLease::Failed
     }
 
-    fn least_used_up2(&self, host: Key) -> Option<Key> {
+    /// Takes an HTTP/1.1 connection without an exchange, the last used first; one that is what is wanted before one
+    /// that is not.
+    fn free_up1_of(&mut self, host: Key) -> Option<(Standing, Key)> {
+        let now = self.now;
+        let h = self.hosts.get_mut(host)?;
+        let wanted = h.wanted();
+        let mut found = None;
+        for at in (0..h.idle1.len()).rev() {
+            let Some(c) = self.conns.get(h.idle1[at]) else { continue };
+            let Role::Http(HttpConn::Up1(u)) = &c.role else { continue };
+            if u.exchange.is_some() || u.retiring || super::up1::idle_until(u) <= now {
+                continue;
+            }
+            let standing = h.link.standing(c.transport, wanted);
+            if standing != Standing::Wrong && found.is_none_or(|(best, _)| standing < best) {
+                found = Some((standing, at));
+            }
+            if standing == Standing::Current {
+                break;
+            }
+        }
+        let (standing, at) = found?;
+        Some((standing, h.idle1.remove(at)))
+    }
+
+    fn least_used_up2(&self, host: Key) -> Option<(Standing, Key)> {
         let h = self.hosts.get(host)?;
+        let wanted = h.wanted();
         let usable = h.conns.iter().filter(|p| p.lane == Lane::Http2 && p.ready).filter_map(|p| {
-            let Role::Http(HttpConn::Up2(u)) = &self.conns.get(p.key)?.role else { return None };
+            let c = self.conns.get(p.key)?;
+            let Role::Http(HttpConn::Up2(u)) = &c.role else { return None };
             let peers = match &u.h2 {
                 Client::Open(c) => u32::try_from(c.max_concurrent_send_streams()).unwrap_or(u32::MAX),
                 Client::Handshake(_) | Client::Away => return None,
             };
-            (u.send.is_some() && !u.retiring && u.active < u.most.min(peers)).then_some((u.active, p.key))
+            let standing = h.link.standing(c.transport, wanted);
+            let room = u.send.is_some() && !u.retiring && u.active < u.most.min(peers);
+            (room && standing != Standing::Wrong).then_some((standing, u.active, p.key))
         });
-        usable.min_by_key(|(active, _)| *active).map(|(_, key)| key)
+        usable.min_by_key(|(standing, active, _)| (*standing, *active)).map(|(s, _, key)| (s, key))
     }
 
     /// Starts to connect to a host. False if it failed at once.
     pub(crate) fn open_http(&mut self, host: Key, lane: Lane, policy: &Arc<Policy>) -> bool {
+        match self.dial(host) {
+            Some(transport) => self.open_http_as(host, lane, policy, transport),
+            None => false,
+        }
+    }
+
+    /// The same as what is said: a transport's id, or plaintext.
+    pub(crate) fn open_http_as(
+        &mut self,
+        host: Key,
+        lane: Lane,
+        policy: &Arc<Policy>,
+        transport: u64,
+    ) -> bool {
         let now = self.now;
         let Some(h) = self.hosts.get_mut(host) else { return false };
         let addr = h.host.addr;
@@ -159,6 +196,9 @@ impl Worker {
             })),
         };
         let Some(key) = self.add_conn(fd, Interest::WRITE, Role::Http(conn)) else { return false };
+        if let Some(c) = self.conns.get_mut(key) {
+            c.transport = transport;
+        }
         let waker = self.http.ready.waker(Token::Conn(key));
         if let Some(u) = self.up2(key) {
             u.waker = waker;
@@ -171,16 +211,12 @@ impl Worker {
         true
     }
 
-    /// A connect attempt has ended.
-    pub(crate) fn on_http_connected(&mut self, key: Key) {
+    /// A connection can carry exchanges.
+    pub(crate) fn http_established(&mut self, key: Key) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let result = socket::take_error(&conn.fd);
         let Role::Http(h) = &mut conn.role else { return };
         let Some(host) = h.host() else { return };
-        if let Err(error) = result {
-            return self.drop_http_connecting(key, &error);
-        }
         let two = match h {
             HttpConn::Up1(u) => {
                 u.connecting = false;
@@ -194,22 +230,15 @@ impl Worker {
             _ => return,
         };
         self.shard.upstream_active.inc();
-        if let Some(h) = self.hosts.get_mut(host) {
-            h.backoff.succeeded();
-            h.host.set_reachable(true, now);
-            h.down_until = None;
-            h.last_error = None;
-            if let Some(p) = h.conns.iter_mut().find(|p| p.key == key) {
-                p.ready = true;
-            }
-            h.cells.connections.set(h.conns.iter().filter(|p| p.ready).count() as i64);
-        }
+        self.host_established(host, key);
         self.set_interest(key);
         if two {
             self.start_up2(key);
+            self.settle_switch(key);
             self.offer_up2(host);
         } else {
             self.arm(key, now + super::up1::IDLE);
+            self.settle_switch(key);
             self.offer_up1(host, key);
         }
         self.release_waiting(host);
@@ -241,7 +270,7 @@ impl Worker {
     /// HTTP/2 streams are to be had: those who wait begin.
     pub(crate) fn offer_up2(&mut self, host: Key) {
         while self.hosts.get(host).is_some_and(|h| !h.http_waiting.is_empty()) {
-            let Some(conn) = self.least_used_up2(host) else { return };
+            let Some((_, conn)) = self.least_used_up2(host) else { return };
             let Some(x) = self.next_waiting(host, Lane::Http2) else { return };
             self.send_on(x, conn, Lane::Http2);
         }
@@ -273,8 +302,7 @@ impl Worker {
         if waiting == 0 {
             return;
         }
-        let mine = h.conns.iter().filter(|p| p.lane == lane);
-        let (count, connecting) = mine.fold((0usize, 0usize), |(n, c), p| (n + 1, c + usize::from(!p.ready)));
+        let (count, connecting) = h.made(&self.conns, lane, h.link.aim(h.wanted(), now));
         let Some(policy) = h.policy.clone() else { return self.release_http_waiting(host) };
         if h.down_until.is_some_and(|t| t > now) {
             return self.release_http_waiting(host);

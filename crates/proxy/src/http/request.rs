@@ -279,7 +279,8 @@ impl Worker {
                 if x.moves <= MOVES_MOST && self.any_http_host_up(service) {
                     self.http.again.push(key);
                 } else {
-                    self.answer_http(key, Reason::ConnectFailure, None, "every endpoint refuses connections");
+                    let why = self.why_unconnected(service);
+                    self.answer_http(key, Reason::ConnectFailure, None, &why);
                 }
             }
         }
@@ -520,6 +521,11 @@ impl Worker {
         let idle = self.services.get(service).map(|s| s.service.policy.settings.timeouts.stream_idle);
         if let Some(idle) = idle {
             self.arm(down, now + idle);
+        }
+        if let (Some(c), Some(x)) = (self.conns.get(conn), self.http.exchanges.get(key))
+            && x.direction == Direction::Outbound
+        {
+            self.shard.count_link(c.tls.is_some());
         }
         if lane == Lane::Http1 {
             self.forward_one(key, conn);
