@@ -14,7 +14,7 @@ const ENDPOINTS: usize = 3;
 /// Idle connections held, most.
 const CONNECTIONS: usize = 10_000;
 /// Descriptors a process needs for other things.
-const SPARE_FILES: u64 = 200;
+pub(super) const SPARE_FILES: u64 = 200;
 
 const IDLE: &str = "idle";
 const HELD: &str = "idle connections, each used once";
@@ -147,7 +147,7 @@ fn by_connection(
 }
 
 /// Whether the peer has ended an idle connection.
-fn is_closed(stream: &TcpStream) -> bool {
+pub(super) fn is_closed(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).is_err() || matches!(stream.peek(&mut [0; 64]), Ok(0))
 }
 
@@ -198,7 +198,7 @@ pub(super) fn hold(protocol: Protocol, target: SocketAddr) -> io::Result<TcpStre
 }
 
 /// Resident bytes once they have stopped changing, or after two seconds.
-fn settled(peer: &Peer) -> u64 {
+pub(super) fn settled(peer: &Peer) -> u64 {
     let deadline = Instant::now() + Duration::from_secs(2);
     let (mut last, mut same) = (0, 0);
     while same < 3 && Instant::now() < deadline {
@@ -211,7 +211,7 @@ fn settled(peer: &Peer) -> u64 {
 }
 
 /// Of the straight line with the least squares through `(x, y)`.
-fn slope(points: &[(f64, f64)]) -> f64 {
+pub(super) fn slope(points: &[(f64, f64)]) -> f64 {
     let n = points.len() as f64;
     let mean = |f: fn(&(f64, f64)) -> f64| points.iter().map(f).sum::<f64>() / n;
     let (mx, my) = (mean(|p| p.0), mean(|p| p.1));

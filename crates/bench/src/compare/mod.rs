@@ -5,14 +5,18 @@
 //! medians; goals are ratios within a round. A peer that is not installed or does not start is reported
 //! as missing with the reason.
 //!
-//! Tables: [`throughput`], [`latency`], [`memory`], [`sweep`], [`foreign`]; the first three for each protocol.
+//! Tables: [`throughput`], [`latency`], [`memory`], for each protocol; [`sweep`], [`foreign`], [`encryption`], [`storm`].
+mod encryption;
 mod foreign;
 mod latency;
+mod links;
 mod machine;
 mod memory;
 mod peers;
+mod pki;
 mod process;
 mod report;
+mod storm;
 mod svg;
 mod sweep;
 mod table;
@@ -49,12 +53,23 @@ pub enum TableKind {
     Sweep,
     /// CPU for a request and requests a second by load generators of others.
     Foreign,
+    /// What TLS between two sidecars costs over plaintext.
+    Encryption,
+    /// What established callers feel of thousands of handshakes.
+    Storm,
 }
 
 impl TableKind {
     /// All of them.
-    pub const ALL: [TableKind; 5] =
-        [TableKind::Throughput, TableKind::Latency, TableKind::Memory, TableKind::Sweep, TableKind::Foreign];
+    pub const ALL: [TableKind; 7] = [
+        TableKind::Throughput,
+        TableKind::Latency,
+        TableKind::Memory,
+        TableKind::Sweep,
+        TableKind::Foreign,
+        TableKind::Encryption,
+        TableKind::Storm,
+    ];
 
     /// Its name on the command line and of its files.
     pub const fn name(self) -> &'static str {
@@ -64,6 +79,8 @@ impl TableKind {
             TableKind::Memory => "memory",
             TableKind::Sweep => "sweep",
             TableKind::Foreign => "foreign",
+            TableKind::Encryption => "encryption",
+            TableKind::Storm => "storm",
         }
     }
 
@@ -73,7 +90,8 @@ impl TableKind {
             TableKind::Throughput | TableKind::Latency | TableKind::Memory => {
                 !matches!(protocol, Protocol::Tcp)
             }
-            TableKind::Sweep => matches!(protocol, Protocol::Bolt),
+            TableKind::Sweep | TableKind::Storm => matches!(protocol, Protocol::Bolt),
+            TableKind::Encryption => matches!(protocol, Protocol::Bolt | Protocol::Http2),
             TableKind::Foreign => matches!(protocol, Protocol::Http | Protocol::Http2 | Protocol::Grpc),
         }
     }
@@ -84,7 +102,9 @@ impl FromStr for TableKind {
 
     fn from_str(text: &str) -> Result<TableKind, String> {
         let found = TableKind::ALL.into_iter().find(|t| t.name() == text);
-        found.ok_or_else(|| "expected one of throughput, latency, memory, sweep, foreign".to_owned())
+        found.ok_or_else(|| {
+            "expected one of throughput, latency, memory, sweep, foreign, encryption, storm".to_owned()
+        })
     }
 }
 
@@ -201,6 +221,8 @@ pub fn compare(opts: CompareOptions, mut say: impl FnMut(&str)) -> io::Result<Co
             TableKind::Memory => memory::measure(&mut setup, protocol),
             TableKind::Sweep => sweep::measure(&mut setup),
             TableKind::Foreign => foreign::measure(&mut setup, protocol),
+            TableKind::Encryption => encryption::measure(&mut setup, protocol),
+            TableKind::Storm => storm::measure(&mut setup, protocol),
         }?;
         report.peers.clone_from(&setup.infos);
         report.tables.push(table);

@@ -20,6 +20,7 @@ mod worker;
 pub use failures::Failures;
 pub(crate) use once::once;
 pub use result::{Latency, LoadResult, ProcessCpu};
+pub(crate) use worker::begin_connect;
 
 use crate::Protocol;
 use crate::bolt::Version;

@@ -352,7 +352,7 @@ fn edge_after(schedule: Schedule, now: u64) -> u64 {
 }
 
 /// Starts a connection without waiting for it.
-fn begin_connect(target: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn begin_connect(target: SocketAddr) -> io::Result<TcpStream> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;

@@ -62,6 +62,10 @@ enum TableArg {
     Sweep,
     /// CPU for a request under wrk (http) or h2load (http2, grpc)
     Foreign,
+    /// TLS over plaintext between two sidecars: CPU, latency, idle connections (bolt, http2)
+    Encryption,
+    /// 10,000 TLS clients at once, and what other callers feel of it (bolt)
+    Storm,
     /// All that the protocol has
     All,
 }
@@ -74,6 +78,8 @@ impl TableArg {
             TableArg::Memory => vec![TableKind::Memory],
             TableArg::Sweep => vec![TableKind::Sweep],
             TableArg::Foreign => vec![TableKind::Foreign],
+            TableArg::Encryption => vec![TableKind::Encryption],
+            TableArg::Storm => vec![TableKind::Storm],
             TableArg::All => TableKind::ALL.to_vec(),
         }
     }
