@@ -1,4 +1,5 @@
 //! The sidecar's own answers, and how any reply gets into a caller's out-buffer.
+use crate::authorize;
 use crate::call::Call;
 use crate::conn::{Deferred, Direction, Paused, Role};
 use crate::frame::{self, Asker, Head, Said};
@@ -22,13 +23,16 @@ pub(crate) struct ReplyTo {
 /// Why a request is refused.
 pub(crate) struct Refusal {
     pub reason: Reason,
+    /// The rule behind it, as the caller is told it.
     pub rule: Option<String>,
+    /// The rule as logs name it, where callers are told less.
+    pub logged: Option<String>,
     pub detail: Cow<'static, str>,
 }
 
 impl Refusal {
     pub(crate) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { reason, rule: None, detail: detail.into() }
+        Refusal { reason, rule: None, logged: None, detail: detail.into() }
     }
 }
 
@@ -42,7 +46,7 @@ impl Worker {
             None => detail.to_owned(),
         };
         let readable = self.readable_to(r.caller);
-        let said = Said { reason, rule: rule.as_deref(), detail: &detail, readable };
+        let said = Said { reason, rule: authorize::told(rule.as_deref()), detail: &detail, readable };
         self.deliver(r.caller, |out| frame::reply(out, &r.asker(), &said));
         let end = End {
             reason: Some(reason),
@@ -60,6 +64,7 @@ impl Worker {
         let rule = why.rule.as_deref();
         if !origin.one_way {
             let readable = self.readable_to(origin.caller);
+            let rule = authorize::told(rule);
             let said = Said { reason: why.reason, rule, detail: &why.detail, readable };
             let asker = call.asker(origin.caller_id);
             self.deliver(origin.caller, |out| frame::reply(out, &asker, &said));
@@ -71,7 +76,7 @@ impl Worker {
             reason: Some(why.reason),
             status: origin.lane.status_of(why.reason),
             service: asked.and_then(|s| std::str::from_utf8(s).ok()),
-            rule,
+            rule: why.logged.as_deref().or(rule),
             method: call.method(),
             trace: call.trace(),
             tried: origin.tried,

@@ -1,9 +1,11 @@
 //! What routing reads of a request, borrowed from its bytes.
 use crate::frame::{Asker, Head};
 use raddle_policy::Attributes;
+use raddle_policy::authz::Names;
 use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_wire::bolt::{self, HeaderMap};
 use raddle_wire::dubbo::{self, Attachments, ServiceName};
+use raddle_wire::hessian::{Peek, draft};
 use std::net::IpAddr;
 
 /// A request, opened.
@@ -100,6 +102,53 @@ impl<'a> Call<'a> {
             Facts::Bolt { .. } => None,
         };
         names.into_iter().flat_map(move |n| n.candidates(named).skip(1))
+    }
+
+    /// Whether its service and method are what the application will run, for rules that forbid some.
+    ///
+    /// Applications go by what lies deeper in the frame than what is routed by: SOFARPC's server by the serialised
+    /// `SofaRequest`, Dubbo's by the attachments. Honest callers say the same in both places.
+    pub fn names(&self) -> Names {
+        match &self.facts {
+            Facts::Bolt { head, headers } => self.bolt_names(head, *headers),
+            Facts::Dubbo { .. } => {
+                let Head::Dubbo(head) = self.head else { return Names::Hidden };
+                let Some(request) = dubbo::peek(head, self.frame).found() else { return Names::Hidden };
+                match request.attachments().found() {
+                    Some(a) if request.differs_from(&a) => Names::Differ,
+                    Some(_) => Names::Clear,
+                    None => Names::Hidden,
+                }
+            }
+        }
+    }
+
+    fn bolt_names(&self, head: &bolt::Head, headers: HeaderMap<'_>) -> Names {
+        if !self.sofa() {
+            // What the application makes of its own classes is its own; the headers are all there is.
+            return Names::Clear;
+        }
+        let [service, target, method] =
+            headers.get_all(&[bolt::HEADER_SERVICE, &b"sofa_head_target_service"[..], bolt::HEADER_METHOD]);
+        if service.zip(target).is_some_and(|(a, b)| a != b) {
+            return Names::Differ;
+        }
+        let Some(named) = service.or(target) else { return Names::Hidden };
+        if head.codec != bolt::CODEC_HESSIAN {
+            return if method.is_some() { Names::Clear } else { Names::Hidden };
+        }
+        let content = head.content(self.frame);
+        let window = &content[..content.len().min(bolt::PEEK_MAX)];
+        let field = |name: &[u8]| match draft::string_field(window, name) {
+            Peek::Found(text) => Some(text),
+            Peek::Cut | Peek::Absent => None,
+        };
+        match (field(b"targetServiceUniqueName"), field(b"methodName")) {
+            (Some(inside), _) if inside != named => Names::Differ,
+            (_, Some(inside)) if method.is_some_and(|m| m != inside) => Names::Differ,
+            (Some(_), Some(_)) => Names::Clear,
+            _ => Names::Hidden,
+        }
     }
 
     /// The trace it is part of.

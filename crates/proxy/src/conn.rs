@@ -248,4 +248,8 @@ pub struct Relay {
     pub since: Time,
     /// The caller asked by CONNECT and is told when the endpoint is there.
     pub answer: bool,
+    /// It was TCP from the beginning, and not a request first.
+    pub plain: bool,
+    /// The rule of authorization that refuses it, or would, as logs name it.
+    pub rule: Option<Box<str>>,
 }

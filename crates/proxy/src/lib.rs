@@ -19,6 +19,7 @@
 pub mod accept;
 pub mod admin;
 pub mod answer;
+mod authorize;
 pub mod call;
 pub mod caller;
 pub(crate) mod callers;

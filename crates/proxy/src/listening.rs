@@ -56,6 +56,7 @@ impl Worker {
         self.services.forget_removed(&self.config);
         self.review_destinations();
         self.review_demand();
+        self.review_authorization();
         self.prune_hosts();
         self.review_transports();
         self.shard.config_generation.set(self.config.generation as i64);

@@ -1,4 +1,5 @@
 //! The end of every request: counted, and written to the access log.
+use crate::authorize::is_observed;
 use crate::conn::Role;
 use crate::fault::Faults;
 use crate::pending::InFlight;
@@ -42,8 +43,9 @@ impl Worker {
             None => cells.ok.inc(),
         }
         cells.latency.record(latency.as_nanos() as u64);
-        let failed = end.reason.is_some() || end.app_error;
-        if !self.log.as_mut().is_some_and(|l| l.wants(failed)) {
+        let observed = r.extra.as_ref().and_then(|x| x.rule.as_deref()).is_some_and(is_observed);
+        let wanted = end.reason.is_some() || end.app_error || observed;
+        if !self.log.as_mut().is_some_and(|l| l.wants(wanted)) {
             return;
         }
         let method = self.method_names.get(r.method as usize).cloned().filter(|m| !m.is_empty());
@@ -75,8 +77,8 @@ impl Worker {
 
     /// Writes the line of a request that was not sent, or wants no reply.
     pub(crate) fn log_end(&mut self, origin: &Origin, row: u32, end: &End<'_>) {
-        let failed = end.reason.is_some() || end.app_error;
-        if self.log.as_mut().is_some_and(|l| l.wants(failed)) {
+        let wanted = end.reason.is_some() || end.app_error || end.rule.is_some_and(is_observed);
+        if self.log.as_mut().is_some_and(|l| l.wants(wanted)) {
             self.write_line(origin, row, end);
         }
     }

@@ -115,12 +115,17 @@ impl Worker {
             direction,
             since: self.now,
             answer: false,
+            plain: true,
+            rule: None,
         };
         if let Some(c) = self.conns.get_mut(key) {
             c.role = Role::Relay(Box::new(relay));
         }
         self.services.cells(row).in_flight.inc();
         self.shard.detected[raddle_core::Protocol::Tcp].inc();
+        if self.refuses_relay(key) {
+            return;
+        }
         self.connect_relay(key, None);
     }
 
@@ -205,6 +210,8 @@ impl Worker {
             direction,
             since: now,
             answer: false,
+            plain: true,
+            rule: None,
         };
         let Some(other) = self.add_conn(fd, Interest::WRITE, Role::Relay(Box::new(relay))) else {
             return self.relay_refused(caller, Reason::ConnectFailure);
@@ -444,7 +451,7 @@ impl Worker {
     }
 
     fn log_relay(&mut self, r: &Relay, a: &crate::conn::Accepted, flag: Option<Reason>) {
-        if !self.log.as_mut().is_some_and(|l| l.wants(flag.is_some())) {
+        if !self.log.as_mut().is_some_and(|l| l.wants(flag.is_some() || r.rule.is_some())) {
             return;
         }
         let binding = self.config.binding(a.listener);
@@ -466,7 +473,7 @@ impl Worker {
             ok: flag.is_none(),
             status: 0,
             flag,
-            rule: None,
+            rule: r.rule.as_deref(),
             duration_ns: self.now.since(r.since).as_nanos() as u64,
             request_bytes: r.bytes,
             response_bytes: back,

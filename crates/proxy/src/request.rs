@@ -5,6 +5,7 @@
 //! [`waiting`](crate::waiting); where the sidecar answers itself, in [`answer`](crate::answer). Every end of a
 //! request passes [`record`](crate::record), where it is counted and logged with its reason.
 use crate::answer::Refusal;
+use crate::authorize::Judged;
 use crate::call::{Call, CallAttributes};
 use crate::conn::{Direction, Role};
 use crate::fault::{self, Faults};
@@ -244,12 +245,18 @@ impl Worker {
             );
         }
 
+        // Authorization.
+        let observed = match self.authorize_call(&origin, call, name) {
+            Judged::Pass(observed) => observed,
+            Judged::Refuse(denial) => return self.refuse(&origin, call, row, denial.refusal()),
+        };
+
         // Route and endpoint. A frame too large to be held, and a caller that is slow, go on a connection of
         // their own.
         let private = !call.whole() || self.is_private(origin.caller);
         let owner = if private { origin.caller } else { Key::NONE };
         let plan = match self.plan(&mut origin, service, &attributes, owner) {
-            Ok(p) => p,
+            Ok(p) => Plan { rule: p.rule.or(observed), ..p },
             Err(refusal) => return self.refuse(&origin, call, row, refusal),
         };
         if let Some(delay) = plan.delay.filter(|_| call.whole())
@@ -315,11 +322,8 @@ impl Worker {
             // Redirects and HTTP replies cannot be said in an RPC protocol.
             Decision::Answer { rule, .. } => {
                 let detail = "the rule's answer can only be said in HTTP";
-                return Err(Refusal {
-                    reason: Reason::NoRoute,
-                    rule: Some(rule.to_string()),
-                    detail: detail.into(),
-                });
+                let rule = Some(rule.to_string());
+                return Err(Refusal { rule, ..Refusal::new(Reason::NoRoute, detail) });
             }
             Decision::Reject { reason, rule } => {
                 let rule = rule.map(ToString::to_string);
@@ -452,7 +456,8 @@ impl Worker {
         let cells = self.services.cells(row);
         if origin.one_way {
             cells.one_way.inc();
-            let end = End { bytes_in: head.frame_len() as u64, ..End::default() };
+            let rule = plan.rule.as_deref();
+            let end = End { rule, bytes_in: head.frame_len() as u64, ..End::default() };
             self.log_end(origin, row, &end);
         } else {
             cells.in_flight.inc();

@@ -60,6 +60,7 @@ pub struct Worker {
     pub(crate) services: Services,
     pub(crate) destinations: Destinations,
     pub(crate) http: crate::http::Http,
+    pub(crate) authorizing: crate::authorize::Authorizing,
     pub(crate) cipher: Vec<u8>,
     /// Who called on the inbound side.
     pub(crate) callers_seen: crate::callers::Callers,
@@ -141,6 +142,7 @@ impl Worker {
             services: Services::default(),
             destinations: Destinations::default(),
             http: Default::default(),
+            authorizing: Default::default(),
             cipher: Vec::new(),
             callers_seen: Default::default(),
             methods: AHashMap::new(),

@@ -209,6 +209,15 @@ cells! {
     }
 }
 
+cells! {
+    /// One worker's cells of one `Authorization` rule.
+    #[repr(align(64))]
+    RuleCells {
+        denied: Counter = "raddle_authorization_denied_total", "", "requests", "Requests (TCP: connections) that authorization refused, by the rule that did; `(no allow rule)` where there are rules that allow and none took it, `(unclear)` where it could not be judged.";
+        observed: Counter = "raddle_authorization_observed_total", "", "requests", "Requests (TCP: connections) that passed and that a rule in `mode: observe` would have refused, by that rule.";
+    }
+}
+
 /// How many sets of services' and endpoints' names keep their own series; the rest share `other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -216,10 +225,12 @@ pub struct Bounds {
     pub services: usize,
     /// Endpoint addresses.
     pub hosts: usize,
+    /// Rules of authorization.
+    pub rules: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { services: 2000, hosts: 5000 }
+        Bounds { services: 2000, hosts: 5000, rules: 1000 }
     }
 }

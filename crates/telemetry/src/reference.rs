@@ -1,6 +1,6 @@
 //! The metrics reference, made from the list of metrics itself.
 use crate::cell::Label;
-use crate::cells::{Family, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
+use crate::cells::{Family, HostCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
 use crate::labels::{AcceptError, ConnectError, DropCause, LinkFailure, Malformed, WriteError};
 use crate::{process, registry};
 use raddle_core::Reason;
@@ -16,6 +16,7 @@ fn families() -> impl Iterator<Item = &'static Family> {
         .chain(MeshCells::FAMILIES)
         .chain(ServiceCells::FAMILIES)
         .chain(HostCells::FAMILIES)
+        .chain(RuleCells::FAMILIES)
 }
 
 /// Labels that all series of a family of services or endpoints carry.
@@ -24,6 +25,8 @@ fn name_labels(family: &Family) -> &'static [&'static str] {
         &["direction", "service"]
     } else if HostCells::FAMILIES.iter().any(|f| f.name == family.name) {
         &["endpoint"]
+    } else if RuleCells::FAMILIES.iter().any(|f| f.name == family.name) {
+        &["rule"]
     } else {
         &[]
     }
@@ -64,6 +67,7 @@ pub fn metrics_markdown() -> String {
     out.push_str("| | `rejected` | Answered by the sidecar, for the `reason`. |\n");
     out.push_str("| `service` | a name, or `other` | At most 200 bytes of it. |\n");
     out.push_str("| `endpoint` | `ip:port`, or `other` | Where requests are sent. |\n");
+    out.push_str("| `rule` | a name, or `other` | At most 200 bytes of it. |\n");
     values(&mut out, "`kind` of accept errors", AcceptError::ALL, AcceptError::describe);
     values(&mut out, "`kind` of connect failures", ConnectError::ALL, ConnectError::describe);
     values(&mut out, "`cause` of links", LinkFailure::ALL, LinkFailure::describe);
@@ -89,9 +93,9 @@ const HEAD: &str = "# Metrics
 The sidecar serves these at `/metrics` of its admin port, in the Prometheus text format 0.0.4. Counters
 start at 0 with the process. Each worker counts for itself; a scrape adds up.
 
-The number of series is bounded: 2,000 pairs of direction and service and 5,000 endpoints have series of
-their own, all others share the name `other`. A service or endpoint that is no longer in use may give its
-place to a new one once the bound is reached; its counts then go on in `other`. Rejections are shown for
+The number of series is bounded: 2,000 pairs of direction and service, 5,000 endpoints and 1,000 rules have
+series of their own, all others share the name `other`. A service, endpoint or rule that is no longer in use
+may give its place to a new one once the bound is reached; its counts then go on in `other`. Rejections are shown for
 the reasons that occurred.
 
 `raddle_request_duration_seconds` has 15 finite bounds from 50 µs to 10 s. Inside, durations are kept in

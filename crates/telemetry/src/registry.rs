@@ -1,6 +1,6 @@
 //! All cells of a process: handed out to workers, merged for readers.
 use crate::cell::Snapshot;
-use crate::cells::{Bounds, Family, HostCells, LogCells, MeshCells, ServiceCells, WorkerCells};
+use crate::cells::{Bounds, Family, HostCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
 use crate::exposition::{Exposition, clip, escape};
 use crate::labels::Direction;
 use crate::process;
@@ -43,10 +43,25 @@ impl Name for HostName {
     }
 }
 
+/// What tells rules apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RuleName(pub(crate) Arc<str>);
+
+impl Name for RuleName {
+    fn other(&self) -> RuleName {
+        RuleName(OTHER.into())
+    }
+
+    fn labels(&self) -> String {
+        format!("rule=\"{}\"", escape(&self.0))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) services: Table<ServiceName, ServiceCells>,
     pub(crate) hosts: Table<HostName, HostCells>,
+    pub(crate) rules: Table<RuleName, RuleCells>,
 }
 
 /// All metrics of one process.
@@ -100,6 +115,11 @@ impl Shard {
     pub fn host(&self, endpoint: SocketAddr) -> Arc<HostCells> {
         self.tables.hosts.cells(self.worker, Some(endpoint))
     }
+
+    /// The worker's cells of a rule of authorization; bounded as [`Shard::service`] is.
+    pub fn rule(&self, rule: &str) -> Arc<RuleCells> {
+        self.tables.rules.cells(self.worker, RuleName(clip(rule).into()))
+    }
 }
 
 impl Registry {
@@ -113,6 +133,7 @@ impl Registry {
         let tables = Arc::new(Tables {
             services: Table::new(workers, bounds.services),
             hosts: Table::new(workers, bounds.hosts),
+            rules: Table::new(workers, bounds.rules),
         });
         let shard = |worker| {
             let tables = Arc::clone(&tables);
@@ -176,6 +197,7 @@ impl Registry {
         MeshCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.mesh)))], &mut out);
         ServiceCells::expose(&sorted(self.tables.services.entries()), &mut out);
         HostCells::expose(&sorted(self.tables.hosts.entries()), &mut out);
+        RuleCells::expose(&sorted(self.tables.rules.entries()), &mut out);
         out.finish()
     }
 

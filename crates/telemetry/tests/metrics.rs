@@ -88,7 +88,7 @@ fn every_metric_of_a_scrape_is_in_the_reference() {
 
 #[test]
 fn the_number_of_series_is_bounded_and_no_count_is_lost() {
-    let registry = Registry::with_bounds(2, Bounds { services: 10, hosts: 20 });
+    let registry = Registry::with_bounds(2, Bounds { services: 10, hosts: 20, ..Bounds::default() });
     let shards = [registry.shard(0), registry.shard(1)];
     let mut held = Vec::new();
     for n in 0..1000u32 {
@@ -122,7 +122,7 @@ fn the_number_of_series_is_bounded_and_no_count_is_lost() {
 
 #[test]
 fn services_of_both_directions_fold_into_the_other_of_their_own_direction() {
-    let registry = Registry::with_bounds(1, Bounds { services: 2, hosts: 0 });
+    let registry = Registry::with_bounds(1, Bounds { services: 2, hosts: 0, ..Bounds::default() });
     let shard = registry.shard(0);
     shard.service(Direction::Inbound, "in").ok.add(1);
     shard.service(Direction::Outbound, "out").ok.add(2);

@@ -1,6 +1,7 @@
 //! What the sidecar answers itself over HTTP, and how the end of an exchange is counted and logged.
 use super::exchange::Exchange;
 use super::flow::Data;
+use crate::authorize::Denial;
 use crate::conn::Role;
 use crate::record::NOBODY;
 use crate::worker::Worker;
@@ -63,6 +64,14 @@ impl Worker {
         );
     }
 
+    /// Answers an exchange that authorization refuses.
+    pub(crate) fn deny_http(&mut self, key: Key, denial: Denial) {
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        x.plan.rule = denial.told;
+        x.plan.logged = Some(denial.rule);
+        self.answer_http(key, Reason::Denied, None, denial.detail);
+    }
+
     /// Sends a whole response of the sidecar's own, and ends the exchange.
     pub(crate) fn respond_locally(
         &mut self,
@@ -109,7 +118,7 @@ impl Worker {
             cells.latency.record(latency.as_nanos() as u64);
         }
         let failed = end.reason.is_some() || app_failed;
-        if !self.log.as_mut().is_some_and(|l| l.wants(failed)) {
+        if !self.log.as_mut().is_some_and(|l| l.wants(failed || x.plan.logged.is_some())) {
             return;
         }
         let method = method_text(x.protocol, &x.request);
@@ -132,7 +141,7 @@ impl Worker {
             ok: !failed,
             status: x.grpc_status.filter(|_| x.protocol == Protocol::Grpc).unwrap_or(x.status),
             flag: end.reason.or(x.said),
-            rule: x.plan.rule.as_deref(),
+            rule: x.plan.logged.as_deref().or(x.plan.rule.as_deref()),
             duration_ns: latency.as_nanos() as u64,
             request_bytes: x.bytes_in,
             response_bytes: x.bytes_out,

@@ -122,6 +122,8 @@ pub(crate) struct HttpPlan {
     pub budget: (f64, u32),
     /// The rule's name.
     pub rule: Option<String>,
+    /// The rule as logs name it, where callers are told less.
+    pub logged: Option<String>,
 }
 
 /// The endpoint's side of an exchange.

@@ -3,6 +3,7 @@
 use super::exchange::{Exchange, HttpPlan, Up};
 use super::pool::{HttpLease, http_readiness};
 use super::up2::Begun;
+use crate::authorize::Judged;
 use crate::conn::{Conn, Direction, Role};
 use crate::hosts::Hosts;
 use crate::lane::Lane;
@@ -217,6 +218,16 @@ impl Worker {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.service = service;
         x.row = row;
+
+        // Authorization.
+        let observed = match self.authorize_http(key, &request) {
+            Judged::Pass(observed) => observed,
+            Judged::Refuse(denial) => {
+                self.put_back(key, request, changed);
+                return self.deny_http(key, denial);
+            }
+        };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if x.request_tunnels(&request) {
             self.put_back(key, request, changed);
             return self.begin_connect(key);
@@ -235,7 +246,7 @@ impl Worker {
             Routed::Answered | Routed::Delayed => return,
             Routed::Send { plan, connect, ready, timeout, tries, per_try } => {
                 let endpoint = plan.endpoint;
-                x.plan = plan;
+                x.plan = HttpPlan { logged: observed, ..plan };
                 x.tries_left.get_or_insert(tries);
                 if x.deadline == Time::MAX {
                     x.deadline = deadline(x, timeout);
@@ -457,7 +468,8 @@ impl Worker {
                 budget.request(now);
             }
         }
-        let plan = HttpPlan { endpoint: picked.index, retry_on, budget: shares, rule: rule_name };
+        let plan =
+            HttpPlan { endpoint: picked.index, retry_on, budget: shares, rule: rule_name, logged: None };
         Routed::Send { plan, connect: picked.connect, ready: picked.ready, timeout, tries, per_try }
     }
 

@@ -67,6 +67,8 @@ impl Worker {
             direction,
             since: now,
             answer: false,
+            plain: false,
+            rule: None,
         };
         c.role = Role::Relay(Box::new(side(Some(accepted), up)));
         self.unpool(host, up);
@@ -248,6 +250,8 @@ impl Worker {
             direction: d.direction,
             since: now,
             answer: true,
+            plain: false,
+            rule: None,
         };
         c.role = Role::Relay(Box::new(relay));
         self.services.cells(row).in_flight.inc();
