@@ -51,8 +51,20 @@ const fn powers() -> [[u32; 16]; 8] {
 #[inline]
 pub fn crc_mask(old_id: u32, new_id: u32, bytes_after_id: usize) -> u32 {
     // The id's own four bytes count: a CRC register takes its input that many bytes early.
-    let mut distance = (bytes_after_id as u32).wrapping_add(4);
-    let mut mask = (old_id ^ new_id).swap_bytes();
+    shift((old_id ^ new_id).swap_bytes(), (bytes_after_id as u32).wrapping_add(4))
+}
+
+/// What to XOR the CRC of a whole message with when its beginning changes, be it to another length: `change` is the
+/// CRCs of the two beginnings, XORed, and `bytes_after` bytes stay as they are behind.
+///
+/// Distances from 4 GiB on (no frame has one) wrap.
+pub(super) fn crc_shift(change: u32, bytes_after: usize) -> u32 {
+    shift(change, bytes_after as u32)
+}
+
+/// The product of `mask` and x^(8·distance).
+#[inline]
+fn shift(mut mask: u32, mut distance: u32) -> u32 {
     let mut digit = 0;
     while distance != 0 {
         let v = (distance & 15) as usize;
@@ -99,6 +111,16 @@ mod tests {
                 crc_mask(0xDEAD_BEEF, 7, len),
                 "{len} bytes behind the id"
             );
+        }
+    }
+
+    #[test]
+    fn a_beginning_of_another_length_changes_the_crc_by_its_own_crc_shifted() {
+        let (old, new, rest) = (&b"a beginning"[..], &b"another, longer beginning"[..], [0xA5; 300]);
+        for len in [0, 1, 17, 300] {
+            let whole = |beginning: &[u8]| crc32fast::hash(&[beginning, &rest[..len]].concat());
+            let change = crc32fast::hash(old) ^ crc32fast::hash(new);
+            assert_eq!(whole(old) ^ whole(new), crc_shift(change, len), "{len} bytes behind");
         }
     }
 

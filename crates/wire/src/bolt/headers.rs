@@ -73,6 +73,14 @@ pub struct Headers<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Headers<'a> {
+    /// What has not been read; after the last pair, what is garbled.
+    #[inline]
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Headers<'a> {
     type Item = (Option<&'a [u8]>, Option<&'a [u8]>);
 

@@ -13,6 +13,7 @@ mod headers;
 mod malformed;
 mod method;
 mod reply;
+mod rewrite;
 
 pub use crc::{crc_mask, patch_id};
 pub use head::{Command, Head, Kind, Limits, Parsed, Variant};
@@ -20,6 +21,7 @@ pub use headers::{HeaderMap, Headers};
 pub use malformed::{Malformed, MalformedKind};
 pub use method::{Method, PEEK_MAX, method};
 pub use reply::{Form, Reply};
+pub use rewrite::{Told, tell};
 
 /// Codec byte: Hessian 2 (SOFA's dialect of it).
 pub const CODEC_HESSIAN: u8 = 1;

@@ -1,5 +1,5 @@
 //! The attachments of a request: a map of headers behind its arguments.
-use super::{json, jsonb};
+use super::{json, jsonb, names};
 use crate::hessian::Stop;
 use crate::hessian::v2::{Value, Walker};
 
@@ -11,6 +11,24 @@ const APPLICATIONS: [&[u8]; 2] = [b"remote.application", b"application"];
 pub struct Attachments<'a> {
     pairs: Kind<'a>,
     usual: Usual<'a>,
+    /// Where they are.
+    pub(super) place: Place,
+}
+
+/// Where a map lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Bytes before it.
+    pub(super) start: usize,
+    /// Bytes up to its end, its end mark included.
+    pub(super) end: usize,
+}
+
+impl Place {
+    /// The same place, where so many bytes more come before it.
+    fn behind(self, bytes: usize) -> Place {
+        Place { start: self.start + bytes, end: self.end + bytes }
+    }
 }
 
 /// What every request is asked for, found in the pass that finds the map sound.
@@ -18,10 +36,13 @@ pub struct Attachments<'a> {
 struct Usual<'a> {
     group: Option<Value<'a>>,
     timeouts: [Option<Value<'a>>; 2],
+    /// There may be a reserved name among the keys.
+    suspect: bool,
 }
 
 impl<'a> Usual<'a> {
     fn note(&mut self, key: Value<'a>, value: Value<'a>) {
+        self.suspect |= names::suspicious(key);
         match key {
             Value::Text(b"group") => self.group = Some(value),
             // All up to Dubbo 2.7 the one, Dubbo 3 the other too.
@@ -47,42 +68,67 @@ pub(super) fn hessian(rest: &[u8], arguments: usize) -> Result<Attachments<'_>, 
     for _ in 0..arguments {
         walker.value()?;
     }
-    if !walker.map()? {
-        return Ok(Attachments::of(Kind::None));
+    let at = |walker: &Walker<'_>| rest.len() - walker.rest().len();
+    let start = at(&walker);
+    let (mut pairs, mut usual) = (Kind::None, Usual::default());
+    if walker.map()? {
+        pairs = Kind::Hessian(walker.clone());
+        while !walker.end()? {
+            let key = walker.value()?;
+            usual.note(key, walker.value()?);
+        }
     }
-    let pairs = Kind::Hessian(walker.clone());
-    let mut usual = Usual::default();
-    while !walker.end()? {
-        let key = walker.value()?;
-        usual.note(key, walker.value()?);
-    }
-    Ok(Attachments { pairs, usual })
+    let place = Place { start, end: at(&walker) };
+    Ok(Attachments { pairs, usual, place })
 }
 
 /// Behind `arguments` lines of JSON.
 pub(super) fn json(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>, Stop> {
+    let whole = rest.len();
     for _ in 0..arguments {
         json::line(&mut rest)?;
     }
-    Ok(Attachments::of(Kind::Json(json::Pairs::new(json::line(&mut rest)?)?)))
+    let start = whole - rest.len();
+    let line = json::line(&mut rest)?;
+    let place = Place { start, end: start + line.trim_ascii_end().len() };
+    let attachments = Attachments::of(Kind::Json(json::Pairs::new(line)?), place);
+    // What is no scalar may be something that others read otherwise.
+    let odd = attachments.pairs.clone().any(|(_, value)| value == Value::Other);
+    Ok(attachments.suspect_if(odd))
 }
 
 /// Behind `arguments` items of JSONB.
 pub(super) fn jsonb(mut rest: &[u8], arguments: usize) -> Result<Attachments<'_>, Stop> {
+    let whole = rest.len();
     for _ in 0..arguments {
         jsonb::item(&mut rest)?;
     }
-    Ok(Attachments::of(Kind::Jsonb(jsonb::Pairs::new(jsonb::item(&mut rest)?)?)))
+    let start = whole - rest.len();
+    let item = jsonb::item(&mut rest)?;
+    let place = Place { start, end: whole - rest.len() };
+    Ok(Attachments::of(Kind::Jsonb(jsonb::Pairs::new(item)?), place))
 }
 
 impl<'a> Attachments<'a> {
-    fn of(pairs: Kind<'a>) -> Attachments<'a> {
+    fn of(pairs: Kind<'a>, place: Place) -> Attachments<'a> {
         let mut usual = Usual::default();
-        let mut each = pairs.clone();
-        while let Some((key, value)) = each.next() {
-            usual.note(key, value);
-        }
-        Attachments { pairs, usual }
+        pairs.clone().for_each(|(key, value)| usual.note(key, value));
+        Attachments { pairs, usual, place }
+    }
+
+    fn suspect_if(mut self, odd: bool) -> Attachments<'a> {
+        self.usual.suspect |= odd;
+        self
+    }
+
+    /// The same, where so many bytes more come before them.
+    pub(super) fn behind(self, bytes: usize) -> Attachments<'a> {
+        Attachments { place: self.place.behind(bytes), ..self }
+    }
+
+    /// Whether there may be a reserved name among the keys.
+    pub(super) fn suspect(&self) -> bool {
+        self.usual.suspect
     }
 
     /// The last value under `key`, the one that the peers take too, if it is a string (and in Hessian one of
@@ -114,8 +160,7 @@ impl<'a> Attachments<'a> {
 
     /// The pairs whose key is a string, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
-        let mut pairs = self.pairs.clone();
-        std::iter::from_fn(move || pairs.next()).filter_map(|(key, value)| match key {
+        self.pairs.clone().filter_map(|(key, value)| match key {
             Value::Text(key) => Some((key, value)),
             _ => None,
         })
@@ -160,8 +205,10 @@ fn millis(value: Value<'_>) -> Option<u32> {
     u32::try_from(number).ok().filter(|ms| *ms > 0)
 }
 
-impl<'a> Kind<'a> {
-    fn next(&mut self) -> Option<(Value<'a>, Value<'a>)> {
+impl<'a> Iterator for Kind<'a> {
+    type Item = (Value<'a>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
         match self {
             Kind::None => None,
             Kind::Json(pairs) => pairs.next(),

@@ -15,12 +15,21 @@ pub(super) fn names(body: &[u8]) -> Result<([&[u8]; 5], &[u8]), Stop> {
     Ok((names, rest))
 }
 
-/// Takes the next line, without its end (of either kind).
+/// Takes the next line, without its end: of whichever kind, as Java's `BufferedReader` takes it.
 pub(super) fn line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Stop> {
-    let end = rest.iter().position(|b| *b == b'\n').ok_or(Stop::Cut)?;
+    let end = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).ok_or(Stop::Cut)?;
     let (line, tail) = rest.split_at(end);
-    *rest = &tail[1..];
-    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+    *rest = match tail {
+        [b'\r'] => return Err(Stop::Cut),
+        [b'\r', b'\n', tail @ ..] | [_, tail @ ..] => tail,
+        [] => tail,
+    };
+    Ok(line)
+}
+
+/// The last line, which needs no end.
+pub(super) fn last_line(rest: &[u8]) -> &[u8] {
+    rest.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or(rest)
 }
 
 /// A line that is a string; a null reads as empty.
@@ -34,6 +43,12 @@ pub(super) fn string(line: &[u8]) -> Result<&[u8], Stop> {
 
 /// Appends a line that is the string `text`, cut as the ones in Hessian are.
 pub(super) fn push_line(out: &mut Vec<u8>, text: &str) {
+    push_string(out, text);
+    out.push(b'\n');
+}
+
+/// Appends the string `text`, cut likewise.
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for c in text.chars().take(MAX_STRING) {
         match c {
@@ -44,7 +59,62 @@ pub(super) fn push_line(out: &mut Vec<u8>, text: &str) {
             c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    out.extend_from_slice(b"\"\n");
+    out.push(b'"');
+}
+
+/// Appends a pair to an object, behind a comma if it is not the first.
+pub(super) fn push_pair(out: &mut Vec<u8>, first: &mut bool, pair: impl FnOnce(&mut Vec<u8>)) {
+    if !std::mem::replace(first, false) {
+        out.push(b',');
+    }
+    pair(out);
+}
+
+/// The pairs of a line that is an object, as keys without their quotes and values as they are written: those that
+/// every reader takes for the same. Fastjson reads much more than JSON (other quotes, none, comments), by which one
+/// pair can look like part of another; such are left out, as is a key with an escape in it.
+pub(super) fn sound_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let object = line.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+    let mut rest = object.unwrap_or_default();
+    let pairs = std::iter::from_fn(move || {
+        let (key, behind) = written(rest, b':')?;
+        let (value, behind) = written(behind.strip_prefix(b":")?, b',')?;
+        rest = behind.strip_prefix(b",").unwrap_or(behind);
+        Some((key, value))
+    });
+    pairs.filter_map(|(key, value)| match scalar(key) {
+        Value::Text(key) if is_sound(value) => Some((key, value)),
+        _ => None,
+    })
+}
+
+/// Whether this is one value in plain JSON, as far as its extent goes.
+fn is_sound(value: &[u8]) -> bool {
+    let (mut depth, mut quoted, mut escaped) = (0u32, false, false);
+    for (at, byte) in value.iter().enumerate() {
+        if escaped {
+            escaped = false;
+            continue;
+        }
+        match byte {
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => return false,
+            b'}' | b']' => depth -= 1,
+            b':' | b',' | b' ' | b'\t' if depth > 0 => {}
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'+' | b'.' => {}
+            _ => return false,
+        }
+        // A string or an object ends the value.
+        let ends = depth == 0 && !quoted && matches!(byte, b'"' | b'}' | b']');
+        let begins = at > 0 && depth == 0 && quoted;
+        if (ends && at + 1 != value.len()) || (begins && value[0] != b'"') {
+            return false;
+        }
+    }
+    depth == 0 && !quoted && !value.is_empty()
 }
 
 /// The pairs of an object, in order.
@@ -80,6 +150,11 @@ impl<'a> Iterator for Pairs<'a> {
 
 /// The value before `end`, and what follows it from that byte on.
 fn value(bytes: &[u8], end: u8) -> Option<(Value<'_>, &[u8])> {
+    written(bytes, end).map(|(value, rest)| (scalar(value), rest))
+}
+
+/// The same, as it is written.
+fn written(bytes: &[u8], end: u8) -> Option<(&[u8], &[u8])> {
     let bytes = bytes.trim_ascii_start();
     if bytes.is_empty() {
         return None;
@@ -103,7 +178,7 @@ fn value(bytes: &[u8], end: u8) -> Option<(Value<'_>, &[u8])> {
         false
     });
     let (value, rest) = bytes.split_at(stop.unwrap_or(bytes.len()));
-    Some((scalar(value.trim_ascii_end()), rest))
+    Some((value.trim_ascii_end(), rest))
 }
 
 fn scalar(text: &[u8]) -> Value<'_> {

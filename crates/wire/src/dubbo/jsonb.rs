@@ -36,6 +36,29 @@ pub(super) fn string(item: &[u8]) -> Result<&[u8], Stop> {
     }
 }
 
+/// Appends an item that is the object whose pairs `pairs` writes.
+pub(super) fn push_object(out: &mut Vec<u8>, pairs: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0, 0, 0, 0, OBJECT_BEGIN]);
+    pairs(out);
+    out.push(OBJECT_END);
+    let len = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+/// Appends a string.
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+    match (text.is_ascii(), text.len()) {
+        (true, len @ 0..=47) => out.push(0x49 + len as u8),
+        (ascii, len) => {
+            out.push(if ascii { 0x79 } else { 0x7A });
+            out.push(0x48);
+            out.extend_from_slice(&(len as u32).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// The pairs of an object, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Pairs<'a> {
@@ -53,6 +76,16 @@ impl<'a> Pairs<'a> {
         let mut pairs = Pairs { rest };
         while pairs.next().is_some() {}
         if pairs.rest.is_empty() { Ok(Pairs { rest }) } else { Err(Stop::Bad) }
+    }
+
+    /// The keys that are strings, and the pairs as they are written.
+    pub(super) fn written(mut self) -> impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])> {
+        std::iter::from_fn(move || {
+            let before = self.rest;
+            let (key, _) = self.next()?;
+            let key = if let Value::Text(text) = key { Some(text) } else { None };
+            Some((key, &before[..before.len() - self.rest.len()]))
+        })
     }
 }
 

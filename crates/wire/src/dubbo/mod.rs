@@ -21,9 +21,11 @@ mod head;
 mod json;
 mod jsonb;
 mod malformed;
+mod names;
 mod reply;
 mod request;
 mod response;
+mod rewrite;
 
 pub use crate::bolt::Limits;
 pub use crate::hessian::v2::Value;
@@ -33,6 +35,7 @@ pub use malformed::{Malformed, MalformedKind};
 pub use reply::{Form, Reply, reason_of};
 pub use request::{ATTACHMENTS_MAX, PEEK_MAX, Peek, Request, ServiceName, peek};
 pub use response::{ResponseKind, is_readonly, response_kind};
+pub use rewrite::{Told, tell};
 
 /// The two bytes every frame begins with.
 pub const MAGIC: [u8; 2] = [0xDA, 0xBB];

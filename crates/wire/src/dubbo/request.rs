@@ -59,6 +59,8 @@ pub struct Request<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Body<'a> {
     format: Format,
+    /// Bytes before the first argument.
+    at: usize,
     /// From the first argument on.
     rest: &'a [u8],
     /// Whether no more of the body will be looked at than this.
@@ -67,7 +69,7 @@ struct Body<'a> {
 
 /// How a body is read.
 #[derive(Clone, Copy, Debug)]
-enum Format {
+pub(super) enum Format {
     Hessian,
     /// Fastjson: a line for each value.
     Json,
@@ -75,33 +77,44 @@ enum Format {
     Jsonb,
 }
 
+impl Format {
+    /// How a request's body is read; `None` if it is not, or this is no request.
+    pub(super) fn of(head: &Head) -> Option<Format> {
+        if head.kind == Kind::Response || head.event {
+            return None;
+        }
+        match head.serializer {
+            SERIALIZER_HESSIAN2 => Some(Format::Hessian),
+            SERIALIZER_FASTJSON => Some(Format::Json),
+            SERIALIZER_FASTJSON2 => Some(Format::Jsonb),
+            _ => None,
+        }
+    }
+
+    /// The five names a body begins with, and what follows them.
+    pub(super) fn names(self, body: &[u8]) -> Result<([&[u8]; 5], &[u8]), Stop> {
+        match self {
+            Format::Hessian => names(body),
+            Format::Json => json::names(body),
+            Format::Jsonb => jsonb::names(body),
+        }
+    }
+}
+
 /// Reads the beginning of a request's body. `frame` begins with `head`'s frame and may be cut anywhere.
 ///
 /// Hessian, fastjson and fastjson2 are read. The other serialisations are [`Peek::Unknown`], as are responses
 /// and events.
 pub fn peek<'a>(head: &Head, frame: &'a [u8]) -> Peek<Request<'a>> {
-    let format = match head.serializer {
-        SERIALIZER_HESSIAN2 => Format::Hessian,
-        SERIALIZER_FASTJSON => Format::Json,
-        SERIALIZER_FASTJSON2 => Format::Jsonb,
-        _ => return Peek::Unknown,
-    };
-    if head.kind == Kind::Response || head.event {
-        return Peek::Unknown;
-    }
+    let Some(format) = Format::of(head) else { return Peek::Unknown };
     let body = head.body(frame);
     let (window, all) = clip(body, head.body_len, PEEK_MAX);
-    let read = match format {
-        Format::Hessian => names(window),
-        Format::Json => json::names(window),
-        Format::Jsonb => jsonb::names(window),
-    };
-    let read = read.and_then(|(names, rest)| {
+    let read = format.names(window).and_then(|(names, rest)| {
         let called = called(names, format, rest)?;
         // The attachments' window is the wider one; both begin where the body does.
         let (wide, all) = clip(body, head.body_len, ATTACHMENTS_MAX);
-        let rest = &wide[window.len() - rest.len()..];
-        Ok(Request::new(names, called, Body { format, rest, all }))
+        let at = window.len() - rest.len();
+        Ok(Request::new(names, called, Body { format, at, rest: &wide[at..], all }))
     });
     outcome(read, all)
 }
@@ -159,13 +172,13 @@ impl<'a> Request<'a> {
     /// The arguments are stepped over, which takes time in their length.
     pub fn attachments(&self) -> Peek<Attachments<'a>> {
         let Some(arguments) = self.arguments() else { return Peek::Unknown };
-        let Body { format, rest, all } = self.body;
+        let Body { format, at, rest, all } = self.body;
         let read = match format {
             Format::Hessian => attachments::hessian(rest, arguments),
             Format::Json => attachments::json(rest, arguments),
             Format::Jsonb => attachments::jsonb(rest, arguments),
         };
-        outcome(read, all)
+        outcome(read.map(|attachments| attachments.behind(at)), all)
     }
 
     /// Appends the service's name to `name`: `interface`, then `:version` if it has one (`0.0.0` is none), and
@@ -240,7 +253,7 @@ impl ServiceName {
 }
 
 /// The number of types in a descriptor.
-fn count_types(mut types: &[u8]) -> Option<usize> {
+pub(super) fn count_types(mut types: &[u8]) -> Option<usize> {
     let mut count = 0;
     while let Some((first, rest)) = types.split_first() {
         types = match first {

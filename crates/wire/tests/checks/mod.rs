@@ -1,6 +1,7 @@
 //! Promises kept for any bytes whatever: the fuzz targets and the corpus replay call the same functions.
 mod dubbo;
 mod http;
+mod rewrite;
 
 pub(crate) use dubbo::{dubbo_head, dubbo_peek, dubbo_reply, dubbo_stream, hessian_walk};
 pub(crate) use http::{http1_body, http1_messages, http1_request, http1_response};
@@ -9,20 +10,23 @@ use raddle_wire::bolt::{
 };
 use raddle_wire::hessian::{Peek, draft, v2};
 use raddle_wire::sniff::{Sniff, sniff};
+pub(crate) use rewrite::{bolt_rewrite, dubbo_rewrite};
 
 /// A check of one input.
 pub(crate) type Check = fn(&[u8]);
 
 /// Every check, by the name of its fuzz target.
-pub(crate) const ALL: [(&str, Check); 16] = [
+pub(crate) const ALL: [(&str, Check); 18] = [
     ("bolt_head", bolt_head),
     ("bolt_headers", bolt_headers),
     ("bolt_method", bolt_method),
     ("bolt_patch", bolt_patch),
+    ("bolt_rewrite", bolt_rewrite),
     ("bolt_stream", bolt_stream),
     ("dubbo_head", dubbo_head),
     ("dubbo_peek", dubbo_peek),
     ("dubbo_reply", dubbo_reply),
+    ("dubbo_rewrite", dubbo_rewrite),
     ("dubbo_stream", dubbo_stream),
     ("hessian_peek", hessian_peek),
     ("hessian_walk", hessian_walk),

@@ -3,11 +3,13 @@
 //! A Dubbo request begins with strings (its version, path, service version, method, parameter types), which is
 //! all that most routing needs: [`Strings`] reads those. Behind them lie the arguments and then the attachments,
 //! a map: [`Walker`] steps over the ones to read the other.
+mod key;
 mod walk;
 mod write;
 
 use super::cursor::{Cursor, Stop};
-pub use walk::{Value, Walker};
+pub use key::{ascii, short_string};
+pub use walk::{Value, Walker, is_numbered};
 pub use write::{push_class, push_empty_list, push_int, push_null, push_object, push_string};
 
 /// What [`Strings`] found next.

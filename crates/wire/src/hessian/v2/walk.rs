@@ -124,6 +124,18 @@ impl<'a> Walker<'a> {
         Ok(end)
     }
 
+    /// Steps over the definitions of classes that stand before a value.
+    ///
+    /// # Errors
+    /// As [`Walker::value`].
+    pub fn definitions(&mut self) -> Result<(), Stop> {
+        while self.at.peek()? == b'C' {
+            self.at.byte()?;
+            self.define_class()?;
+        }
+        Ok(())
+    }
+
     /// Steps over what is inside of a value just entered.
     fn skip_inside(&mut self, count: u32) -> Result<(), Stop> {
         // How many values are still to come at each depth.
@@ -314,6 +326,15 @@ impl<'a> Walker<'a> {
             tag = self.at.byte()?;
         }
     }
+}
+
+/// Whether what `value` begins with takes a number by which others may refer to it, or defines what does: a list, a map,
+/// an object, a class.
+pub fn is_numbered(value: &[u8]) -> bool {
+    matches!(
+        value.first(),
+        Some(b'C' | b'H' | b'W' | b'M' | b'U' | b'V' | b'X' | b'O' | 0x60..=0x6F | 0x70..=0x7F)
+    )
 }
 
 #[cfg(test)]
