@@ -1,9 +1,11 @@
 //! What routing reads of a request, borrowed from its bytes.
-use crate::frame::{Asker, Head};
+use crate::frame::{Asker, Head, Told};
+use crate::links::Peer;
 use raddle_policy::Attributes;
 use raddle_policy::authz::Names;
 use raddle_policy::route::{CALLER_APP, LOAD_TEST};
-use raddle_wire::bolt::{self, HeaderMap};
+use raddle_wire::bolt::{self, HeaderMap, Limits};
+use raddle_wire::caller::Caller;
 use raddle_wire::dubbo::{self, Attachments, ServiceName};
 use raddle_wire::hessian::{Peek, draft};
 use std::net::IpAddr;
@@ -16,24 +18,35 @@ pub struct Call<'a> {
     pub frame: &'a [u8],
     /// The service it names, most precisely.
     pub named: Option<&'a [u8]>,
+    /// Inbound: who calls, as its certificate says.
+    pub peer: Option<&'a Peer>,
     facts: Facts<'a>,
 }
 
 enum Facts<'a> {
-    Bolt { head: &'a bolt::Head, headers: HeaderMap<'a> },
-    Dubbo { method: Option<&'a [u8]>, attachments: Option<Attachments<'a>>, names: Option<ServiceName> },
+    Bolt {
+        head: &'a bolt::Head,
+        headers: HeaderMap<'a>,
+    },
+    Dubbo {
+        head: &'a dubbo::Head,
+        method: Option<&'a [u8]>,
+        attachments: Option<Attachments<'a>>,
+        names: Option<ServiceName>,
+    },
 }
 
 impl<'a> Call<'a> {
     /// Opens a request. `name` is room for a name that does not stand in the frame in one piece.
     #[inline]
-    pub fn open(head: &'a Head, frame: &'a [u8], name: &'a mut Vec<u8>) -> Call<'a> {
+    pub fn open(head: &'a Head, frame: &'a [u8], name: &'a mut Vec<u8>, peer: Option<&'a Peer>) -> Call<'a> {
         match head {
             Head::Bolt(h) => {
                 let headers = h.headers(frame);
                 let [service, target] =
                     headers.get_all(&[bolt::HEADER_SERVICE, &b"sofa_head_target_service"[..]]);
-                Call { head, frame, named: service.or(target), facts: Facts::Bolt { head: h, headers } }
+                let facts = Facts::Bolt { head: h, headers };
+                Call { head, frame, named: service.or(target), peer, facts }
             }
             Head::Dubbo(h) => {
                 let request = dubbo::peek(h, frame).found();
@@ -42,7 +55,8 @@ impl<'a> Call<'a> {
                 let names = request.as_ref().map(|r| r.service_name(group, name));
                 let method = request.map(|r| r.method);
                 let named = names.map(|n| &name[..n.full]);
-                Call { head, frame, named, facts: Facts::Dubbo { method, attachments, names } }
+                let facts = Facts::Dubbo { head: h, method, attachments, names };
+                Call { head, frame, named, peer, facts }
             }
         }
     }
@@ -86,11 +100,32 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The caller's app.
+    /// The caller's app: what its certificate says, else what it says itself.
     pub fn caller_app(&self) -> Option<&'a [u8]> {
+        if let Some(peer) = self.peer {
+            return Some(peer.app.as_bytes());
+        }
         match &self.facts {
             Facts::Bolt { headers, .. } => CALLER_APP.iter().find_map(|name| headers.get(name.as_bytes())),
             Facts::Dubbo { attachments, .. } => attachments.as_ref()?.application(),
+        }
+    }
+
+    /// Appends the frame as the app is to get it: with who calls, if it is to be `told`, and without what others say
+    /// of it.
+    #[inline]
+    pub fn tell(&self, out: &mut Vec<u8>, limits: Limits, told: bool) -> Told {
+        let caller = self.peer.filter(|_| told).map(|p| Caller { app: &p.app, id: &p.id });
+        match &self.facts {
+            Facts::Bolt { head, .. } => {
+                let told = bolt::tell(out, head, self.frame, limits, caller.as_ref());
+                Told { head: Head::Bolt(told.head), crc_mask: told.crc_mask, added: told.added }
+            }
+            Facts::Dubbo { head, attachments, .. } => {
+                let attachments = attachments.as_ref();
+                let told = dubbo::tell(out, head, self.frame, attachments, limits, caller.as_ref());
+                Told { head: Head::Dubbo(told.head), crc_mask: 0, added: told.added }
+            }
         }
     }
 

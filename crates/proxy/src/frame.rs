@@ -321,6 +321,17 @@ pub fn goaway(out: &mut Vec<u8>, lane: Lane) {
     }
 }
 
+/// A request as the app gets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Its head.
+    pub head: Head,
+    /// What its last four bytes are to be XORed with that are still to come.
+    pub crc_mask: u32,
+    /// It says who calls.
+    pub added: bool,
+}
+
 /// What a reply of the sidecar's own must know of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {

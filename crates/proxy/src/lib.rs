@@ -34,6 +34,7 @@ pub mod health;
 pub(crate) mod holding;
 pub mod hosts;
 pub mod http;
+mod introduce;
 pub mod lane;
 pub mod lease;
 pub mod links;

@@ -5,8 +5,8 @@ use crate::sidecar::{Options, StartError};
 use raddle_core::Time;
 use raddle_identity::{Identity, ServerIdentity};
 use raddle_model::{
-    AccessLog as LogSettings, Capture, Endpoint, IdentitySource, LoadOptions, LogFormat, Metadata, Mistake,
-    Resources, UnknownDestinations,
+    AccessLog as LogSettings, CallerIdentity, Capture, Endpoint, IdentitySource, LoadOptions, LogFormat,
+    Metadata, Mistake, Resources, UnknownDestinations,
 };
 use raddle_model::{Service as ServiceDoc, Sidecar as SidecarDoc, Source};
 use raddle_net::original::{Mode, make_transparent};
@@ -293,6 +293,7 @@ pub(crate) fn compile(
             ports: l.ports.clone().into(),
             passes: false,
             app_protocol: l.app_protocol,
+            tells_caller: l.caller_identity == CallerIdentity::Headers,
             tls: tls_of(&certificates, l.tls.as_ref()),
         });
     }
@@ -308,6 +309,7 @@ pub(crate) fn compile(
             ports: l.ports.clone().into(),
             passes: l.unknown_destinations == UnknownDestinations::Allow,
             app_protocol: None,
+            tells_caller: false,
             tls: tls_of(&certificates, l.tls.as_ref()),
         });
     }

@@ -9,7 +9,7 @@ use crate::authorize::Judged;
 use crate::call::{Call, CallAttributes};
 use crate::conn::{Direction, Role};
 use crate::fault::{self, Faults};
-use crate::frame::Head;
+use crate::frame::{Head, Told};
 use crate::lane::Lane;
 use crate::lease::{Lease, readiness};
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
@@ -180,7 +180,8 @@ impl Worker {
         // Some protocols have a service's name in pieces: room to put it together, kept from call to call.
         let mut name = std::mem::take(&mut self.name);
         name.clear();
-        let sent = self.dispatch_call(origin, &Call::open(head, frame, &mut name));
+        let peer = self.peer_behind(origin.direction, origin.caller);
+        let sent = self.dispatch_call(origin, &Call::open(head, frame, &mut name, peer.as_deref()));
         self.name = name;
         sent
     }
@@ -385,8 +386,8 @@ impl Worker {
         host: Key,
         call: &Call<'_>,
     ) -> Sent {
-        let Call { head, frame, .. } = *call;
         let whole = call.whole();
+        let (limits, tells) = (self.frame_limits(), self.tells_caller(origin.listener));
         let method = match &self.log {
             Some(_) => call.method().map_or(0, |m| self.intern_method(m)),
             None => 0,
@@ -399,6 +400,17 @@ impl Worker {
         e.used_at = now;
         let deadline =
             plan.per_try.filter(|_| tries_left > 0).map_or(origin.deadline, |d| origin.deadline.min(now + d));
+        let out_at = c.out.tail_offset();
+        let tail = c.out.tail(&mut self.pool);
+        let at = tail.len();
+        let told = match origin.direction {
+            Direction::Inbound => call.tell(tail, limits, tells),
+            Direction::Outbound => {
+                tail.extend_from_slice(call.frame);
+                Told { head: *call.head, crc_mask: 0, added: false }
+            }
+        };
+        let head = &told.head;
         let mut wake = Time::MAX;
         let wire_id = if origin.one_way {
             ONE_WAY_ID
@@ -415,8 +427,8 @@ impl Worker {
                 listener: origin.listener,
                 method,
                 codec: head.codec(),
-                out_at: c.out.tail_offset(),
-                len: if whole { frame.len() as u32 } else { 0 },
+                out_at,
+                len: if whole { (tail.len() - at) as u32 } else { 0 },
                 sofa: call.sofa(),
                 permit: Some(permit),
                 extra,
@@ -431,17 +443,17 @@ impl Worker {
         if origin.direction == Direction::Outbound {
             self.shard.count_link(c.tls.is_some());
         }
-        let tail = c.out.tail(&mut self.pool);
-        let at = tail.len();
-        tail.extend_from_slice(frame);
         let crc_mask = if whole {
             head.write_id(&mut tail[at..], u64::from(wire_id));
             0
         } else {
             e.stream_from = Some(origin.caller);
-            head.write_id_ahead(&mut tail[at..], u64::from(wire_id))
+            told.crc_mask ^ head.write_id_ahead(&mut tail[at..], u64::from(wire_id))
         };
         let timer_at = c.timer_at;
+        if tells && call.peer.is_some() && !told.added {
+            self.shard.identity_skipped.inc();
+        }
         self.mark_dirty(conn);
         if wake < timer_at {
             self.arm(conn, wake);
@@ -457,7 +469,7 @@ impl Worker {
         if origin.one_way {
             cells.one_way.inc();
             let rule = plan.rule.as_deref();
-            let end = End { rule, bytes_in: head.frame_len() as u64, ..End::default() };
+            let end = End { rule, bytes_in: call.head.frame_len() as u64, ..End::default() };
             self.log_end(origin, row, &end);
         } else {
             cells.in_flight.inc();

@@ -46,6 +46,8 @@ pub struct Binding {
     pub passes: bool,
     /// Inbound: what the local app speaks, if not what the caller does.
     pub app_protocol: Option<Protocol>,
+    /// Inbound: the app is told who calls.
+    pub tells_caller: bool,
     /// Serves TLS beside plaintext.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }

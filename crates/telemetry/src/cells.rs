@@ -139,6 +139,7 @@ cells! {
         link_plain: Gauge = "raddle_link_connections", r#"direction="outbound",encrypted="false""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
         link_requests_secured: Counter = "raddle_link_requests_total", r#"direction="outbound",encrypted="true""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
         link_requests_plain: Counter = "raddle_link_requests_total", r#"direction="outbound",encrypted="false""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
+        identity_skipped: Counter = "raddle_link_identity_skipped_total", "", "requests", "Requests of callers with a verified certificate that went to the app without saying who calls: too large to be held (Dubbo), in a serialisation that is not read, or with no room for it.";
         turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
         turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
         turn_time: Histogram = "raddle_turn_seconds", "", "seconds", "Time from a reactor turn's wake-up to its end; long turns delay every connection of the worker.";

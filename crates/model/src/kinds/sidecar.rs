@@ -6,8 +6,8 @@ use crate::decode::{
     Spotted, Text, TextMap, quote, report_duplicates, wrong,
 };
 use crate::resources::{
-    AccessLog, Capture, Drain, InboundListener, Labels, Limits, ListenerTls, LogFormat, Metadata,
-    OutboundListener, PortProtocol, Replies, Sidecar, UnknownDestinations,
+    AccessLog, CallerIdentity, Capture, Drain, InboundListener, Labels, Limits, ListenerTls, LogFormat,
+    Metadata, OutboundListener, PortProtocol, Replies, Sidecar, UnknownDestinations,
 };
 use crate::yaml::{Node, Spot, Value};
 use raddle_core::Protocol;
@@ -158,6 +158,15 @@ fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
         "the request's own",
         "The HTTP the app speaks, if it is another than requests come in: `http` is HTTP/1.1.",
     );
+    let caller_identity = fields.or(
+        "callerIdentity",
+        Choice(&[("headers", CallerIdentity::Headers), ("none", CallerIdentity::None)]),
+        CallerIdentity::Headers,
+        "How the app is told who calls, where the caller's certificate was verified: `headers` = by \
+         `x-raddle-caller` (its app) and `x-raddle-caller-id` (its SPIFFE id) in HTTP's fields, Bolt's header map, \
+         Dubbo's attachments, and in HTTP by `x-forwarded-client-cert` too; `none` = not at all. What callers \
+         themselves say under these names is removed either way.",
+    );
     let (tls, capture, ports) = common(fields);
     if forward.is_none() && capture.is_none() && !fields.has("forward") && !fields.has("capture") {
         let remedy = "give ip:port such as 127.0.0.1:12200; only captured connections have a destination";
@@ -170,7 +179,7 @@ fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
     let (listen, spot) = listen?;
     let (forward, forward_spot) = forward.unzip();
     Some((
-        InboundListener { listen, forward, protocol, app_protocol, tls, capture, ports },
+        InboundListener { listen, forward, protocol, app_protocol, tls, caller_identity, capture, ports },
         spot,
         forward_spot,
     ))

@@ -66,10 +66,24 @@ pub struct InboundListener {
     pub app_protocol: Option<Protocol>,
     /// TLS that ends here; plaintext stays allowed on the same port.
     pub tls: Option<ListenerTls>,
+    /// How the app is told who calls.
+    pub caller_identity: CallerIdentity,
     /// How connections are led here that were made to somewhere else; absent = they are not.
     pub capture: Option<Capture>,
     /// Protocols by port of the original destination; such connections are not sniffed.
     pub ports: Vec<PortProtocol>,
+}
+
+/// How the app behind an inbound listener is told who calls. What others say under the names used for it never gets past
+/// the sidecar, told or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallerIdentity {
+    /// By fields of the request, if the caller has a certificate that was verified.
+    #[default]
+    Headers,
+    /// Not at all.
+    None,
 }
 
 /// One outbound listener.

@@ -219,6 +219,7 @@ impl Worker {
         d.last = !read.keep_alive || draining;
         let (direction, listener) = (d.direction, d.accepted.listener);
         request.https = tls || request.https;
+        self.introduce(key, direction, listener, &mut request);
         let protocol = if request.is_grpc() { Protocol::Grpc } else { Protocol::Http };
         let mut x = Exchange::new(key, direction, listener, request, read.framing, protocol, now);
         x.expects_continue = read.expects_continue;

@@ -218,6 +218,7 @@ impl Worker {
         d.active_at = now;
         let (direction, listener) = (d.direction, d.accepted.listener);
         head.https |= tls;
+        self.introduce(key, direction, listener, &mut head);
         let protocol = if head.is_grpc() { Protocol::Grpc } else { Protocol::Http2 };
         let over = body.is_end_stream();
         let framing = match (over, content_length(&head.fields)) {

@@ -7,6 +7,7 @@ use crate::authorize::Judged;
 use crate::conn::{Conn, Direction, Role};
 use crate::hosts::Hosts;
 use crate::lane::Lane;
+use crate::links::Peer;
 use crate::request::MOVES_MOST;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
@@ -99,6 +100,7 @@ struct HttpAttributes<'a> {
     service: &'a [u8],
     grpc: bool,
     ip: Option<IpAddr>,
+    peer: Option<&'a Peer>,
 }
 
 impl Attributes for HttpAttributes<'_> {
@@ -133,6 +135,9 @@ impl Attributes for HttpAttributes<'_> {
     }
 
     fn caller_app(&self) -> Option<&[u8]> {
+        if let Some(peer) = self.peer {
+            return Some(peer.app.as_bytes());
+        }
         CALLER_APP.iter().chain(&[TRIPLE_APP]).find_map(|name| self.request.fields.get(name))
     }
 
@@ -414,12 +419,13 @@ impl Worker {
         let Some(x) = self.http.exchanges.get(key) else { return Routed::Answered };
         let (avoid, tried, grpc, first) =
             (x.avoid, x.tried, x.protocol == Protocol::Grpc, x.tried == 0 && x.moves == 0 && !x.acted);
+        let peer = self.peer_behind(x.direction, x.down);
         let Some(s) = self.services.get_mut(service) else {
             return Routed::Refuse(Reason::NoCluster, None);
         };
         let crate::services::ServiceState { service: svc, route, .. } = s;
         let svc = svc.clone();
-        let a = HttpAttributes { request, service: svc.name.as_bytes(), grpc, ip };
+        let a = HttpAttributes { request, service: svc.name.as_bytes(), grpc, ip, peer: peer.as_deref() };
         let (subset, rule, timeout, retry, actions) = match svc.route(&a, route, &mut self.rng) {
             Decision::Send { subset, rule, timeout, retry, actions } => {
                 (subset, rule, timeout, retry, actions)

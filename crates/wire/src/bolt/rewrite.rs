@@ -30,7 +30,7 @@ pub fn tell(
     out: &mut Vec<u8>,
     head: &Head,
     frame: &[u8],
-    limits: &Limits,
+    limits: Limits,
     caller: Option<&Caller<'_>>,
 ) -> Told {
     let mut pairs = head.headers(frame).iter();
@@ -47,7 +47,7 @@ pub fn tell(
 }
 
 /// Whether the map has room. What is taken out of it does not count: who sends reserved names gets no favours.
-fn fits(head: &Head, caller: &Caller<'_>, limits: &Limits) -> bool {
+fn fits(head: &Head, caller: &Caller<'_>, limits: Limits) -> bool {
     let more: usize = caller.pairs().iter().map(|(key, value)| 8 + key.len() + value.len()).sum();
     let map = usize::from(head.header_len) + more;
     map <= limits.max_header.min(MAX_MAP) as usize

@@ -31,7 +31,7 @@ pub fn tell(
     head: &Head,
     frame: &[u8],
     attachments: Option<&Attachments<'_>>,
-    limits: &Limits,
+    limits: Limits,
     caller: Option<&Caller<'_>>,
 ) -> Told {
     let caller = caller.filter(|c| fits(head, c, limits));
@@ -55,7 +55,7 @@ pub fn tell(
 }
 
 /// Whether the frame has room.
-fn fits(head: &Head, caller: &Caller<'_>, limits: &Limits) -> bool {
+fn fits(head: &Head, caller: &Caller<'_>, limits: Limits) -> bool {
     // No form takes more than this around a string.
     let more: usize = caller.pairs().iter().map(|(key, value)| 16 + key.len() + value.len()).sum();
     head.frame_len() as u64 + more as u64 <= u64::from(limits.max_frame)

@@ -85,6 +85,12 @@ impl Fields {
         self.spans.len() < before
     }
 
+    /// Removes every field whose name is one of some.
+    pub fn remove_if(&mut self, is_one: impl Fn(&[u8]) -> bool) {
+        let text = &self.text;
+        self.spans.retain(|s| !is_one(named(text, *s)));
+    }
+
     /// Gives a field one value: the first of that name gets it in its place, others go.
     pub fn set(&mut self, name: &str, value: &[u8]) {
         let Some(first) = self.spans.iter().position(|s| self.is(*s, name)) else {

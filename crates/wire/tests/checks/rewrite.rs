@@ -13,7 +13,7 @@ pub(crate) fn bolt_rewrite(data: &[u8]) {
     let frame = &data[..data.len().min(head.frame_len())];
     for caller in [None, Some(&PAY)] {
         let mut out = b"before".to_vec();
-        let told = bolt::tell(&mut out, &head, frame, &LIMITS, caller);
+        let told = bolt::tell(&mut out, &head, frame, LIMITS, caller);
         let written = &out.split_off(6)[..];
         if frame.len() < head.head_len() {
             assert_eq!((written, told.head, told.added), (frame, head, false));
@@ -21,11 +21,11 @@ pub(crate) fn bolt_rewrite(data: &[u8]) {
         }
         bolt_told(&head, frame, &told, written, caller);
         let mut again = Vec::new();
-        let twice = bolt::tell(&mut again, &told.head, written, &LIMITS, None);
+        let twice = bolt::tell(&mut again, &told.head, written, LIMITS, None);
         assert!(twice.head.headers(&again).iter().all(|(key, _)| !key.is_some_and(is_reserved)));
         if told.added && frame.len() == head.frame_len() {
             let mut same = Vec::new();
-            bolt::tell(&mut same, &twice.head, &again, &LIMITS, caller);
+            bolt::tell(&mut same, &twice.head, &again, LIMITS, caller);
             assert_eq!(same, written);
         }
     }
@@ -85,7 +85,7 @@ pub(crate) fn dubbo_rewrite(data: &[u8]) {
     let attachments = attachments(&head, frame);
     for caller in [None, Some(&PAY)] {
         let mut out = b"before".to_vec();
-        let told = dubbo::tell(&mut out, &head, frame, attachments.as_ref(), &LIMITS, caller);
+        let told = dubbo::tell(&mut out, &head, frame, attachments.as_ref(), LIMITS, caller);
         let written = &out.split_off(6)[..];
         assert!(told.added || told.head.body_len <= head.body_len.max(2) + 1);
         assert!(!told.added || caller.is_some());
