@@ -90,6 +90,7 @@ mod tests {
             protocol: None,
             app_protocol: None,
             tls: None,
+            caller_identity: raddle_model::CallerIdentity::Headers,
             capture: None,
             ports: Vec::new(),
         }
