@@ -77,7 +77,7 @@ fn main() {
             return;
         }
         name.clear();
-        let call = Call::open(&head, &frame, &mut name);
+        let call = Call::open(&head, &frame, &mut name, None);
         let Some(service) = call.named else { return };
         let request = CallAttributes { call: &call, service, ip: None };
         let Some(s) = snapshot.service(service) else { return };
