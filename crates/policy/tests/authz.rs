@@ -224,6 +224,11 @@ fn what_might_be_read_otherwise_is_refused_only_where_rules_look_at_it() {
     let admin = Some(Identity { app: "admin".into(), ..Identity::default() });
     let admin = Asked { caller: admin, ..with(Names::Hidden) };
     assert_eq!(said(&allow_service, &admin), "+Authorization/r/1");
+    // A method that cannot be read is of no account where rules look at services alone.
+    assert_eq!(said(&by_service, &with(Names::NoMethod)), "+");
+    assert_eq!(said(&allow_service, &with(Names::NoMethod)), "+Authorization/r/0");
+    let by_method = [rule("r", Deny, vec![vec![is(Method, "other")]])];
+    assert_eq!(compiled(&by_method).judge(&with(Names::NoMethod)), hidden);
     // Paths.
     let by_path = [rule("r", Deny, vec![vec![text(Path, Matcher::Prefix("/admin".into()))]])];
     let at = |path: &str| Asked { path: Some(path.into()), ..call("s", "GET") };
@@ -385,7 +390,12 @@ mod naive {
             if names && asked.names == Names::Differ {
                 return Err("Authorization (names differ)".into());
             }
-            if asked.names == Names::Hidden && looks(&[Service, Method], Some(Deny)) {
+            let hidden: &[AuthSubject] = match asked.names {
+                Names::Hidden => &[Service, Method],
+                Names::NoMethod => &[Method],
+                Names::Clear | Names::Differ => &[],
+            };
+            if looks(hidden, Some(Deny)) {
                 return Err("Authorization (names hidden)".into());
             }
             let path = asked.path.as_deref().map(|p| p.split('?').next().unwrap_or(p));
@@ -438,7 +448,9 @@ mod naive {
                         return false;
                     }
                     values.push(part.into());
-                } else if matches!(subject, Service | Method) && asked.names != Names::Clear {
+                } else if *subject == Method && asked.names != Names::Clear
+                    || *subject == Service && matches!(asked.names, Names::Hidden | Names::Differ)
+                {
                     return false;
                 } else {
                     asked.values(subject, &mut |v| values.push(String::from_utf8_lossy(v).into_owned()));
@@ -535,7 +547,10 @@ fn asked() -> impl Strategy<Value = Asked> {
         .prop_map(|c| c.map(|(app, unit, id)| Identity { app, unit, id }));
     let source = prop::option::of(prop_oneof!["10\\.0\\.[01]\\.[0-3]", "::[0-2]"])
         .prop_map(|s| s.map(|s| s.parse().expect("an address")));
-    let names = prop_oneof![6 => Just(Names::Clear), 1 => Just(Names::Hidden), 1 => Just(Names::Differ)];
+    let names = prop_oneof![
+        6 => Just(Names::Clear),
+        1 => prop::sample::select(vec![Names::Hidden, Names::NoMethod, Names::Differ]),
+    ];
     let headers = prop::collection::vec(("[hk]", value()), 0..4);
     (caller, source, (some(), some(), some(), some()), headers, names).prop_map(
         |(caller, source, (service, method, path, authority), headers, names)| Asked {

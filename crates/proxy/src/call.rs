@@ -170,7 +170,7 @@ impl<'a> Call<'a> {
         }
         let Some(named) = service.or(target) else { return Names::Hidden };
         if head.codec != bolt::CODEC_HESSIAN {
-            return if method.is_some() { Names::Clear } else { Names::Hidden };
+            return if method.is_some() { Names::Clear } else { Names::NoMethod };
         }
         let content = head.content(self.frame);
         let window = &content[..content.len().min(bolt::PEEK_MAX)];
@@ -182,7 +182,8 @@ impl<'a> Call<'a> {
             (Some(inside), _) if inside != named => Names::Differ,
             (_, Some(inside)) if method.is_some_and(|m| m != inside) => Names::Differ,
             (Some(_), Some(_)) => Names::Clear,
-            _ => Names::Hidden,
+            (Some(_), None) => Names::NoMethod,
+            (None, _) => Names::Hidden,
         }
     }
 

@@ -41,7 +41,8 @@ impl<F: Facts> Asked<'_, F> {
     /// Whether nothing that is asked of the subject holds, whatever is asked.
     pub(super) fn hides(&self, subject: &AuthSubject) -> bool {
         match subject {
-            AuthSubject::Service | AuthSubject::Method => self.names != Names::Clear,
+            AuthSubject::Service => matches!(self.names, Names::Hidden | Names::Differ),
+            AuthSubject::Method => self.names != Names::Clear,
             AuthSubject::CallerApp | AuthSubject::CallerUnit | AuthSubject::CallerId => {
                 self.facts.caller().as_ref().and_then(|c| c.part(subject)).is_none()
             }

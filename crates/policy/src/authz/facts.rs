@@ -48,6 +48,8 @@ pub enum Names {
     /// They are what the application will run, or the protocol has none.
     #[default]
     Clear,
+    /// The service is; the method cannot be read.
+    NoMethod,
     /// They cannot be read, or not for sure.
     Hidden,
     /// The request names them twice, and differently: what is judged would not be what is run.
@@ -57,7 +59,7 @@ pub enum Names {
 /// Why a request cannot be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclear {
-    /// See [`Names::Hidden`].
+    /// See [`Names::Hidden`] and [`Names::NoMethod`].
     Hidden,
     /// See [`Names::Differ`].
     Differ,
@@ -71,7 +73,7 @@ impl Unclear {
     /// In words.
     pub const fn describe(self) -> &'static str {
         match self {
-            Unclear::Hidden => "its service and method cannot be read, and rules look at them",
+            Unclear::Hidden => "its service or method cannot be read, and rules look at it",
             Unclear::Differ => "it names its service or method twice, and differently",
             Unclear::Path => "its path can be read in more than one way, and rules look at it",
             Unclear::TooMany => "headers that rules look at come too often in it",

@@ -52,8 +52,10 @@ pub(super) struct Index {
     /// Clauses in no table.
     rest: Box<[u32]>,
     state: RandomState,
-    /// Whether any clause looks at service or method.
-    pub(super) names: bool,
+    /// Whether any clause looks at the service.
+    pub(super) service: bool,
+    /// Whether any clause looks at the method.
+    pub(super) method: bool,
     /// Whether any clause looks at the path.
     pub(super) path: bool,
 }
@@ -72,16 +74,16 @@ struct Ask {
 
 impl Index {
     pub(super) fn new(clauses: Vec<Clause>) -> Index {
-        let subject = |c: &Cond| match c {
-            Cond::Text { subject, .. } => Some(subject.clone()),
-            Cond::Source { .. } => None,
+        let looks = |at: &AuthSubject| {
+            let mut conds = clauses.iter().flat_map(|c| &*c.conds);
+            conds.any(|c| matches!(c, Cond::Text { subject, .. } if subject == at))
         };
-        let looks = |at: &[AuthSubject]| {
-            clauses.iter().flat_map(|c| &*c.conds).filter_map(subject).any(|s| at.contains(&s))
+        let mut index = Index {
+            service: looks(&AuthSubject::Service),
+            method: looks(&AuthSubject::Method),
+            path: looks(&AuthSubject::Path),
+            ..Index::default()
         };
-        let (names, path) =
-            (looks(&[AuthSubject::Service, AuthSubject::Method]), looks(&[AuthSubject::Path]));
-        let mut index = Index { names, path, ..Index::default() };
         let mut left: Vec<u32> = (0..clauses.len() as u32).collect();
         if clauses.len() >= WORTH_HASHING {
             let mut asks: Vec<Vec<Ask>> = clauses.iter().map(|c| asks(c, &index.state)).collect();

@@ -119,14 +119,16 @@ impl Side {
         if self.deny.clauses.is_empty() && self.none.is_none() {
             return Ok(None);
         }
-        let names = match self.deny.names || self.allow.names {
+        let (deny, allow) = (&self.deny, &self.allow);
+        let names = match deny.service || deny.method || allow.service || allow.method {
             true => facts.names(),
             false => Names::Clear,
         };
         match names {
             Names::Differ => return Err(Refusal::Unclear(Unclear::Differ)),
-            Names::Hidden if self.deny.names => return Err(Refusal::Unclear(Unclear::Hidden)),
-            Names::Hidden | Names::Clear => {}
+            Names::Hidden if deny.service || deny.method => return Err(Refusal::Unclear(Unclear::Hidden)),
+            Names::NoMethod if deny.method => return Err(Refusal::Unclear(Unclear::Hidden)),
+            Names::Hidden | Names::NoMethod | Names::Clear => {}
         }
         if (self.deny.path || self.allow.path) && !has_plain_path(facts) {
             return Err(Refusal::Unclear(Unclear::Path));
