@@ -10,6 +10,7 @@ for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets", "encrypti
     sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 
 import capture
+import cluster
 import disturbance
 import downgrade
 import dubbo_suites
@@ -32,7 +33,7 @@ PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
                 "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
                 **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES,
-                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES, **switching.SUITES}
+                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES, **switching.SUITES, **cluster.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
