@@ -43,9 +43,11 @@ def told(failures, phases, logs, most=20, alike=3):
             shown.append(failure)
     entries = [(stamp(entry["time"]), log.name, entry) for log in logs for entry in access(log)]
     for failure in shown:
-        due = f", due {failure['at'] - failure['due']:.3f} s before" if failure["due"] else ""
-        lines.append(f"{failure['load']}: {failure['kind']} ({failure['which']}{due}) in {phases.at(failure['at'])}")
-        near = [(log, entry) for at, log, entry in entries if abs(at - failure["at"]) < 0.25]
+        began = failure["due"] or failure["at"]
+        took = f", told {failure['at'] - began:.3f} s later" if failure["due"] else ""
+        lines.append(f"{failure['load']}: {failure['kind']} ({failure['which']}), sent in {phases.at(began)}{took}")
+        near = [(log, entry) for at, log, entry in entries
+                if min(abs(at - failure["at"]), abs(at - began)) < 0.25]
         lines += [f"    {log}: {json.dumps(entry)}" for log, entry in near[:4]]
     if len(failures) > len(shown):
         lines.append(f"... and {len(failures) - len(shown)} more: " + ", ".join(

@@ -103,10 +103,14 @@ class Run:
         """The rollout is over."""
 
         def over():
-            said = self.plane.cli("rollout", "status", "LinkEncryption/pay", "-o", "json", code=None)
-            return "running" not in said.lower()
+            said = json.loads(self.plane.cli("rollout", "status", "LinkEncryption/pay", "-o", "json", code=None))
+            spread = said.get("spread") or {}
+            return said["state"] not in ("running", "paused") and spread.get("running") == spread.get("wanted")
 
-        wait_until(over, 40, f"the rollout of {mode} to be over")
+        try:
+            wait_until(over, 40, f"the rollout of {mode} to be over")
+        except Failure as error:
+            raise Failure(f"{error}: {self.plane.cli('rollout', 'status', 'LinkEncryption/pay', code=None)}") from None
 
     def result(self):
         failures = [failure for load in self.loads for failure in load.failures()]

@@ -239,7 +239,10 @@ impl Worker {
         } else {
             self.arm(key, now + super::up1::IDLE);
             self.settle_switch(key);
-            self.offer_up1(host, key);
+            // It may have come too late and be gone; closing it has seen to those who wait.
+            if self.conns.get(key).is_some() {
+                self.offer_up1(host, key);
+            }
         }
         self.release_waiting(host);
     }
