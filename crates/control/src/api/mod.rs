@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod ca;
 pub mod desk;
+mod encryption;
 mod explain;
 mod health;
 pub(crate) mod http;
@@ -77,6 +78,7 @@ fn routes() -> Vec<http::Route> {
         sidecars::routes(),
         status::routes(),
         explain::routes(),
+        encryption::routes(),
         log::routes(),
         live::routes(),
         tokens::routes(),
