@@ -68,7 +68,7 @@ answers! {
         pub connections: EncryptedAnswer,
         /// Requests to it in the last minute.
         pub requests: EncryptedAnswer,
-        /// Callers seen in plaintext in the last minute: apps, or addresses of those that nobody knows.
+        /// Callers seen in plaintext in the last minute, or connected so still: apps, or addresses of those that nobody knows.
         pub plaintext_callers: Vec<String>,
     }
 
@@ -126,7 +126,7 @@ answers! {
         pub by_address: bool,
         /// SPIFFE id of its certificate; empty = it showed none.
         pub id: String,
-        /// It was seen in plaintext in the last minute.
+        /// It was seen in plaintext in the last minute, or has such a connection still.
         pub plaintext: bool,
         /// Connections now.
         pub connections: EncryptedAnswer,
@@ -350,7 +350,7 @@ fn edges(links: &AppLinks, now: u64) -> Vec<LinkEdgeAnswer> {
             edge.id.clone_from(&c.id);
             continue;
         }
-        edge.plaintext = now.saturating_sub(c.last) < LATELY;
+        edge.plaintext = c.connections > 0 || now.saturating_sub(c.last) < LATELY;
         edge.by_address = c.by_address;
         edge.plaintext_last = Some(c.last);
         let seen = |(address, last): (&String, &u64)| SeenAtAnswer { address: address.clone(), last: *last };

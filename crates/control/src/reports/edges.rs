@@ -282,9 +282,11 @@ fn merged(all: impl Iterator<Item = CallerLink>) -> Vec<CallerLink> {
 }
 
 impl AppLinks {
-    /// The callers in plaintext that were seen in the last so many milliseconds.
+    /// The callers in plaintext that were seen in the last so many milliseconds, or have a connection still: those
+    /// for whom a sidecar does not carry out `strict`.
     pub fn plaintext(&self, within: u64, now: u64) -> impl Iterator<Item = &CallerLink> {
-        self.callers.iter().filter(move |c| !c.encrypted && now.saturating_sub(c.last) < within)
+        let lately = move |c: &CallerLink| c.connections > 0 || now.saturating_sub(c.last) < within;
+        self.callers.iter().filter(move |c| !c.encrypted && lately(c))
     }
 
     /// Requests of the last minute: encrypted, and all.

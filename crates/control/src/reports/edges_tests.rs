@@ -93,10 +93,14 @@ fn what_other_replicas_say_is_added() {
 fn plaintext_callers_are_those_that_were_seen_lately() {
     let mut edges = Edges::default();
     let mut quiet = edge("order", "10.0.0.1", false, 0);
-    quiet.idle_s = 90;
+    (quiet.idle_s, quiet.connections) = (90, 0);
     take(&mut edges, "pay-1", &report("", vec![quiet, edge("risk", "10.0.0.2", false, 1)]), T);
     let links = edges.of("pay", T);
     let names = |within| links.plaintext(within, T).map(|c| c.caller.to_string()).collect::<Vec<_>>();
     assert_eq!(names(60_000), ["risk"]);
     assert_eq!(names(120_000), ["risk", "order"]);
+    let mut open = edge("order", "10.0.0.1", false, 0);
+    open.idle_s = 90;
+    take(&mut edges, "pay-1", &report("", vec![open]), T);
+    assert_eq!(edges.of("pay", T).plaintext(60_000, T).count(), 2, "who is connected is here");
 }

@@ -6,7 +6,7 @@
 //! * [`thread`]: the thread; [`link`] the way to it. [`names`]: which services are asked for, and for how long.
 //! * [`feeder`] and [`fed`]: what the control plane said, merged with the files. [`demand`]: requests that wait for
 //!   services to be known.
-//! * [`publish`]: what the app serves, to the registry, and with [`offer`] whether callers are to encrypt; [`report`]: what runs here and how it goes; [`channel`]:
+//! * [`publish`]: what the app serves, to the registry, and with [`offer`] whether callers are to encrypt; [`report`]: what runs here and how it goes, with [`edges`] who calls; [`channel`]:
 //!   connections for both.
 //! * [`agent`]: the sidecar's certificate, [`certificate`] tells how it goes; [`sds`]: the same for other software on the machine.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
@@ -14,6 +14,7 @@ pub mod agent;
 pub(crate) mod certificate;
 pub(crate) mod channel;
 pub(crate) mod demand;
+pub(crate) mod edges;
 pub mod fed;
 pub(crate) mod feeder;
 pub mod handle;

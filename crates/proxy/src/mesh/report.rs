@@ -1,11 +1,12 @@
 //! Tells the control plane what runs here and how it goes.
 use super::channel::Dialer;
+use super::edges::{self, Tally};
 use super::thread::Parts;
 use raddle_telemetry::{Direction, ServiceCount};
 use raddle_xds::client::{Handle, RefusedResource};
 use raddle_xds::digest::digest;
 use raddle_xds::proto::reports_client::ReportsClient;
-use raddle_xds::proto::{Bucket, Refused, ReportRequest, Running, ServiceStats};
+use raddle_xds::proto::{Bucket, Encryption, Refused, ReportRequest, Running, ServiceStats};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ async fn stream(
     dialer: &mut Dialer,
 ) -> String {
     let (out, requests) = mpsc::channel(2);
-    let mut first = make(parts, handle, counted);
+    let mut first = make(parts, handle, counted).await;
     first.node = Some(parts.node.clone());
     let mut said = Said::of(&first);
     if out.send(first).await.is_err() {
@@ -89,10 +90,12 @@ async fn stream(
             () = tokio::time::sleep_until(next) => {
                 next = Instant::now() + *every;
                 // With no room the last one is still on its way: this one's counts go with the next.
-                if let Ok(place) = out.try_reserve() {
-                    let report = make(parts, handle, counted);
+                if out.capacity() > 0 {
+                    let report = make(parts, handle, counted).await;
                     said = Said::of(&report);
-                    place.send(report);
+                    if out.send(report).await.is_err() {
+                        return "the stream has ended".into();
+                    }
                 } else if out.is_closed() {
                     return "the stream has ended".into();
                 }
@@ -112,11 +115,14 @@ async fn changed(parts: &Parts, look: Instant) {
 struct Said {
     digest: String,
     refused: Vec<Refused>,
+    /// The mode that is asked for, the one carried out, and the certificate's end.
+    link: (String, String, u64),
 }
 
 impl Said {
     fn of(report: &ReportRequest) -> Said {
-        Said { digest: report.digest.clone(), refused: report.refused.clone() }
+        let link = report.encryption.as_ref().map(link).unwrap_or_default();
+        Said { digest: report.digest.clone(), refused: report.refused.clone(), link }
     }
 
     fn now(parts: &Parts, handle: &Handle) -> Said {
@@ -124,11 +130,20 @@ impl Said {
         Said {
             digest: digest(running.iter().map(|r| (&*r.rule, &*r.revision))),
             refused: handle.status().refused.iter().map(refused).collect(),
+            link: link(&edges::encryption(parts)),
         }
     }
 }
 
-fn make(parts: &Parts, handle: &Handle, counted: &mut Counted) -> ReportRequest {
+/// What of the inbound side's encryption is reported at once when it changes.
+pub(crate) fn link(e: &Encryption) -> (String, String, u64) {
+    (e.mode.clone(), e.effective.clone(), e.certificate_ends)
+}
+
+async fn make(parts: &Parts, handle: &Handle, counted: &mut Counted) -> ReportRequest {
+    let callers = parts.shared.callers().await;
+    let (encrypted_connections, plaintext_connections) = edges::connections(&callers);
+    let encryption = Encryption { encrypted_connections, plaintext_connections, ..edges::encryption(parts) };
     let running = parts.loader.running();
     let status = handle.status();
     let (stats, interval) = counted.since_last(parts);
@@ -144,8 +159,8 @@ fn make(parts: &Parts, handle: &Handle, counted: &mut Counted) -> ReportRequest 
         stats,
         interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX),
         missing: status.missing.iter().take(MISSING_MOST).map(ToString::to_string).collect(),
-        edges: Vec::new(),
-        encryption: None,
+        edges: counted.edges.since_last(&callers),
+        encryption: Some(encryption),
     }
 }
 
@@ -162,11 +177,12 @@ fn refused(r: &RefusedResource) -> Refused {
 struct Counted {
     at: Instant,
     before: HashMap<(bool, Arc<str>), ServiceCount>,
+    edges: Tally,
 }
 
 impl Counted {
     fn new(parts: &Parts) -> Counted {
-        let mut c = Counted { at: Instant::now(), before: HashMap::new() };
+        let mut c = Counted { at: Instant::now(), before: HashMap::new(), edges: Tally::default() };
         c.since_last(parts);
         c
     }

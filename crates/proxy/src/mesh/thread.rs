@@ -5,7 +5,7 @@ use super::link::{Ask, Link};
 use super::local_state::LocalState;
 use super::names::{Names, State, Wanted};
 use super::sds::{Access, Sds};
-use super::{publish, report};
+use super::{edges, publish, report};
 use crate::holding::{self, Held};
 use crate::loader::Loader;
 use crate::shared::{Message, Shared};
@@ -229,6 +229,8 @@ struct Watcher {
     sidecar: Option<Arc<Sidecar>>,
     certificate: super::certificate::Told,
     refused: Vec<RefusedResource>,
+    /// How the inbound side is encrypted, as it was reported.
+    link: (String, String, u64),
 }
 
 impl Watcher {
@@ -242,6 +244,7 @@ impl Watcher {
             sidecar: None,
             certificate: Default::default(),
             refused: Vec::new(),
+            link: Default::default(),
         }
     }
 
@@ -250,6 +253,11 @@ impl Watcher {
         let connected = status.connected.is_some();
         if status.refused != self.refused {
             self.refused.clone_from(&status.refused);
+            parts.link.changed.notify_one();
+        }
+        let encrypted = report::link(&edges::encryption(parts));
+        if encrypted != self.link {
+            self.link = encrypted;
             parts.link.changed.notify_one();
         }
         parts.link.set_connected(connected);

@@ -168,6 +168,13 @@ impl Control {
             r.insert((Kind::Rule, id.into()), Arc::new(resource));
         });
     }
+
+    /// A rule is no more.
+    pub(crate) fn unrule(&self, kind: &str, name: &str) {
+        self.script.change(|r| {
+            r.remove(&(Kind::Rule, format!("{kind}/{name}").into()));
+        });
+    }
 }
 
 impl Drop for Control {
