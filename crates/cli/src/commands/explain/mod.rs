@@ -33,7 +33,8 @@ Examples:
   raddle explain flag UH
   raddle explain rule Route/checkout
   raddle explain sidecar order-1
-  raddle explain service com.shop.OrderService:1.0"
+  raddle explain service com.shop.OrderService:1.0
+  raddle explain encryption pay"
 )]
 pub(crate) struct ExplainArgs {
     #[command(subcommand)]
@@ -56,6 +57,7 @@ enum ExplainCommand {
     Rule(mesh::explain::RuleArgs),
     Sidecar(mesh::explain::SidecarArgs),
     Service(mesh::explain::ServiceArgs),
+    Encryption(mesh::switch::SwitchArgs),
 }
 
 /// A request that is only imagined.
@@ -137,6 +139,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Done {
         Some(ExplainCommand::Rule(args)) => return mesh::explain::rule(args),
         Some(ExplainCommand::Sidecar(args)) => return mesh::explain::sidecar(args),
         Some(ExplainCommand::Service(args)) => return mesh::explain::service(args),
+        Some(ExplainCommand::Encryption(args)) => return mesh::switch::run(args),
         None => {}
     }
     let request = &args.request;

@@ -1,5 +1,5 @@
 //! `raddle apply`, `raddle diff`, `raddle delete`.
-use super::{FormArgs, Server, ServerArgs, cell, items, mistake, rule_path, text};
+use super::{FormArgs, Server, ServerArgs, cell, force, items, mistake, rule_path, text};
 use crate::Done;
 use crate::exit::{Exit, Failure};
 use crate::http::client::Request;
@@ -24,6 +24,7 @@ Examples:
   raddle apply -f checkout.yaml
   raddle apply -f rules/ --dry-run               # what would change?
   raddle apply -f checkout.yaml --comment 'JIRA-17: slow start'
+  raddle apply -f pay-strict.yaml --force        # refuse plaintext callers at once
   cat checkout.yaml | raddle apply -f -")]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
@@ -37,6 +38,9 @@ pub(crate) struct ApplyArgs {
     /// Undo a rollout of the rule that runs, and begin with this
     #[arg(long)]
     replace: bool,
+    /// Refuse plaintext callers at once: sets `spec.force` in every LinkEncryption that is sent
+    #[arg(long)]
+    force: bool,
     /// Only if the rule in force has this revision; `none` = only if there is none
     #[arg(long, value_name = "REVISION")]
     expect: Option<String>,
@@ -94,7 +98,17 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) fn apply(args: &ApplyArgs) -> Done {
-    let sources = args.files.read()?;
+    let mut sources = args.files.read()?;
+    if args.force {
+        let (changed, forced) = force::force(sources);
+        sources = changed;
+        for id in &forced {
+            progress(&format!("{id}: spec.force is set to true: plaintext callers are refused at once"));
+        }
+        if forced.is_empty() {
+            progress("--force: there is no LinkEncryption to force");
+        }
+    }
     let mut query = vec![format!("dryRun={}", args.dry_run), format!("replace={}", args.replace)];
     query.extend(args.comment.iter().map(|c| format!("comment={}", escape(c))));
     query.extend(args.expect.iter().map(|e| format!("expect={}", escape(e))));

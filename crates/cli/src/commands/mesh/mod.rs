@@ -2,12 +2,15 @@
 pub(crate) mod apply;
 pub(crate) mod ca;
 pub(crate) mod edit;
+pub(crate) mod encryption;
 pub(crate) mod explain;
+mod force;
 pub(crate) mod get;
 pub(crate) mod log;
 pub(crate) mod revisions;
 pub(crate) mod rollout;
 pub(crate) mod status;
+pub(crate) mod switch;
 pub(crate) mod token;
 mod yaml;
 

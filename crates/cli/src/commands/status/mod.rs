@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Paint, print};
 use crate::parse;
 use answer::{Cluster, Stats};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,13 +21,19 @@ use std::time::{Duration, Instant};
 /// or if no control plane is named and none runs here, asks a sidecar: requests, failures, services, endpoints; its
 /// counts are since it started, with --watch there are rates.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   raddle status
+  raddle status encryption pay
   raddle status --watch --server https://control.example.com:7070 --ca-file mesh-ca.pem
   raddle status --admin 127.0.0.1:15001 --watch
-  raddle status --admin 127.0.0.1:15000 -o json | jq '.stats.totals.outbound.rejected'")]
+  raddle status --admin 127.0.0.1:15000 -o json | jq '.stats.totals.outbound.rejected'"
+)]
 pub(crate) struct StatusArgs {
+    #[command(subcommand)]
+    command: Option<StatusCommand>,
     /// Admin address of a sidecar to ask instead of the control plane
     #[arg(long, value_name = "IP:PORT", conflicts_with = "server")]
     admin: Option<SocketAddr>,
@@ -43,10 +49,18 @@ pub(crate) struct StatusArgs {
     form: FormArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum StatusCommand {
+    Encryption(mesh::encryption::EncryptionArgs),
+}
+
 /// Where a sidecar's admin port is if nobody says otherwise.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 
 pub(crate) fn run(args: &StatusArgs) -> Done {
+    if let Some(StatusCommand::Encryption(args)) = &args.command {
+        return mesh::encryption::run(args);
+    }
     if let Some(admin) = args.admin {
         return sidecar(args, admin);
     }
