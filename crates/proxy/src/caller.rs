@@ -97,8 +97,9 @@ impl Worker {
         }));
         self.shard.detected[lane.protocol()].inc();
         self.arm(key, now + idle);
-        if self.draining.is_some() {
-            // It was accepted just before; the others were told when the drain began.
+        self.link_begins(key);
+        if self.is_leaving(key) {
+            // It was accepted just before; the others were told when that began.
             self.tell(key);
         }
     }
@@ -133,7 +134,7 @@ impl Worker {
         let declared = self.declared(a);
         let relays = declared == Some(Protocol::Tcp)
             || !self.config.binding(a.listener).is_some_and(|b| b.protocol.is_some());
-        if relays && self.has_tcp_target(a) {
+        if relays && self.has_tcp_target(a) && (declared.is_some() || !self.is_strict(key)) {
             self.become_relay(key, conn.stash.is_empty() && declared.is_none());
             self.resume.push(key);
         } else {
@@ -239,7 +240,7 @@ impl Worker {
                 }
                 self.shard.heartbeats_answered.inc();
                 self.deliver(key, |out| head.pong(frame, out));
-                if self.draining.is_some() {
+                if self.is_leaving(key) {
                     self.tell(key);
                 }
             }

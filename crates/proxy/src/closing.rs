@@ -8,7 +8,8 @@ impl Worker {
     /// Ends a connection. What was in flight on it is moved, retried or answered with `why`.
     pub(crate) fn close(&mut self, key: Key, why: Reason) {
         let Some(conn) = self.conns.remove(key) else { return };
-        let Conn { fd, mut out, stash, stream, role, .. } = conn;
+        let Conn { fd, mut out, stash, stream, role, row, tls, .. } = conn;
+        self.link_ends(row, tls.is_some(), &role);
         let opened = match &role {
             Role::Endpoint(_) => true,
             Role::Relay(r) => r.accepted.is_none(),

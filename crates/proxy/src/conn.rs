@@ -87,6 +87,10 @@ pub struct Conn {
     pub tls: Option<Box<crate::tls::Tls>>,
     /// To an endpoint: what it is ([`raddle_policy::Transport::id`]), to compare with what is wanted; 0 = plaintext.
     pub transport: u64,
+    /// Who it is from, among those that are told apart; of callers on the inbound side.
+    pub row: crate::callers::Row,
+    /// It is to go.
+    pub leaving: Option<Box<crate::leaving::Leaving>>,
     /// The peer has ended its stream behind what is in `stash`.
     pub ends: bool,
     /// Our side is ended, and what the peer still sends is of no use.

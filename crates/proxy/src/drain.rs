@@ -1,19 +1,13 @@
 //! Shutting down without losing a request: accept no more, tell callers, let requests finish, then end.
-use crate::conn::{Paused, Role};
-use crate::frame;
+use crate::conn::Role;
 use crate::worker::Worker;
 use raddle_core::Reason;
-use raddle_net::Key;
 use std::time::Duration;
 
 /// Batches of connections accepted from a queue at the end.
 const ACCEPT_MOST: usize = 64;
-/// A caller that cannot be told is closed after this long without a request, so that none is cut.
-const QUIET: Duration = Duration::from_millis(500);
 /// A worker stays this long: another one may just be handing it a connection.
 const LEAST: Duration = Duration::from_millis(50);
-/// A caller that was told closes by itself; if it does not, after this long without a request.
-const QUIET_TOLD: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Begins to drain.
@@ -39,22 +33,6 @@ impl Worker {
         }
     }
 
-    /// Tells a caller that understands it to send no more requests here.
-    pub(crate) fn tell(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if let Role::Http(_) = &conn.role {
-            return self.tell_down2(key);
-        }
-        let Role::Caller(c) = &mut conn.role else { return };
-        c.active_at = self.now;
-        if c.takes_goaway && !c.told {
-            c.told = true;
-            let lane = c.lane;
-            self.shard.goaways_sent.inc();
-            self.deliver(key, |out| frame::goaway(out, lane));
-        }
-    }
-
     /// During a drain, once a turn: closes what is done; ends the worker when nothing is left.
     pub(crate) fn drained(&mut self) {
         let Some(since) = self.draining else { return };
@@ -68,43 +46,10 @@ impl Worker {
         let mut left = 0usize;
         let mut done = Vec::new();
         for (key, conn) in self.conns.iter() {
-            match &conn.role {
-                Role::New(_) => {
-                    if self.now.since(since) >= QUIET {
-                        done.push(key);
-                    } else {
-                        left += 1;
-                    }
-                }
-                Role::Caller(c) => {
-                    let quiet = if c.told { QUIET_TOLD } else { QUIET };
-                    let idle = c.in_flight == 0
-                        && conn.out.is_empty()
-                        && conn.stream.is_none()
-                        && conn.stash.is_empty();
-                    if idle && (self.now.since(c.active_at) >= quiet || conn.paused.has(Paused::ENDED)) {
-                        done.push(key);
-                    } else {
-                        left += 1;
-                    }
-                }
-                Role::Relay(r) if r.accepted.is_some() => {
-                    // An RPC client that has not asked yet looks so, too: nothing is lost with it.
-                    let other = self.conns.get(r.peer).map(|c| &c.role);
-                    let unused = r.bytes == 0 && matches!(other, Some(Role::Relay(o)) if o.bytes == 0);
-                    if r.undecided && unused && self.now.since(since) >= QUIET {
-                        done.push(key);
-                    } else {
-                        left += 1;
-                    }
-                }
-                Role::Relay(_) => {}
-                Role::Http(h) => match self.http_idle(conn, h) {
-                    None => {}
-                    Some(true) => done.push(key),
-                    Some(false) => left += 1,
-                },
-                Role::Endpoint(_) => {}
+            match self.may_go(conn, since) {
+                None => {}
+                Some(true) => done.push(key),
+                Some(false) => left += 1,
             }
         }
         for key in done {

@@ -33,6 +33,16 @@ impl Held {
         }
     }
 
+    /// In one word, for pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Held::None => "none",
+            Held::Valid => "valid",
+            Held::Expiring => "expiring",
+            Held::Expired => "expired",
+        }
+    }
+
     /// Whether peers take it.
     pub const fn is_valid(self) -> bool {
         matches!(self, Held::Valid | Held::Expiring)
@@ -47,12 +57,12 @@ pub(crate) struct Holding {
 
 impl Holding {
     /// Looks, and tells what changed.
-    pub(crate) fn look(&mut self, shared: &Arc<Shared>) {
+    pub(crate) fn look(&mut self, shared: &Arc<Shared>) -> Held {
         let identity = shared.links.load().identity.clone();
         let held = Held::of(identity.as_deref(), now_s());
         tell_registry(shared, held);
         if held == self.told {
-            return;
+            return held;
         }
         self.told = held;
         // Of one that the control plane signs, its agent tells, and why it was not renewed.
@@ -71,6 +81,7 @@ impl Holding {
             }
             _ => {}
         }
+        held
     }
 }
 

@@ -314,6 +314,8 @@ impl Worker {
             frame_since: self.now,
             tls: None,
             transport: PLAINTEXT,
+            row: crate::callers::Row::NONE,
+            leaving: None,
             ends: false,
             lingers: false,
             role,

@@ -451,7 +451,7 @@ fn open_listener(
     let fd = socket::listen(addr).map_err(|error| StartError::Listen { what, addr, error })?;
     let id = state.next_listener;
     state.next_listener += 1;
-    let new = Arc::new(Listener { id, fd, addr, direction });
+    let new = Arc::new(Listener { id, fd, addr, direction, gate: Default::default() });
     state.listeners.push(Arc::downgrade(&new));
     Ok(new)
 }

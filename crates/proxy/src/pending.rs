@@ -214,6 +214,21 @@ impl Pending {
         self.min_deadline = (min < Time::MAX).then_some(min);
     }
 
+    /// Takes out every live request that `of` names, as if its time were over.
+    pub fn cut(&mut self, mut of: impl FnMut(&InFlight) -> bool, mut each: impl FnMut(InFlight)) {
+        for (slot, deadline) in self.slots.iter_mut().zip(&mut self.deadlines) {
+            if !matches!(&slot.state, State::Live(r) if of(r)) {
+                continue;
+            }
+            if let State::Live(r) = std::mem::replace(&mut slot.state, State::Late) {
+                self.live -= 1;
+                self.late += 1;
+                *deadline = Time::MAX;
+                each(r);
+            }
+        }
+    }
+
     /// Takes out every live request, in the order they were sent, when the connection is gone.
     pub fn drain(&mut self) -> Vec<InFlight> {
         let mut all: Vec<InFlight> = std::mem::take(&mut self.slots)

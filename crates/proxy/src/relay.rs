@@ -92,6 +92,9 @@ impl Worker {
         let Some(conn) = self.conns.get(key) else { return };
         let Role::New(a) = &conn.role else { return };
         let accepted = (**a).clone();
+        if self.resets_plain(key) {
+            return;
+        }
         let Some((service, direction)) = self.tcp_service(&accepted) else {
             if self.relay_on_demand(key, &accepted, undecided) {
                 return;

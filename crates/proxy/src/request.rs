@@ -246,6 +246,14 @@ impl Worker {
             );
         }
 
+        // What its connection may carry.
+        if origin.direction == Direction::Inbound
+            && origin.tries_left.is_none()
+            && let Some(refusal) = self.link_refuses(origin.caller, || attributes.caller_app())
+        {
+            return self.refuse(&origin, call, row, refusal);
+        }
+
         // Authorization.
         let observed = match self.authorize_call(&origin, call, name) {
             Judged::Pass(observed) => observed,

@@ -2,11 +2,11 @@
 use crate::conn::Direction;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
-use raddle_core::Protocol;
+use raddle_core::{Protocol, Time};
 use raddle_model::{Limits, PortProtocol, Sidecar};
 use raddle_net::original::{Mode, Opened, is_local};
 use raddle_net::{Clock, Waker};
-use raddle_policy::{Service, Snapshot};
+use raddle_policy::{LinkPlan, Service, Snapshot};
 use raddle_telemetry::{AccessLogger, Event, Events, Registry, Severity};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -23,6 +23,8 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// Which way its requests go.
     pub direction: Direction,
+    /// Who comes in plaintext, and whether that is taken.
+    pub gate: crate::gate::GateCell,
 }
 
 /// What a listener's configuration says; it may change while the socket stays.
@@ -121,6 +123,13 @@ pub enum Message {
     Reload,
     /// Another identity is in [`Shared::links`].
     Links,
+    /// Plaintext is refused on a listener, or is not any more.
+    Gate {
+        /// The listener's number.
+        listener: u16,
+        /// Since when, and by what; `None` = it is taken.
+        strict: Option<(Time, Arc<LinkPlan>)>,
+    },
     /// The access log to write from now on.
     Log(Option<AccessLogger>),
     /// The control plane says that there are no services of these names.

@@ -177,11 +177,13 @@ impl Sidecar {
             .spawn(move || {
                 let mut settled = raddle_net::memory::resident();
                 let mut holding = crate::holding::Holding::default();
+                let mut gates = crate::gate::Gates::default();
                 for look in 1u64.. {
                     std::thread::sleep(WATCH_EVERY);
                     let Some(l) = loader.upgrade() else { return };
                     if let Some(shared) = l.shared.get() {
-                        holding.look(shared);
+                        let held = holding.look(shared);
+                        gates.look(shared, held);
                     }
                     let reloaded = l.reload_if_changed();
                     let grown = look.is_multiple_of(40) && raddle_net::memory::resident() > settled + GROWN;

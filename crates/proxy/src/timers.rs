@@ -32,6 +32,7 @@ impl Worker {
             self.draining.map(|_| self.now + TICK),
             self.next_down_host(),
             self.delayed.next(),
+            self.next_leaving(),
             self.demand.next(),
             self.hosts.turning.next(),
         ]

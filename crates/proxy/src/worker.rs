@@ -12,7 +12,7 @@ use ahash::AHashMap;
 use crossbeam_channel::Receiver;
 use raddle_core::{Reason, Time};
 use raddle_net::{BufPool, Event, EventBuf, Key, Poller, Slab, Waker};
-use raddle_policy::Rng;
+use raddle_policy::{LinkPlan, Rng};
 use raddle_telemetry::{AccessLogger, Shard};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -64,6 +64,13 @@ pub struct Worker {
     pub(crate) cipher: Vec<u8>,
     /// Who called on the inbound side.
     pub(crate) callers_seen: crate::callers::Callers,
+    /// Listeners that refuse plaintext, since when, and by what.
+    pub(crate) strict: Vec<(u16, Time, Arc<LinkPlan>)>,
+    /// Listeners that plaintext callers came by.
+    pub(crate) plain_at: Vec<Arc<crate::shared::Listener>>,
+    /// Connections that are to go, and when they were last looked at.
+    pub(crate) leaving: Vec<Key>,
+    pub(crate) looked: Time,
     pub(crate) methods: AHashMap<Box<[u8]>, u32>,
     pub(crate) method_names: Vec<Box<[u8]>>,
     /// Room to put a service's name together in.
@@ -145,6 +152,10 @@ impl Worker {
             authorizing: Default::default(),
             cipher: Vec::new(),
             callers_seen: Default::default(),
+            strict: Vec::new(),
+            plain_at: Vec::new(),
+            leaving: Vec::new(),
+            looked: now,
             methods: AHashMap::new(),
             method_names: vec![Box::from(&b""[..])],
             name: Vec::new(),
@@ -199,6 +210,7 @@ impl Worker {
                 log.flush();
             }
             self.tidy();
+            self.look_at_leaving();
             self.drained();
         }
         if let Some(log) = &mut self.log {
@@ -269,6 +281,7 @@ impl Worker {
             Message::Accepted { fd, peer, listener } => self.adopt(fd, peer, listener),
             Message::Reload => self.reload(),
             Message::Links => self.on_links(),
+            Message::Gate { listener, strict } => self.on_gate(listener, strict),
             Message::Log(log) => {
                 if let Some(old) = &mut self.log {
                     old.flush();

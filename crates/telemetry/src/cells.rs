@@ -131,14 +131,26 @@ cells! {
         link_full: Counter = "raddle_link_handshakes_total", r#"side="caller",result="full""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
         link_resumed: Counter = "raddle_link_handshakes_total", r#"side="caller",result="resumed""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
         link_failed: Counter = "raddle_link_handshakes_total", r#"side="caller",result="failed""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_in_full: Counter = "raddle_link_handshakes_total", r#"side="callee",result="full""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_in_resumed: Counter = "raddle_link_handshakes_total", r#"side="callee",result="resumed""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_in_failed: Counter = "raddle_link_handshakes_total", r#"side="callee",result="failed""#, "handshakes", "TLS handshakes of links between sidecars, by side and result.";
+        link_handshake_time: Histogram = "raddle_link_handshake_seconds", "", "seconds", "Time a TLS handshake of a link took, from its first bytes to its end, of those that ended well.";
+        link_handshakes_waiting: Gauge = "raddle_link_handshakes_waiting", "", "connections", "Connections whose TLS handshake is with the handshake threads, or waits for them.";
         link_failures: Per<LinkFailure, { LinkFailure::COUNT }> = "raddle_link_failures_total", "", "connections", "Links to endpoints that should be encrypted and could not be, by cause.";
         link_fallbacks: Per<LinkFailure, { LinkFailure::COUNT }> = "raddle_link_fallbacks_total", "", "connections", "Of those, the ones after which requests went on in plaintext, as the callee allows.";
         link_switches: Counter = "raddle_link_switches_total", "", "switches", "Times connections to an endpoint were replaced by one that is what is wanted: encrypted, plaintext, or to another identity.";
         link_stale: Gauge = "raddle_link_stale_connections", "", "connections", "Connections to endpoints that are not what is wanted of them and still in use: to be replaced, fallen back, or bytes of no known protocol.";
         link_secured: Gauge = "raddle_link_connections", r#"direction="outbound",encrypted="true""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
         link_plain: Gauge = "raddle_link_connections", r#"direction="outbound",encrypted="false""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
+        link_in_plain: Gauge = "raddle_link_connections", r#"direction="inbound",encrypted="false""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
+        link_in_tls: Gauge = "raddle_link_connections", r#"direction="inbound",encrypted="true""#, "connections", "Open connections between apps, by direction and whether they are encrypted with the mesh's certificates.";
         link_requests_secured: Counter = "raddle_link_requests_total", r#"direction="outbound",encrypted="true""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
         link_requests_plain: Counter = "raddle_link_requests_total", r#"direction="outbound",encrypted="false""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
+        link_in_requests_plain: Counter = "raddle_link_requests_total", r#"direction="inbound",encrypted="false""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
+        link_in_requests_tls: Counter = "raddle_link_requests_total", r#"direction="inbound",encrypted="true""#, "requests", "Requests by direction and whether the connection they travelled on is encrypted with the mesh's certificates.";
+        link_refused: Counter = "raddle_link_plaintext_refused_total", "", "requests", "Requests, and connections of no known protocol, that were refused because they came in plaintext where `LinkEncryption` is strict.";
+        link_retired: Counter = "raddle_link_callers_retired_total", "", "connections", "Callers' connections that were told to go: plaintext when strict began, or a certificate that is not good any more.";
+        link_cut: Counter = "raddle_link_callers_ended_total", "", "connections", "Callers' connections that were to go, did not in their time, and were ended; requests in flight on them were answered.";
         identity_skipped: Counter = "raddle_link_identity_skipped_total", "", "requests", "Requests of callers with a verified certificate that went to the app without saying who calls: too large to be held (Dubbo), in a serialisation that is not read, or with no room for it.";
         turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
         turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
@@ -183,6 +195,15 @@ cells! {
         certificate_ends: Gauge = "raddle_certificate_expiry_timestamp_seconds", "", "seconds since 1970", "When the instance's certificate of the control plane expires; 0 = there is none.";
         certificate_renewals: Counter = "raddle_certificate_renewals_total", "", "certificates", "Certificates got from the control plane.";
         certificate_failures: Counter = "raddle_certificate_failures_total", "", "attempts", "Failed attempts to get a certificate from the control plane.";
+    }
+}
+
+cells! {
+    /// What holds of link encryption; written by one thread.
+    #[repr(align(128))]
+    LinkCells {
+        mode: Gauge = "raddle_link_mode", "", "mode", "What `LinkEncryption` asks for on the inbound side, the most of any listener: 0 disable, 1 permissive, 2 strict.";
+        effective: Gauge = "raddle_link_strict", "", "state", "Whether plaintext is refused on the inbound side: 0 = it is taken, 1 = strict is asked for and waits, 2 = it is refused.";
     }
 }
 

@@ -1,6 +1,6 @@
 //! The metrics reference, made from the list of metrics itself.
 use crate::cell::Label;
-use crate::cells::{Family, HostCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
+use crate::cells::{Family, HostCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
 use crate::labels::{AcceptError, ConnectError, DropCause, LinkFailure, Malformed, WriteError};
 use crate::{process, registry};
 use raddle_core::Reason;
@@ -14,6 +14,7 @@ fn families() -> impl Iterator<Item = &'static Family> {
         .chain(WorkerCells::FAMILIES)
         .chain(LogCells::FAMILIES)
         .chain(MeshCells::FAMILIES)
+        .chain(LinkCells::FAMILIES)
         .chain(ServiceCells::FAMILIES)
         .chain(HostCells::FAMILIES)
         .chain(RuleCells::FAMILIES)

@@ -1,6 +1,8 @@
 //! All cells of a process: handed out to workers, merged for readers.
 use crate::cell::Snapshot;
-use crate::cells::{Bounds, Family, HostCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
+use crate::cells::{
+    Bounds, Family, HostCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells,
+};
 use crate::exposition::{Exposition, clip, escape};
 use crate::labels::Direction;
 use crate::process;
@@ -73,6 +75,8 @@ pub struct Registry {
     log_writers: Mutex<Vec<Arc<LogCells>>>,
     /// What comes from the control plane; only the thread that joins it may write them.
     pub mesh: Arc<MeshCells>,
+    /// What holds of link encryption; only the thread that keeps the gates may write them.
+    pub link: Arc<LinkCells>,
     pub(crate) started: Instant,
 }
 
@@ -145,6 +149,7 @@ impl Registry {
             tables,
             log_writers: Mutex::default(),
             mesh: Arc::default(),
+            link: Arc::default(),
             started: Instant::now(),
         })
     }
@@ -195,6 +200,7 @@ impl Registry {
         WorkerCells::expose(&[Entry::of(self.shards.iter().map(|s| Arc::clone(&s.cells)))], &mut out);
         LogCells::expose(&[Entry::of(self.log_cells())], &mut out);
         MeshCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.mesh)))], &mut out);
+        LinkCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.link)))], &mut out);
         ServiceCells::expose(&sorted(self.tables.services.entries()), &mut out);
         HostCells::expose(&sorted(self.tables.hosts.entries()), &mut out);
         RuleCells::expose(&sorted(self.tables.rules.entries()), &mut out);

@@ -2,8 +2,10 @@
 //!
 //! A caller compares its connections with [`Host::transport_id`](crate::Host::transport_id), one integer; a callee
 //! has one [`LinkPlan`].
+mod gate;
 pub mod switch;
 
+pub use gate::{Effective, Gate, Seen, Why};
 use raddle_core::hash;
 use raddle_model::{Endpoint, LinkEncryption, LinkSettings};
 use std::sync::Arc;

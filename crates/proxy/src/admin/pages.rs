@@ -13,6 +13,7 @@ GET  /metrics      Prometheus text format
 GET  /stats        totals, state and configuration as JSON
 GET  /config       the configuration in force
 GET  /mesh         the control plane: connection, versions, what was refused, services on demand, what is published
+GET  /encryption   who the sidecar is, whether plaintext is taken, and from whom it comes
 GET  /clusters     services, endpoints and what is known of each
 GET  /connections  open connections and what they wait for
 GET  /events       recent events; ?since=SEQ
@@ -37,6 +38,7 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         ("/stats", true) => Page::json(&views::stats(c)),
         ("/config", true) => Page::json(&views::config(c)),
         ("/mesh", true) => Page::json(&views::control_plane(c)),
+        ("/encryption", true) => Page::json(&super::encryption::view(c).await),
         ("/clusters", true) => Page::json(&views::clusters(c).await),
         ("/connections", true) => Page::json(&views::connections(c).await),
         ("/events", true) => {
@@ -48,8 +50,8 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         ("/log-level", false) => set_level(c, body),
         ("/reload", false) => reload(c),
         (
-            "/" | "/ready" | "/healthz" | "/metrics" | "/stats" | "/config" | "/mesh" | "/clusters"
-            | "/connections" | "/events" | "/explain" | "/reload",
+            "/" | "/ready" | "/healthz" | "/metrics" | "/stats" | "/config" | "/mesh" | "/encryption"
+            | "/clusters" | "/connections" | "/events" | "/explain" | "/reload",
             _,
         ) => Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {path}; see /\n")),
         _ => Page::text(StatusCode::NOT_FOUND, format!("no page {path}; see /\n")),
@@ -66,7 +68,8 @@ fn ready(c: &Context) -> Page {
     }
     // It serves with what it has; people should know nonetheless.
     let certificate = s.mesh.get().and_then(|link| link.view().certificate.as_ref()?.detail());
-    Page::text(StatusCode::OK, certificate.map_or_else(|| "ready\n".to_owned(), |c| format!("ready\n{c}\n")))
+    let details = certificate.into_iter().chain(super::encryption::details(s));
+    Page::text(StatusCode::OK, details.fold("ready\n".to_owned(), |text, c| text + &c + "\n"))
 }
 
 async fn healthz(c: &Context) -> Page {

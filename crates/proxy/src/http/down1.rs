@@ -30,6 +30,7 @@ impl Worker {
             c.role = Role::Http(HttpConn::Down1(Box::new(down)));
         }
         self.shard.detected[Protocol::Http].inc();
+        self.link_begins(key);
         self.arm(key, now + idle);
     }
 
@@ -210,7 +211,7 @@ impl Worker {
 
     fn begin_one(&mut self, key: Key, mut request: raddle_wire::http::Request, read: &ReadRequest) {
         let now = self.now;
-        let draining = self.draining.is_some();
+        let draining = self.is_leaving(key);
         let tls = self.conns.get(key).is_some_and(|c| c.tls.is_some());
         let Some(d) = self.down1(key) else { return };
         let decoder = Decoder::new(read.framing);

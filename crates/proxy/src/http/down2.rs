@@ -60,6 +60,7 @@ impl Worker {
             c.role = Role::Http(HttpConn::Down2(Box::new(down)));
         }
         self.shard.detected[Protocol::Http2].inc();
+        self.link_begins(key);
         self.arm(key, now + idle.min(head));
     }
 
@@ -127,7 +128,7 @@ impl Worker {
             Some(e) => self.down2_over(key, e.as_ref()),
             None => self.take_output(key),
         }
-        if self.draining.is_some() {
+        if self.is_leaving(key) {
             self.tell_down2(key);
         }
     }

@@ -237,6 +237,13 @@ impl Worker {
             self.put_back(key, request, changed);
             return self.begin_connect(key);
         }
+        if let Some(refusal) = self.link_refuses_http(key, &request) {
+            self.put_back(key, request, changed);
+            if let Some(x) = self.http.exchanges.get_mut(key) {
+                x.plan.rule = refusal.rule;
+            }
+            return self.answer_http(key, refusal.reason, None, &refusal.detail);
+        }
         let lane = self.lane_of(key, service);
 
         // Route and endpoint.
@@ -310,6 +317,16 @@ impl Worker {
         } else {
             x.request = request;
         }
+    }
+
+    /// Why an inbound request may not come as it does.
+    fn link_refuses_http(&mut self, key: Key, request: &Request) -> Option<crate::answer::Refusal> {
+        let x = self.http.exchanges.get(key)?;
+        if x.direction != Direction::Inbound || x.tries_left.is_some() || x.mirror {
+            return None;
+        }
+        let down = x.down;
+        self.link_refuses(down, || CALLER_APP.iter().chain(&[TRIPLE_APP]).find_map(|n| request.fields.get(n)))
     }
 
     fn conn_ip(&self, key: Key) -> Option<IpAddr> {

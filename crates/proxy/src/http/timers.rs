@@ -2,6 +2,7 @@
 use super::exchange::Up;
 use super::sides::{Doing, HttpConn};
 use crate::conn::{Conn, Role};
+use crate::leaving::{QUIET, QUIET_TOLD};
 use crate::worker::{TICK, Worker};
 use raddle_core::{Reason, Time};
 use raddle_model::RetryOn;
@@ -205,10 +206,9 @@ impl Worker {
         self.retire_http(key);
     }
 
-    /// During a drain: whether a caller's connection has nothing to do and may be closed; `None` for
+    /// Whether a caller's connection that is to go since then has nothing to do and may be closed; `None` for
     /// endpoints' connections.
-    pub(crate) fn http_idle(&self, conn: &Conn, h: &HttpConn) -> Option<bool> {
-        let since = self.draining.unwrap_or(self.now);
+    pub(crate) fn http_idle(&self, conn: &Conn, h: &HttpConn, since: Time) -> Option<bool> {
         let quiet = |at: Time, d| self.now.since(at.max(since)) >= d;
         match h {
             HttpConn::Down1(d) => Some(
@@ -236,7 +236,3 @@ impl Worker {
 
 /// A PING is waited for at least this long: an event loop may be busy.
 const ANSWER_LEAST: std::time::Duration = std::time::Duration::from_secs(20);
-/// A caller's connection is closed after this long without an exchange while draining.
-const QUIET: std::time::Duration = std::time::Duration::from_millis(500);
-/// The same over HTTP/2, where callers are told and close by themselves.
-const QUIET_TOLD: std::time::Duration = std::time::Duration::from_secs(2);
