@@ -294,7 +294,7 @@ impl Worker {
         let (_, plan) = self.strict_on(listener)?;
         self.shard.link_refused.inc();
         let rule = plan.rule.as_deref().map(|name| format!("LinkEncryption/{name}"));
-        Some(Refusal { reason: Reason::Denied, rule, detail: REFUSED.into() })
+        Some(Refusal { rule, ..Refusal::new(Reason::Denied, REFUSED) })
     }
 
     /// The first request that names its caller names that of the connection.
