@@ -10,7 +10,8 @@ use raddle_net::Key;
 use raddle_policy::heartbeat::Action;
 use std::time::Duration;
 
-/// A connection that was retired is closed at the latest after this long.
+/// A connection that was retired is closed at the latest after this long, or when the time of the last request in flight
+/// on it is over.
 const RETIRE_MOST: Duration = Duration::from_secs(600);
 /// How long a slow caller may hold up a connection on which others wait.
 const STALL_MOST: Duration = Duration::from_secs(1);
@@ -271,13 +272,13 @@ impl Worker {
         }
 
         // Ends: idle, retired, too many overdue replies.
-        let retire_over = silent && (now >= e.retire_by || (live == 0 && quiet_out));
+        let retire_over = silent && live == 0 && (now >= e.retire_by || quiet_out);
         let idle_over = e.idle_timeout.is_some_and(|d| live == 0 && now.since(e.used_at) >= d);
         if let Some(d) = e.idle_timeout {
             next = next.min((e.used_at + d).max(now + TICK * 10));
         }
         if silent {
-            next = next.min(e.retire_by);
+            next = next.min(e.retire_by.max(now + TICK * 10));
         }
         let overdue = e.pending.late() > LATE_MOST;
         if live == 0 {

@@ -72,7 +72,7 @@ fn cause_of(e: &TlsError) -> LinkFailure {
 }
 
 /// Whom a transport leads to, for people.
-fn whom(to: &Transport) -> String {
+pub(crate) fn whom(to: &Transport) -> String {
     match (&*to.ids, &to.unit) {
         ([], None) => format!("app {}", to.app),
         ([], Some(unit)) => format!("app {} in unit {unit}", to.app),
@@ -130,6 +130,7 @@ impl Worker {
             self.note_link_failure(host, &to, LinkFailure::NoIdentity, "this sidecar has no certificate");
         if to.required {
             self.connect_failed(host, &error);
+            self.hosts.turning.schedule(host, now);
             return None;
         }
         Some(PLAINTEXT)
@@ -403,8 +404,21 @@ impl Worker {
         io::Error::other(text)
     }
 
+    /// TLS broke after a connection was taken into use. An alert then is mostly a refusal that came late: the next
+    /// attempt is not made at once.
+    pub(crate) fn link_broke(&mut self, key: Key, error: &TlsError) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Some(host) = host_of(conn) else { return };
+        let transport = conn.transport;
+        let cause = cause_of(error);
+        let wanted = self.hosts.get(host).and_then(|h| h.host.transport()).filter(|t| t.id == transport);
+        if let Some(to) = wanted.filter(|_| cause == LinkFailure::Refused) {
+            self.note_link_failure(host, &to, cause, &error.to_string());
+        }
+    }
+
     /// Plaintext was ruled out: connections that are no more to carry requests.
-    fn retire_barred(&mut self, host: Key) {
+    pub(crate) fn retire_barred(&mut self, host: Key) {
         let Some(h) = self.hosts.get(host) else { return };
         let barred = |k: &Key| !h.usable(*k, &self.conns);
         let keys: Vec<Key> = h.conns.iter().filter(|p| p.ready).map(|p| p.key).filter(barred).collect();

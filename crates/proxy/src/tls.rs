@@ -205,6 +205,9 @@ impl Worker {
                     let _ = c.flush_out(&mut self.pool);
                 }
                 let endpoint = self.conns.get(key).is_some_and(crate::conn::Conn::is_link);
+                if let (true, Err(e)) = (endpoint, &result) {
+                    self.link_broke(key, e);
+                }
                 let why = if endpoint { Reason::ConnectionLost } else { Reason::CallerProtocol };
                 return self.close(key, why);
             }

@@ -122,6 +122,7 @@ impl Worker {
     /// Starts a connection that is what is wanted, for each lane that has connections and none such.
     fn switch_host(&mut self, host: Key) {
         let now = self.now;
+        self.retire_barred(host);
         let Some(h) = self.hosts.get(host) else { return };
         let wanted = h.wanted();
         if h.link.aim(wanted, now) != wanted {

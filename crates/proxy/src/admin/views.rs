@@ -152,6 +152,8 @@ struct HostFacts {
     failures: u64,
     last_error: Option<String>,
     down_ms: Option<u64>,
+    encrypted: u64,
+    link_error: Option<String>,
 }
 
 /// Services, their endpoints and what the workers know of each.
@@ -170,6 +172,8 @@ pub(crate) async fn clusters(c: &Context) -> Value {
         };
         sum.last_error = sum.last_error.take().or(f.last_error);
         sum.down_ms = sum.down_ms.max(f.down_ms);
+        sum.encrypted += f.encrypted;
+        sum.link_error = sum.link_error.take().or(f.link_error);
     }
     let config = c.shared.config.load();
     let local = config.bindings.iter().filter_map(|b| b.local.as_ref());
@@ -204,12 +208,25 @@ pub(crate) async fn clusters(c: &Context) -> Value {
                     "failures": f.failures,
                     "last_error": f.last_error,
                     "retry_in_ms": f.down_ms,
+                    "encryption": encryption(e, &f),
                 })
             })
             .collect();
         json!({ "service": s.name, "app": s.app, "policy": s.policy.name, "endpoints": endpoints })
     });
     Value::Array(list.collect())
+}
+
+/// What connections to an endpoint are wanted to be, and are.
+fn encryption(e: &raddle_policy::Endpoint, f: &HostFacts) -> Value {
+    let wanted = e.host.transport();
+    json!({
+        "wanted": wanted.is_some(),
+        "required": wanted.as_ref().is_some_and(|t| t.required),
+        "whom": wanted.map(|t| crate::secure::whom(&t)),
+        "connections": f.encrypted,
+        "last_error": f.link_error,
+    })
 }
 
 fn host_facts(w: &mut Worker) -> Vec<(SocketAddr, HostFacts)> {
@@ -219,6 +236,7 @@ fn host_facts(w: &mut Worker) -> Vec<(SocketAddr, HostFacts)> {
         .map(|(_, h)| {
             let ready = h.conns.iter().filter(|p| p.ready).count() as u64;
             let requests = h.cells.requests.read();
+            let tls = |k| w.conns.get(k).is_some_and(|c| c.tls.is_some());
             let facts = HostFacts {
                 active: u64::from(h.active),
                 connections: ready,
@@ -228,6 +246,8 @@ fn host_facts(w: &mut Worker) -> Vec<(SocketAddr, HostFacts)> {
                 failures: h.cells.failures.read(),
                 last_error: h.last_error.clone(),
                 down_ms: h.down_until.filter(|t| *t > now).map(|t| t.since(now).as_millis() as u64),
+                encrypted: h.conns.iter().filter(|p| p.ready && tls(p.key)).count() as u64,
+                link_error: h.link_error.clone(),
             };
             (h.host.addr, facts)
         })
@@ -290,6 +310,8 @@ fn worker_connections(w: &mut Worker) -> Vec<Value> {
             }),
         };
         v["worker"] = json!(w.id);
+        v["encrypted"] = json!(conn.tls.is_some());
+        v["identity"] = json!(conn.peer().map(|p| p.id.clone()));
         v["unsent_bytes"] = json!(conn.out.len());
         v["waits_because"] = json!(conn.paused.names());
         v["last_read_ms"] = json!(ms(conn.read_at));

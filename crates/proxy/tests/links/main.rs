@@ -2,6 +2,7 @@
 //! sidecars, and between them a tap that keeps the bytes.
 mod fallback;
 mod http;
+mod many;
 mod mesh;
 mod rpc;
 mod streams;
