@@ -1,7 +1,7 @@
 //! The thread of what is not on a request's way: the admin server, and active health checks. The checks
 //! are a thin shell around the thresholds in crate `policy`.
 use crate::loader::Loader;
-use crate::probe::probe;
+use crate::probe::{Way, probe};
 use crate::shared::Shared;
 use raddle_model::HealthCheck;
 use raddle_policy::{Health, HealthState, Host, Rng};
@@ -73,8 +73,10 @@ async fn watch(shared: Arc<Shared>) {
                 c.running = true;
                 let (addr, kind, limit, tx) =
                     (*addr, c.settings.kind.clone(), c.settings.timeout, tx.clone());
+                let way = Way::to(&c.host, &shared.links.load(), &kind);
                 tokio::task::spawn_local(async move {
-                    let passed = matches!(tokio::time::timeout(limit, probe(addr, kind)).await, Ok(Ok(())));
+                    let asked = tokio::time::timeout(limit, probe(addr, kind, way)).await;
+                    let passed = matches!(asked, Ok(Ok(())));
                     let _ = tx.send((addr, passed)).await;
                 });
             }

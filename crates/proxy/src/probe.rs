@@ -1,17 +1,71 @@
 //! Active health checks as they go over the wire, one connection each.
+use crate::lane::Lane;
+use crate::links::Links;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use raddle_model::CheckKind;
+use raddle_policy::Host;
 use raddle_wire::{bolt, dubbo};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// How a check's connection is made: as those that carry requests are, or it would be taken for a plaintext caller.
+pub(crate) struct Way {
+    tls: Option<Arc<ClientConfig>>,
+    required: bool,
+}
+
+impl Way {
+    /// To a host now.
+    pub(crate) fn to(host: &Host, links: &Links, kind: &CheckKind) -> Way {
+        let lane = match kind {
+            CheckKind::Http { .. } => Lane::Http1,
+            CheckKind::Grpc { .. } => Lane::Http2,
+            CheckKind::Tcp | CheckKind::Bolt | CheckKind::Dubbo => Lane::Dubbo,
+        };
+        let wanted = host.transport();
+        Way {
+            required: wanted.as_ref().is_some_and(|t| t.required),
+            tls: wanted.and_then(|t| links.client(&t, lane)),
+        }
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<Stream> {
+        let plain = TcpStream::connect(addr).await?;
+        let Some(config) = &self.tls else {
+            return match self.required {
+                true => Err(other("this sidecar has no certificate")),
+                false => Ok(Box::new(plain)),
+            };
+        };
+        let name = ServerName::IpAddress(addr.ip().into());
+        match TlsConnector::from(config.clone()).connect(name, plain).await {
+            Ok(s) => Ok(Box::new(s)),
+            Err(e) if self.required => Err(e),
+            Err(_) => Ok(Box::new(TcpStream::connect(addr).await?)),
+        }
+    }
+}
+
+trait Bytewise: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytewise for T {}
+
+type Stream = Box<dyn Bytewise>;
 
 /// Asks an endpoint whether it serves; an error if it does not.
-pub(crate) async fn probe(addr: SocketAddr, kind: CheckKind) -> io::Result<()> {
-    let mut stream = TcpStream::connect(addr).await?;
+pub(crate) async fn probe(addr: SocketAddr, kind: CheckKind, way: Way) -> io::Result<()> {
+    if kind == CheckKind::Tcp {
+        return TcpStream::connect(addr).await.map(drop);
+    }
+    let mut stream = way.connect(addr).await?;
     match kind {
         CheckKind::Tcp => Ok(()),
         CheckKind::Bolt => bolt_heartbeat(&mut stream).await,
@@ -22,7 +76,7 @@ pub(crate) async fn probe(addr: SocketAddr, kind: CheckKind) -> io::Result<()> {
 }
 
 /// A GET is answered with 2xx or 3xx.
-async fn http_get(stream: TcpStream, addr: SocketAddr, path: &str) -> io::Result<()> {
+async fn http_get(stream: Stream, addr: SocketAddr, path: &str) -> io::Result<()> {
     let (mut send, conn) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(other)?;
     let driven = tokio::task::spawn_local(conn);
@@ -39,7 +93,7 @@ async fn http_get(stream: TcpStream, addr: SocketAddr, path: &str) -> io::Result
 }
 
 /// `grpc.health.v1.Health/Check` says SERVING.
-async fn grpc_check(stream: TcpStream, addr: SocketAddr, service: &str) -> io::Result<()> {
+async fn grpc_check(stream: Stream, addr: SocketAddr, service: &str) -> io::Result<()> {
     let (send, conn) = h2::client::handshake(stream).await.map_err(other)?;
     let driven = tokio::task::spawn_local(conn);
     let mut send = send.ready().await.map_err(other)?;
@@ -86,7 +140,7 @@ fn other(e: impl std::fmt::Display) -> io::Error {
     io::Error::other(e.to_string())
 }
 
-async fn dubbo_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
+async fn dubbo_heartbeat(stream: &mut Stream) -> io::Result<()> {
     let mut out = Vec::new();
     dubbo::encode::heartbeat(&mut out, 1);
     stream.write_all(&out).await?;
@@ -107,7 +161,7 @@ async fn dubbo_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
     Err(io::Error::from(io::ErrorKind::InvalidData))
 }
 
-async fn bolt_heartbeat(stream: &mut TcpStream) -> io::Result<()> {
+async fn bolt_heartbeat(stream: &mut Stream) -> io::Result<()> {
     let mut out = Vec::new();
     bolt::encode::heartbeat(&mut out, bolt::Variant::V1, 1, bolt::CODEC_HESSIAN, 3000, &[]);
     stream.write_all(&out).await?;

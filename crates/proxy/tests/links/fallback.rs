@@ -142,6 +142,23 @@ fn with_fallback_denied_requests_say_whom_they_could_not_reach_and_why() {
 }
 
 #[test]
+fn health_checks_go_by_the_link_that_requests_go_by() {
+    let app = H1Upstream::start(|_| Reply::ok(SECRET));
+    let pair = Pair::new("http", app.addr());
+    let check = "healthCheck: {kind: http, path: /, interval: 400ms, timeout: 400ms}";
+    for tls in ["{required: true}", "true"] {
+        pair.want_with(tls, |c| c.policy("all", check));
+        let until_checked = || pair.tap.count(|t| t.is_tls() && !t.open);
+        let before = until_checked();
+        until(PATIENCE, "checked by TLS", || until_checked() >= before + 3);
+        assert_eq!(pair.tap.count(|t| !t.is_tls()), 0);
+        until(PATIENCE, "and healthy", || {
+            pair.caller.admin.json("/clusters")[0]["endpoints"][0]["health"] == "healthy"
+        });
+    }
+}
+
+#[test]
 fn a_plaintext_only_server_that_does_not_answer_tls_at_all_costs_a_second_and_no_request() {
     let app = H1Upstream::start(|_| Reply::ok(SECRET));
     let to = app.addr();

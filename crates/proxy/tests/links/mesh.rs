@@ -186,6 +186,11 @@ impl Pair {
         self.caller.apply(&(self.config)(tls));
     }
 
+    #[track_caller]
+    pub(crate) fn want_with(&self, tls: &str, more: impl FnOnce(Config) -> Config) {
+        self.caller.apply(&more((self.config)(tls)));
+    }
+
     /// Turns encryption on or off, and waits until every open connection is as wanted.
     #[track_caller]
     pub(crate) fn switch(&self, tls: bool) {
