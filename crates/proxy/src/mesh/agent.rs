@@ -2,7 +2,7 @@
 //! at half of its life. If it cannot be renewed, the one there is goes on being used, and people are told.
 //!
 //! The first time a token proves who the sidecar is, later its present certificate does.
-use hyper_util::rt::TokioIo;
+use super::channel::{connect, sentence};
 use raddle_identity::renewal::{expiring, pause, renew_at};
 use raddle_identity::{ALPN_H2, Identity, PeerRule, PrivateKey, TrustBundle, anonymous_client_config};
 use raddle_model::ControlAddress;
@@ -11,13 +11,12 @@ use raddle_xds::client::TlsSource;
 use raddle_xds::proto::certificates_client::CertificatesClient;
 use raddle_xds::proto::{Node, SignRequest, SignResponse};
 use rustls::ClientConfig;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -376,25 +375,8 @@ impl Shared {
             .map_err(|e| format!("{address}: {e}"))?;
         let to = address.clone();
         let connector = tower::service_fn(move |_: Uri| connect(to.clone(), tls.clone()));
-        endpoint.connect_with_connector(connector).await.map_err(|e| format!("{address}: {}", causes(&e)))
+        endpoint.connect_with_connector(connector).await.map_err(|e| format!("{address}: {}", sentence(&e)))
     }
-}
-
-/// A stream of bytes, of either kind.
-trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Bytes for T {}
-
-async fn connect(
-    address: ControlAddress,
-    tls: Option<Arc<ClientConfig>>,
-) -> io::Result<TokioIo<Box<dyn Bytes>>> {
-    let host = address.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let stream = TcpStream::connect((host.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
-    let Some(config) = tls else { return Ok(TokioIo::new(Box::new(stream))) };
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
-    Ok(TokioIo::new(Box::new(stream)))
 }
 
 fn read(path: &std::path::Path) -> io::Result<String> {
@@ -411,18 +393,4 @@ fn refused(status: &Status) -> String {
         }
         code => format!("{code:?}: {}", status.message()),
     }
-}
-
-/// An error with its causes, in one line.
-fn causes(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(c) = cause {
-        let more = c.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = c.source();
-    }
-    text
 }

@@ -1,10 +1,12 @@
-//! Connections to the control plane for publishing and reporting, beside the xDS client's own.
+//! Connections to the control plane for certificates, publishing and reporting, beside the xDS client's own.
 use hyper_util::rt::TokioIo;
 use raddle_model::{ControlAddress, ControlPlane};
 use raddle_policy::Rng;
 use raddle_xds::client::TlsSource;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -49,8 +51,11 @@ impl Dialer {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let tls = self.tls.clone();
-        let connector = tower::service_fn(move |_: Uri| connect(address.clone(), tls.clone()));
+        let source = self.tls.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let (address, tls) = (address.clone(), client_config(&address, source.as_ref()));
+            async move { connect(address, tls?).await }
+        });
         endpoint.connect_with_connector(connector).await.map_err(|e| sentence(&e))
     }
 
@@ -70,6 +75,19 @@ impl Dialer {
     }
 }
 
+/// What a connection to this address is made with; `None` = plaintext.
+fn client_config(
+    address: &ControlAddress,
+    source: Option<&TlsSource>,
+) -> io::Result<Option<Arc<ClientConfig>>> {
+    if !address.tls {
+        return Ok(None);
+    }
+    let config = source.and_then(|source| source());
+    let none = || io::Error::other("there is nothing yet to check its certificate with");
+    config.ok_or_else(none).map(Some)
+}
+
 /// Everything an error was caused by, in one line.
 pub(crate) fn sentence(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
@@ -85,19 +103,18 @@ pub(crate) fn sentence(e: &dyn std::error::Error) -> String {
 }
 
 /// A stream of bytes, of either kind.
-trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+pub(crate) trait Bytes: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Bytes for T {}
 
-async fn connect(address: ControlAddress, tls: Option<TlsSource>) -> io::Result<TokioIo<Box<dyn Bytes>>> {
+/// A connection to this address, in TLS by `tls` if that is given.
+pub(crate) async fn connect(
+    address: ControlAddress,
+    tls: Option<Arc<ClientConfig>>,
+) -> io::Result<TokioIo<Box<dyn Bytes>>> {
     let host = address.host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let stream = TcpStream::connect((host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
-    if !address.tls {
-        return Ok(TokioIo::new(Box::new(stream)));
-    }
-    let config = tls
-        .and_then(|tls| tls())
-        .ok_or_else(|| io::Error::other("there is nothing yet to check its certificate with"))?;
+    let Some(config) = tls else { return Ok(TokioIo::new(Box::new(stream))) };
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
     Ok(TokioIo::new(Box::new(stream)))
