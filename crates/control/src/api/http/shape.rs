@@ -135,15 +135,17 @@ impl<T: Shape> Shape for BTreeMap<String, T> {
     }
 }
 
-/// Declares what is answered: structs with their schema. Every field is always there.
-macro_rules! answers {
-    ($( $(#[doc = $doc:expr])* pub struct $name:ident {
-        $( $(#[doc = $fdoc:expr])* pub $field:ident : $ty:ty ),* $(,)?
-    } )+) => {$(
+/// Declares structs with their schema; [`answers`] and [`bodies`] say the rules.
+macro_rules! shapes {
+    (required: $required:literal, strict: $strict:literal, serde: $serde:tt, $(
+        $(#[doc = $doc:expr])* pub struct $name:ident {
+            $( $(#[doc = $fdoc:expr])* pub $field:ident : $ty:ty ),* $(,)?
+        }
+    )+) => {$(
         $(#[doc = $doc])*
         #[allow(unreachable_pub, reason = "one macro declares what is public and what is not")]
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
+        #[serde $serde]
         pub struct $name {
             $( $(#[doc = $fdoc])* pub $field: $ty, )*
         }
@@ -155,46 +157,36 @@ macro_rules! answers {
                         stringify!($field),
                         &[$($fdoc),*] as &[&str],
                         <$ty as $crate::api::http::shape::Shape>::schema(all),
-                        true,
+                        $required,
                     )),*];
-                    $crate::api::http::shape::object(&[$($doc),*], fields, false)
+                    $crate::api::http::shape::object(&[$($doc),*], fields, $strict)
                 })
             }
         }
     )+};
+}
+
+/// Declares what is answered: structs with their schema. Every field is always there.
+macro_rules! answers {
+    ($($structs:tt)+) => {
+        $crate::api::http::shape::shapes! {
+            required: true, strict: false, serde: (rename_all = "camelCase", default), $($structs)+
+        }
+    };
 }
 
 /// Declares what a body may hold: structs with their schema. Unknown fields are refused; every field may be left out
 /// (an `Option` says that it was).
 macro_rules! bodies {
-    ($( $(#[doc = $doc:expr])* pub struct $name:ident {
-        $( $(#[doc = $fdoc:expr])* pub $field:ident : $ty:ty ),* $(,)?
-    } )+) => {$(
-        $(#[doc = $doc])*
-        #[allow(unreachable_pub, reason = "one macro declares what is public and what is not")]
-        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-        pub struct $name {
-            $( $(#[doc = $fdoc])* pub $field: $ty, )*
+    ($($structs:tt)+) => {
+        $crate::api::http::shape::shapes! {
+            required: false, strict: true,
+            serde: (rename_all = "camelCase", default, deny_unknown_fields), $($structs)+
         }
-
-        impl $crate::api::http::shape::Shape for $name {
-            fn schema(all: &mut $crate::api::http::shape::Schemas) -> serde_json::Value {
-                all.named(stringify!($name), |all| {
-                    let fields = vec![$((
-                        stringify!($field),
-                        &[$($fdoc),*] as &[&str],
-                        <$ty as $crate::api::http::shape::Shape>::schema(all),
-                        false,
-                    )),*];
-                    $crate::api::http::shape::object(&[$($doc),*], fields, true)
-                })
-            }
-        }
-    )+};
+    };
 }
 
-pub(crate) use {answers, bodies};
+pub(crate) use {answers, bodies, shapes};
 
 answers! {
     /// Why a request was refused.
