@@ -22,9 +22,11 @@ import http_load
 import http_suites
 import mesh_api_suites
 import pairings
+import secret_hygiene
 import switching
 import tls_peers
 import unplug
+import wire_proof
 import ws_suites
 import xds_suites
 from harness import Failure, Report, Skip
@@ -33,7 +35,8 @@ PAIRINGS = ("java-java", "node-node", "java-node", "node-java")
 DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug": unplug.unplug,
                 "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
                 **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES,
-                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES, **switching.SUITES, **cluster.SUITES}
+                **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES, **switching.SUITES, **cluster.SUITES,
+                **wire_proof.SUITES, **secret_hygiene.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}

@@ -129,9 +129,14 @@ def run(report):
         callee = parties.callee(work, good["pay"], app.port, parties.encryption("strict", "force: true"))
         callee.friend = good["shop"]
         callee.failed = lambda: callee.counted("raddle_tls_handshakes_total", outcome="failed")
-        plaintext(report, callee)
-        callers(report, callee, bad_leaves(authority, other, "shop"))
-        callees(report, work, good["shop"], good, bad_leaves(authority, other, "pay"))
+        groups = (("plaintext", lambda: plaintext(report, callee)),
+                  ("callers", lambda: callers(report, callee, bad_leaves(authority, other, "shop"))),
+                  ("callees", lambda: callees(report, work, good["shop"], good, bad_leaves(authority, other, "pay"))))
+        for name, group in groups:
+            try:
+                group()
+            except Failure as error:
+                report.fail(f"downgrade {name}", error)
 
 
 SUITES = {"downgrade": run}

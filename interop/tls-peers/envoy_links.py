@@ -98,7 +98,7 @@ def eventually(port, path, wanted, what, headers=None):
 
 def callee(report, work, plane):
     """A sidecar of shop calls an Envoy that is pay, and wants shop's certificate; fraud's gets nowhere."""
-    port, back, plain = free_ports(3)
+    port, = free_ports(1)
     with parties.App() as app:
         start(work, "envoy-pay", joined.agent(work, plane, "pay"), [
             listener("strict", port, {"route": {"cluster": "app"}}, {
@@ -107,7 +107,6 @@ def callee(report, work, plane):
                                                 "common_tls_context": {**secrets(SHOP),
                                                                        "alpn_protocols": ["h2", "http/1.1"]}}}),
         ], [cluster("app", app.port)])
-        del back, plain
         for protocol in ("http", "http2"):
             shop = parties.caller(work, None, parties.service(port, "{required: true}", protocol=protocol),
                                   name=f"shop-{protocol}", more=[plane.joins("shop")])
@@ -116,7 +115,7 @@ def callee(report, work, plane):
             if f"URI={SHOP}" not in seen:
                 raise Failure(f"Envoy did not see who calls: {seen!r}")
         fraud = parties.caller(work, None, parties.service(port, "{required: true}"), name="fraud-1",
-                               more=[plane.joins("fraud")])
+                               app="fraud", more=[plane.joins("fraud")])
         # Its certificate is the mesh's, but Envoy wants shop's.
         code, headers, body = joined.request(fraud.port, "/", timeout=20)
         if code != 503 or headers.get("x-raddle-reason") not in ("UF", "UC"):
@@ -128,7 +127,7 @@ def callee(report, work, plane):
 def caller(report, work, plane):
     """An Envoy that is shop calls a strict sidecar of pay, over HTTP/1.1 and HTTP/2; without a certificate it fails."""
     with parties.App() as app:
-        pay = parties.callee(work, None, app.port, more=[plane.joins("pay")])
+        pay = parties.callee(work, None, app.port, fields=parties.HTTP1_APP, more=[plane.joins("pay")])
         ports = free_ports(3)
         transports = [{"name": "tls", "typed_config": {"@type": f"{TLS}.UpstreamTlsContext", "sni": parties.HOST,
                                                        "common_tls_context": {**secrets(PAY, own), **alpn}}}

@@ -73,10 +73,11 @@ def request(port, path="/", headers=None, method="GET", body=None, timeout=10):
 
 
 def curl(*arguments, code=0):
-    """Runs curl; standard output. `code`: the exit code it must have; None: any but 0."""
+    """Runs curl; standard output, or its complaint. `code`: the exit code it must have; None: any but 0."""
     done = subprocess.run(["curl", "-sS", "--noproxy", "*", "--max-time", "10", *map(str, arguments)],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
-    if (done.returncode == 0) == (code is None) or code not in (None, done.returncode):
+    right = done.returncode != 0 if code is None else done.returncode == code
+    if not right:
         raise Failure(f"curl {' '.join(map(str, arguments))} ended with {done.returncode}: {done.stdout[:300]}"
                       f"{done.stderr[:300]}")
-    return done.stdout if code == 0 else done.stderr.strip()
+    return done.stdout if code == 0 else done.stderr.strip().splitlines()[0]

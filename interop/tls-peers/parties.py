@@ -11,6 +11,8 @@ from harness import free_ports, wait_until
 
 RULE = "pay-strict"
 HOST = "pay.test"
+# The app speaks HTTP/1.1 only, whatever its callers speak.
+HTTP1_APP = ", appProtocol: http"
 SERVICE = "com.shop.PayService:1.0"
 
 
@@ -18,6 +20,8 @@ class Quiet(http.server.BaseHTTPRequestHandler):
     """Answers every request with the head it was sent."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body are two writes.
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         length = int(self.headers.get("content-length") or 0)
@@ -38,8 +42,8 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 class App:
     """An app that knows nothing of TLS, in this process."""
 
-    def __init__(self):
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    def __init__(self, port=0):
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Quiet)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -74,9 +78,9 @@ def encryption(mode, *fields, name=RULE):
             f"spec: {{{', '.join([f'mode: {mode}', *fields])}}}\n")
 
 
-def service(port, tls="true", name=HOST, protocol="http", app="pay"):
+def service(port, tls="true", name=HOST, protocol="http", app="pay", address="127.0.0.1"):
     return (f'apiVersion: raddle.io/v1\nkind: Service\nmetadata: {{name: "{name}"}}\nspec:\n  app: {app}\n'
-            f"  protocol: {protocol}\n  endpoints:\n  - {{address: 127.0.0.1:{port}, unit: u1, tls: {tls}}}\n")
+            f"  protocol: {protocol}\n  endpoints:\n  - {{address: {address}:{port}, unit: u1, tls: {tls}}}\n")
 
 
 class Sidecar:
@@ -109,22 +113,22 @@ class Sidecar:
         return json.loads(self.page("/events"))
 
 
-def callee(work, leaf, app_port, *documents, name="pay-1", more=()):
-    """A callee's sidecar; its inbound port is `.port`."""
+def callee(work, leaf, app_port, *documents, name="pay-1", fields="", more=()):
+    """A callee's sidecar; its inbound port is `.port`. `fields`: further ones of its listener."""
     port, admin = free_ports(2)
     log = work.folder / f"{name}-access.json"
-    text = sidecar(name, "pay", admin, leaf, inbound=[f"listen: 127.0.0.1:{port}, forward: 127.0.0.1:{app_port}"],
-                   log=log, more=more)
+    listener = f"listen: 127.0.0.1:{port}, forward: 127.0.0.1:{app_port}{fields}"
+    text = sidecar(name, "pay", admin, leaf, inbound=[listener], log=log, more=more)
     one = Sidecar(work, name, admin, text, *documents)
     one.port = port
     return one
 
 
-def caller(work, leaf, *services, name="shop-1", more=()):
+def caller(work, leaf, *services, name="shop-1", app="shop", more=()):
     """A caller's sidecar; its outbound port is `.port`."""
     port, admin = free_ports(2)
     log = work.folder / f"{name}-access.json"
-    one = Sidecar(work, name, admin, sidecar(name, "shop", admin, leaf, outbound=[f"listen: 127.0.0.1:{port}"], log=log,
+    one = Sidecar(work, name, admin, sidecar(name, app, admin, leaf, outbound=[f"listen: 127.0.0.1:{port}"], log=log,
                                              more=more), *services)
     one.port = port
     return one

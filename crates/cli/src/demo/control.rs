@@ -18,6 +18,8 @@ pub(super) struct Control {
     /// Where sidecars join.
     pub(super) grpc: SocketAddr,
     rest: SocketAddr,
+    /// Sidecars join by TLS, and everybody shows tokens.
+    secured: bool,
     dir: PathBuf,
     /// `None` while it is dead.
     running: Option<Process>,
@@ -44,7 +46,14 @@ struct Page {
 impl Control {
     /// Starts it and waits until it answers.
     pub(super) fn start(dir: &Path, grpc: SocketAddr, rest: SocketAddr) -> Result<Control, Failure> {
-        let mut control = Control { grpc, rest, dir: dir.to_owned(), running: None };
+        let mut control = Control { grpc, rest, secured: false, dir: dir.to_owned(), running: None };
+        control.spawn()?;
+        Ok(control)
+    }
+
+    /// The same, with TLS and tokens.
+    pub(super) fn start_secured(dir: &Path, grpc: SocketAddr, rest: SocketAddr) -> Result<Control, Failure> {
+        let mut control = Control { grpc, rest, secured: true, dir: dir.to_owned(), running: None };
         control.spawn()?;
         Ok(control)
     }
@@ -53,18 +62,11 @@ impl Control {
     pub(super) fn spawn(&mut self) -> Result<(), Failure> {
         let (grpc, rest) = (self.grpc.to_string(), self.rest.to_string());
         let store = self.dir.join("control.db").display().to_string();
-        let args = [
-            "control",
-            "--no-auth",
-            "--store",
-            &store,
-            "--grpc-listen",
-            &grpc,
-            "--rest-listen",
-            &rest,
-            "--tls-listen",
-            "off",
-        ];
+        let mut args = vec!["control", "--store", &store, "--rest-listen", &rest];
+        match self.secured {
+            true => args.extend(["--grpc-listen", "off", "--tls-listen", &grpc]),
+            false => args.extend(["--no-auth", "--grpc-listen", &grpc, "--tls-listen", "off"]),
+        }
         let mut process = Process::spawn("control", &self.dir, &args)?;
         let rest = self.rest;
         process.wait_until(START, || {
@@ -104,17 +106,31 @@ impl Control {
     }
 
     fn command(&self, args: &[&str]) -> Result<(), Failure> {
+        self.ask(args).map(drop)
+    }
+
+    /// What `raddle ARGS` prints.
+    pub(super) fn ask(&self, args: &[&str]) -> Result<String, Failure> {
+        self.run(args).map(|(out, _)| out)
+    }
+
+    /// The same, with its warnings.
+    pub(super) fn ask_all(&self, args: &[&str]) -> Result<String, Failure> {
+        self.run(args).map(|(out, warnings)| out + &warnings)
+    }
+
+    fn run(&self, args: &[&str]) -> Result<(String, String), Failure> {
         let failed = |e: std::io::Error| Failure::new(format!("raddle {}: {e}", args.join(" ")));
-        let done = Command::new(std::env::current_exe().map_err(failed)?)
-            .args(args)
-            .env("RADDLE_SERVER", format!("http://{}", self.rest))
-            .env_remove("RADDLE_TOKEN")
-            .env_remove("RADDLE_TOKEN_FILE")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(failed)?;
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command.args(args).env("RADDLE_SERVER", format!("http://{}", self.rest));
+        command.env_remove("RADDLE_TOKEN").env_remove("RADDLE_TOKEN_FILE").env("NO_COLOR", "1");
+        if self.secured {
+            command.env("RADDLE_TOKEN_FILE", self.dir.join("control.admin-token"));
+        }
+        let done = command.stdin(Stdio::null()).output().map_err(failed)?;
         if done.status.success() {
-            return Ok(());
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            return Ok((text(&done.stdout), text(&done.stderr)));
         }
         let words = String::from_utf8_lossy(&done.stderr).trim().to_owned();
         Err(Failure::new(format!("raddle {} ended with {}:\n{words}", args.join(" "), done.status)))

@@ -365,7 +365,8 @@ impl Order {
     }
 }
 
-fn sidecar(name: &str, dir: &std::path::Path, file: &std::path::Path) -> Result<Process, Failure> {
+/// Starts a sidecar on a file.
+pub(super) fn sidecar(name: &str, dir: &std::path::Path, file: &std::path::Path) -> Result<Process, Failure> {
     let file = file.display().to_string();
     Process::spawn(name, dir, &["proxy", "--log", "info", "--config", &file])
 }

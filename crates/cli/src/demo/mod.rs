@@ -8,9 +8,12 @@
 //! [`mesh`] holds the processes and acts on them, [`control`] among them, [`config`] writes their files and rules, [`watch`] looks at them
 //! once a second and [`board`] is what is known. [`tour`] acts by a script and prints lines, [`live`] by
 //! the user's keys on a screen that [`screen`] draws. [`summary`] is the end of both.
+//!
+//! [`encryption`] is a story of its own, told with the same means.
 mod board;
 mod config;
 mod control;
+mod encryption;
 mod live;
 mod mesh;
 mod probe;
@@ -25,7 +28,7 @@ use crate::Done;
 use crate::exit::{Exit, Failure};
 use crate::parse;
 use board::Board;
-use clap::Args;
+use clap::{Args, Subcommand};
 use mesh::Mesh;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -42,14 +45,18 @@ use traffic::Traffic;
 ///
 /// Everything is stopped and removed at the end.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Exit codes: 0 nothing failed that was not expected, 1 something did (tour only) or could not start.
 
 Examples:
   raddle demo
   raddle demo --rate 5000 --duration 1m
-  raddle demo --headless")]
+  raddle demo --headless
+  raddle demo encryption                      links encrypted and back under load, with the bytes on the wire")]
 pub(crate) struct DemoArgs {
+    #[command(subcommand)]
+    story: Option<Story>,
     /// Time until it ends by itself [default: the tour's length; on a terminal, until you press q]
     #[arg(long, value_parser = parse::duration)]
     duration: Option<Duration>,
@@ -61,13 +68,22 @@ pub(crate) struct DemoArgs {
     rate: f64,
 }
 
+#[derive(Debug, Subcommand)]
+enum Story {
+    Encryption(encryption::EncryptionArgs),
+}
+
 pub(crate) fn run(args: &DemoArgs) -> Done {
+    if let Some(Story::Encryption(args)) = &args.story {
+        return encryption::run(args);
+    }
     let stop = stop_on_signal()?;
     let screen = !args.headless && io::stdout().is_terminal() && io::stdin().is_terminal();
     let board = Arc::new(Board::new(args.rate));
     crate::output::progress("starting a control plane, 4 instances of order and 6 sidecars ...");
     let mut mesh = Mesh::start(board.clone(), &stop)?;
-    let traffic = Traffic::start(&mesh.shop_addresses(), args.rate)
+    let call = traffic::Call { service: config::SERVICE, method: "create", headers: &[] };
+    let traffic = Traffic::start(&mesh.shop_addresses(), args.rate, call)
         .map_err(|e| Failure::new(format!("the load cannot start: {e}")))?;
     mesh.count_kills_in(traffic.tally());
     let watch = watch::Watch::start(mesh.shop_admins(), board.clone(), traffic.tally());

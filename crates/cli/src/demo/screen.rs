@@ -25,11 +25,11 @@ impl Look {
         if self.colours { Style::new().fg(colour) } else { Style::new() }
     }
 
-    fn good(self) -> Style {
+    pub(super) fn good(self) -> Style {
         self.colour(Color::Green)
     }
 
-    fn bad(self) -> Style {
+    pub(super) fn bad(self) -> Style {
         self.colour(Color::Red).add_modifier(Modifier::BOLD)
     }
 
@@ -37,11 +37,11 @@ impl Look {
         self.colour(Color::Cyan).add_modifier(Modifier::BOLD)
     }
 
-    fn dim(self) -> Style {
+    pub(super) fn dim(self) -> Style {
         self.colour(Color::DarkGray)
     }
 
-    fn bold() -> Style {
+    pub(super) fn bold() -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 }
@@ -70,7 +70,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, look: Look) {
     frame.render_widget(keys_line(look), keys);
 }
 
-fn block(title: &str) -> Block<'_> {
+/// A frame with a title.
+pub(super) fn block(title: &str) -> Block<'_> {
     Block::bordered().border_type(BorderType::Rounded).title(format!(" {title} "))
 }
 
@@ -88,7 +89,8 @@ fn title_line(view: &View) -> Line<'static> {
     Line::from(spans)
 }
 
-fn draw_traffic(frame: &mut Frame<'_>, area: Rect, view: &View, look: Look) {
+/// Rates, latency and a chart of the last seconds.
+pub(super) fn draw_traffic(frame: &mut Frame<'_>, area: Rect, view: &View, look: Look) {
     let outer = block("traffic");
     let inner = outer.inner(area);
     frame.render_widget(outer, area);
@@ -183,7 +185,8 @@ fn memory(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".to_owned(), |b| format!("{:.1} MiB", b as f64 / f64::from(1 << 20)))
 }
 
-fn events_text(view: &View, rows: usize, look: Look) -> Text<'static> {
+/// The newest events, newest first.
+pub(super) fn events_text(view: &View, rows: usize, look: Look) -> Text<'static> {
     let newest = view.events.iter().rev().take(rows);
     let lines = newest.map(|e| {
         let (mark, style) = match e.mood {

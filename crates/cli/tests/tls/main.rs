@@ -1,6 +1,7 @@
 //! A control plane and sidecars joined by TLS alone, as real processes: a token gets the first certificate, that one
 //! everything else.
 mod client;
+mod issue;
 mod mesh;
 mod secrets;
 

@@ -1,4 +1,5 @@
 //! `raddle ca`: the mesh's certificate authority.
+use super::issue::{self, IssueArgs};
 use super::{FormArgs, ServerArgs, ago, cell, items, text};
 use crate::Done;
 use crate::exit::{Exit, Failure};
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The certificate authority: status, roots, rotation, denials
+/// The certificate authority: status, roots, certificates, rotation, denials
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +31,7 @@ enum CaCommand {
     Status(PlainArgs),
     /// Print the roots in force, PEM
     Roots(RootsArgs),
+    Issue(IssueArgs),
     /// Replace the authority by a new one, with overlap
     Rotate(RotateArgs),
     /// Deny an identity or a certificate
@@ -104,6 +106,7 @@ pub(crate) fn run(args: &CaArgs) -> Done {
             }
             print(&answer.body)?;
         }
+        CaCommand::Issue(args) => return issue::run(args),
         CaCommand::Rotate(args) => rotate(args)?,
         CaCommand::Deny(args) => {
             let body = json!({"target": args.target, "reason": args.reason});

@@ -6,6 +6,7 @@ pub(crate) mod encryption;
 pub(crate) mod explain;
 mod force;
 pub(crate) mod get;
+mod issue;
 pub(crate) mod log;
 pub(crate) mod revisions;
 pub(crate) mod rollout;

@@ -197,7 +197,7 @@ fn outcome(head: &Head, frame: &[u8]) -> Outcome {
 }
 
 /// A value of the header map of a version 1 response.
-fn header<'f>(head: &Head, frame: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
+pub(super) fn header<'f>(head: &Head, frame: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
     const FIXED: usize = 20;
     let class = usize::from(u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]));
     let mut map = frame.get(FIXED + class..head.content().start)?;

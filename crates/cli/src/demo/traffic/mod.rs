@@ -4,6 +4,7 @@
 //! checked against their requests. It is a small client of its own rather than the benchmark's generator,
 //! because it must tell second by second what became of every request, by the sidecar's reject flag.
 mod link;
+pub(super) mod plain;
 
 use hdrhistogram::Histogram;
 use link::Link;
@@ -153,6 +154,26 @@ enum Outcome {
     Failed(String),
 }
 
+/// What the requests say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) service: &'a str,
+    pub(super) method: &'a str,
+    /// Headers beside the usual ones.
+    pub(super) headers: &'a [(String, String)],
+}
+
+impl Call<'_> {
+    /// A request of it.
+    ///
+    /// # Errors
+    /// Its headers are too long.
+    pub(super) fn template(&self) -> io::Result<Template> {
+        Template::new(Version::V1, self.service, self.method, self.headers, CONTENT, TIMEOUT_MS)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
+    }
+}
+
 /// The load while it runs.
 pub(super) struct Traffic {
     tally: Arc<Mutex<Tally>>,
@@ -162,10 +183,8 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// Starts to send `rate` requests a second, evenly to all `targets`.
-    pub(super) fn start(targets: &[SocketAddr], rate: f64) -> io::Result<Traffic> {
-        let service = super::config::SERVICE;
-        let template = Template::new(Version::V1, service, "create", &[], CONTENT, TIMEOUT_MS)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    pub(super) fn start(targets: &[SocketAddr], rate: f64, call: Call<'_>) -> io::Result<Traffic> {
+        let template = call.template()?;
         let tally = Arc::new(Mutex::new(Tally::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let links = targets.len() * LINKS;
@@ -236,7 +255,8 @@ mod tests {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| server.run(&stop).unwrap());
-            let traffic = Traffic::start(&[server.local_addr().unwrap()], 2000.0).unwrap();
+            let call = Call { service: "any:1.0", method: "create", headers: &[] };
+            let traffic = Traffic::start(&[server.local_addr().unwrap()], 2000.0, call).unwrap();
             let deadline = Instant::now() + Duration::from_secs(20);
             while Tally::lock(&traffic.tally()).ok < 100 && Instant::now() < deadline {
                 std::thread::yield_now();
