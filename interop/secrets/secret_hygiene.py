@@ -202,7 +202,7 @@ def sane(hay, work, plane, keys):
 
 
 def core_of(command, ready, folder):
-    """Starts a program as nobody, kills it with SIGSEGV; whether its memory files were root's, and whether it dumped."""
+    """Starts a program as nobody, kills it with SIGABRT; whether its memory files were root's, and whether it dumped."""
     def limits():
         resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     child = subprocess.Popen([str(part) for part in command], cwd=folder, user=NOBODY, group=NOBODY, extra_groups=[],
@@ -215,7 +215,8 @@ def core_of(command, ready, folder):
         # As a user's own debugger would: gcore begins with this.
         peek = subprocess.run(["cat", f"/proc/{child.pid}/environ"], user=NOBODY, group=NOBODY, extra_groups=[],
                               capture_output=True, check=False).returncode != 0
-        os.kill(child.pid, signal.SIGSEGV)
+        # Not SIGSEGV: from outside that is none to the Rust runtime, which goes on.
+        os.kill(child.pid, signal.SIGABRT)
         _, status = os.waitpid(child.pid, 0)
         return hidden, peek, os.WCOREDUMP(status)
     finally:
@@ -257,7 +258,7 @@ def cores(report):
                               f"dumped core: {dumped}")
             said.append(what)
         dumps = "an unprotected process beside them does dump core" if plain[2] else "this machine dumps no core at all"
-        report.ok("secrets cores", f"{' and '.join(said)}: /proc/PID is root's, their own user may not read it, SIGSEGV "
+        report.ok("secrets cores", f"{' and '.join(said)}: /proc/PID is root's, their own user may not read it, SIGABRT "
                                    f"leaves no core ({dumps})")
 
 
