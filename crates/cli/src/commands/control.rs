@@ -96,6 +96,9 @@ pub(crate) struct ControlArgs {
     /// Form of the log's lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Allow core dumps, and debuggers of this process's user: both see private keys
+    #[arg(long)]
+    core_dumps: bool,
     /// End when standard input ends
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -123,6 +126,9 @@ fn listen(text: &str) -> Result<Listen, String> {
 pub(crate) fn run(args: ControlArgs) -> Done {
     if args.exit_with_stdin {
         super::exit_with_stdin();
+    }
+    if !args.core_dumps {
+        super::hide_memory();
     }
     let format = match args.log_format {
         LogFormat::Text => raddle_telemetry::Format::Text,

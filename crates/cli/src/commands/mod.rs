@@ -20,6 +20,14 @@ use std::time::Duration;
 /// How long a sidecar's admin port may take to answer.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Keeps the kernel from writing this process's memory into a core dump, and other processes of its user from reading
+/// it: private keys are in it, and nowhere else.
+pub(crate) fn hide_memory() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // Where the kernel does not know it, nothing is worse than before.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
 /// Asks a sidecar's admin port; the text of its answer.
 ///
 /// # Errors

@@ -35,6 +35,9 @@ pub(crate) struct ProxyArgs {
     /// Form of the log's lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Allow core dumps, and debuggers of this process's user: both see private keys
+    #[arg(long)]
+    core_dumps: bool,
     /// End when standard input ends
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -49,6 +52,9 @@ enum LogFormat {
 pub(crate) fn run(args: ProxyArgs) -> Done {
     if args.exit_with_stdin {
         super::exit_with_stdin();
+    }
+    if !args.core_dumps {
+        super::hide_memory();
     }
     let mut paths = args.config;
     paths.extend(args.paths);
