@@ -75,3 +75,27 @@ fn a_demo_that_is_killed_takes_its_processes_with_it() {
     child.wait().unwrap();
     until("its sidecars end", || sidecars(tmp.path()) == 0);
 }
+
+#[test]
+fn encryption_goes_on_and_off_under_load_without_a_failed_request() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raddle"));
+    command.args(["demo", "encryption", "--headless", "--duration", "10s", "--rate", "200"]);
+    let output = command.env("TMPDIR", tmp.path()).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}\n{complaints}");
+    for part in [
+        "card=4929-1234",
+        "100 % of the links encrypted",
+        "the card number was read 0 times",
+        "refused: RBAC, by LinkEncryption/pay",
+        "all links in plaintext again",
+        "No request failed",
+        "raddle status encryption pay",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "its files are removed");
+    assert_eq!(sidecars(tmp.path()), 0);
+}

@@ -195,7 +195,7 @@ impl Story<'_> {
     fn encrypted(&self) -> Result<(), Failure> {
         match self.legacy()? {
             Answered::Well => {
-                self.good(format!("{LEGACY}, a caller without a sidecar, is still answered in plaintext"))
+                self.good(format!("{LEGACY}, a caller without a sidecar, is still answered in plaintext"));
             }
             Answered::Refused(flag, rule) => {
                 return Err(Failure::new(format!("permissive, and plaintext is refused: {flag} {rule}")));
