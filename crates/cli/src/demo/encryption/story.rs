@@ -145,6 +145,14 @@ impl Story<'_> {
         self.act(format!("a request of shop to pay, on the wire:\n{}", lines.join("\n")));
     }
 
+    /// What a command that only looks prints.
+    fn show(&self, args: &[&str]) -> Result<(), Failure> {
+        let said = self.mesh.control.ask(args)?;
+        let lines: Vec<String> = said.trim_end().lines().map(|l| format!("          {l}")).collect();
+        self.act(format!("raddle {}\n{}", args.join(" "), lines.join("\n")));
+        Ok(())
+    }
+
     fn plaintext(&self) -> Result<(), Failure> {
         self.until("requests in plaintext", PATIENCE, |l| l.readable > 100, |_| {})?;
         self.pass(1);
@@ -211,7 +219,7 @@ impl Story<'_> {
         if read > 0 {
             return Err(Failure::new("encrypted links, and the card number was read on the wire"));
         }
-        Ok(())
+        self.show(&["status", "encryption", "pay"])
     }
 
     /// `strict` waits for those who still come in plaintext, and says who they are.
@@ -294,6 +302,7 @@ impl Story<'_> {
                 Answered::Refused(flag, rule) => {
                     self.act(format!("{LEGACY} comes again, in plaintext"));
                     self.good(format!("it is refused: {flag}, by {rule}"));
+                    self.show(&["explain", "encryption", "pay"])?;
                     break;
                 }
                 Answered::Well if Instant::now() > deadline => {
