@@ -46,6 +46,7 @@ pub mod mesh;
 pub mod pending;
 pub(crate) mod probe;
 pub mod record;
+pub(crate) mod refused;
 pub mod relay;
 pub mod reply;
 pub mod request;

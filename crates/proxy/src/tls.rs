@@ -196,6 +196,7 @@ impl Worker {
                     false => {
                         self.shard.caller_malformed[Malformed::Other].inc();
                         self.shard.tls_failed.inc();
+                        self.tell_refused(key, e);
                     }
                 }
             }
