@@ -30,8 +30,8 @@ pub(crate) const HANDSHAKE_MOST: Duration = Duration::from_secs(15);
 const HURRY: Duration = Duration::from_secs(1);
 /// In TLS 1.3 a client is done before the server has looked at its certificate. So that a refusal finds no request on
 /// the connection, it takes none before the server has said something (a ticket, mostly), or for this long at least...
-const ACCEPTED_LEAST: Duration = Duration::from_millis(50);
-/// ...and at most; in between for as long as the handshake took, twice.
+const ACCEPTED_LEAST: Duration = Duration::from_millis(10);
+/// ...and at most; in between for as long as the handshake took, three times.
 const ACCEPTED_MOST: Duration = Duration::from_secs(1);
 
 /// The caller's part of a TLS connection to an endpoint.
@@ -235,7 +235,7 @@ impl Worker {
                 return false;
             }
             if began && self.is_tls13(key) {
-                let at = now + (took * 2).clamp(ACCEPTED_LEAST, ACCEPTED_MOST);
+                let at = now + (took * 3).clamp(ACCEPTED_LEAST, ACCEPTED_MOST);
                 if let Some(link) = self.link_mut(key) {
                     link.accepted_at = Some(at);
                 }
