@@ -27,6 +27,7 @@ impl Sink for Feeder {
         link.cells.updates.inc();
         link.cached.store(update.cached, Ordering::Release);
         let mut refused = unfit(&mut update);
+        self.without_loops(&mut update);
         {
             let mut names = self.parts.names();
             for (name, service) in &update.services {
@@ -50,6 +51,30 @@ impl Sink for Feeder {
         }
         self.changed.notify_one();
         refused
+    }
+}
+
+impl Feeder {
+    /// Takes out endpoints that are where this sidecar's own calls come in: whoever published them did so by mistake, and
+    /// every request to them would come back here. Its inbound listeners are no loop as long as they know their app.
+    fn without_loops(&self, update: &mut Update) {
+        let config = self.parts.shared.config.load();
+        let served = |port: u16| {
+            config.sidecar.inbound.iter().any(|l| l.forward.is_some() && l.listen.port() == port)
+        };
+        for (name, service) in &mut update.services {
+            let Some(service) = service else { continue };
+            let before = service.endpoints.len();
+            service.endpoints.retain(|e| !config.is_own(e.address) || served(e.address.port()));
+            let loops = before - service.endpoints.len();
+            if loops > 0 {
+                let text = format!(
+                    "{loops} of its endpoints are at this sidecar's own listeners, and would lead back here: they are left \
+                     out; publish the inbound listener's port"
+                );
+                self.parts.shared.warn("endpoint_loops", format!("service {name}"), text);
+            }
+        }
     }
 }
 

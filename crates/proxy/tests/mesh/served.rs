@@ -162,3 +162,19 @@ fn what_is_idle_is_unsubscribed_and_comes_again_when_it_is_called() {
     services(0);
     assert_eq!(c.call(&Ask::to(SERVICE).id(2)).head.status, 0);
 }
+
+#[test]
+fn an_endpoint_that_is_the_sidecars_own_listener_is_left_out_and_told_of() {
+    let server = BoltServer::echo();
+    let control = Control::start();
+    let (sidecar, listen) = sidecar(&control, "");
+    control.service(SERVICE, &[listen, server.addr]);
+    let mut c = BoltClient::connect(listen);
+    for id in 1..=20 {
+        let reply = c.call(&Ask::to(SERVICE).id(id));
+        assert_eq!((reply.head.status, reply.flag()), (0, None));
+    }
+    let clusters = sidecar.admin.get("/clusters");
+    assert!(!clusters.contains(&listen.to_string()), "{clusters}");
+    assert!(sidecar.admin.has_event("endpoint_loops"));
+}
