@@ -1,7 +1,10 @@
 //! Who calls this app and how its inbound side is encrypted, as the control plane is told.
 use super::thread::Parts;
 use crate::links::CallerRow;
+use crate::shared::Config;
+use raddle_core::Time;
 use raddle_model::LinkMode;
+use raddle_telemetry::Direction;
 use raddle_xds::proto::{Edge, Encryption};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -57,8 +60,13 @@ pub(crate) fn encryption(parts: &Parts) -> Encryption {
     let asked = plan.settings.mode;
     let (effective, waits) = match asked {
         LinkMode::Disable => (LinkMode::Disable, String::new()),
-        _ if !held => (LinkMode::Disable, no_certificate(parts, ends > 0)),
-        asked => (asked, String::new()),
+        LinkMode::Strict => match gates(parts, &config) {
+            (true, _) => (LinkMode::Strict, String::new()),
+            (false, _) if !held => (LinkMode::Disable, no_certificate(parts, ends > 0)),
+            (false, waits) => (LinkMode::Permissive, waits),
+        },
+        LinkMode::Permissive if !held => (LinkMode::Disable, no_certificate(parts, ends > 0)),
+        LinkMode::Permissive => (LinkMode::Permissive, String::new()),
     };
     Encryption {
         rule: plan.rule.as_deref().unwrap_or_default().to_owned(),
@@ -67,6 +75,35 @@ pub(crate) fn encryption(parts: &Parts) -> Encryption {
         waits,
         certificate_ends: if held { ends } else { 0 },
         ..Encryption::default()
+    }
+}
+
+/// Whether all inbound listeners that shall be strict are, and what the others wait for.
+fn gates(parts: &Parts, config: &Config) -> (bool, String) {
+    let plan = config.snapshot.link();
+    let now = parts.shared.clock.now();
+    let demanded = config.bindings.iter().filter(|b| {
+        let port = b.listener.addr.port();
+        b.listener.direction == Direction::Inbound && plan.settings.mode_of(port) == LinkMode::Strict
+    });
+    let waiting = demanded.filter(|b| b.listener.gate.state().strict().is_none());
+    let mut sentences = waiting.map(|b| {
+        let gate = &b.listener.gate;
+        let seen = match (gate.open(), gate.seen(now)) {
+            (0, Time::ZERO) => "none has been seen so far".to_owned(),
+            (0, at) => format!("the last one was seen {} s ago", now.since(at).as_secs()),
+            (1, _) => "1 plaintext connection is open".to_owned(),
+            (n, _) => format!("{n} plaintext connections are open"),
+        };
+        let quiet = plan.settings.quiet;
+        format!(
+            "strict waits at {} until no plaintext caller was seen for {quiet:?}: {seen}",
+            b.listener.addr
+        )
+    });
+    match sentences.next() {
+        None => (true, String::new()),
+        Some(first) => (false, first),
     }
 }
 

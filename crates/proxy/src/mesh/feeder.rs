@@ -59,9 +59,8 @@ impl Feeder {
     /// every request to them would come back here. Its inbound listeners are no loop as long as they know their app.
     fn without_loops(&self, update: &mut Update) {
         let config = self.parts.shared.config.load();
-        let served = |port: u16| {
-            config.sidecar.inbound.iter().any(|l| l.forward.is_some() && l.listen.port() == port)
-        };
+        let served =
+            |port: u16| config.sidecar.inbound.iter().any(|l| l.forward.is_some() && l.listen.port() == port);
         for (name, service) in &mut update.services {
             let Some(service) = service else { continue };
             let before = service.endpoints.len();

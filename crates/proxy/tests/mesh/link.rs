@@ -75,6 +75,7 @@ fn callers_are_asked_for_tls_with_a_rule_and_a_certificate_and_no_more_at_once()
     });
     says(&control, "strict");
     until(PATIENCE, "plaintext is no way out", || asks(&control) == Some((true, true)));
+    until(PATIENCE, "strict is carried out", || encryption(&control).effective == "strict");
     says(&control, "disable");
     until(PATIENCE, "it is taken back", || asks(&control) == Some((false, false)));
     says(&control, "permissive");
@@ -98,7 +99,6 @@ fn a_certificate_that_expires_takes_the_wish_back() {
 }
 
 #[test]
-#[ignore = "callers are not counted yet"]
 fn callers_are_reported_with_what_they_did_since_the_last_report() {
     let (app, control) = (BoltServer::echo(), Control::start());
     let (_sidecar, listen) = sidecar(&control, app.addr);
@@ -112,4 +112,21 @@ fn callers_are_reported_with_what_they_did_since_the_last_report() {
     until(PATIENCE, "the connection, too", || {
         encryption(&control).plaintext_connections == 1 && edges().last().is_some_and(|e| e.connections == 1)
     });
+}
+
+#[test]
+fn strict_that_waits_for_callers_says_so() {
+    let (app, control) = (BoltServer::echo(), Control::start());
+    let (sidecar, listen) = sidecar(&control, app.addr);
+    hold(&sidecar, Some(certificate(3600)));
+    let mut c = BoltClient::connect(listen);
+    assert_eq!(c.call(&Ask::to(SERVICE).id(1)).head.status, 0);
+    says(&control, "strict");
+    let told = |e: &Encryption| (&*e.mode, &*e.effective) == ("strict", "permissive");
+    until(PATIENCE, "it waits", || {
+        let e = encryption(&control);
+        told(&e) && e.waits.contains("1 plaintext connection is open")
+    });
+    drop(c);
+    until(PATIENCE, "nobody is there any more", || encryption(&control).effective == "strict");
 }
