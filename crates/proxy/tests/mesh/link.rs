@@ -121,7 +121,7 @@ fn strict_that_waits_for_callers_says_so() {
     hold(&sidecar, Some(certificate(3600)));
     let mut c = BoltClient::connect(listen);
     assert_eq!(c.call(&Ask::to(SERVICE).id(1)).head.status, 0);
-    says(&control, "strict");
+    control.rule("LinkEncryption", "pay", "{\"mode\":\"strict\",\"quiet\":\"1s\"}");
     let told = |e: &Encryption| (&*e.mode, &*e.effective) == ("strict", "permissive");
     until(PATIENCE, "it waits", || {
         let e = encryption(&control);
