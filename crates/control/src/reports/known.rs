@@ -171,9 +171,9 @@ impl Reports {
             return;
         }
         let (what, does) = match says(instance) {
-            (false, _) => ("tlsWithdrawn", "ask their callers for plaintext"),
-            (true, false) => ("tlsPublished", "ask their callers for TLS"),
-            (true, true) => ("tlsPublished", "ask their callers for TLS, and nothing else"),
+            (false, _) => ("tlsWithdrawn", "callers are asked for plaintext"),
+            (true, false) => ("tlsPublished", "callers are asked for TLS"),
+            (true, true) => ("tlsPublished", "callers are asked for TLS, and nothing else"),
         };
         state.story.instance(&instance.app, what, does.to_owned(), &instance.id);
     }

@@ -141,8 +141,9 @@ impl State {
         if before.and_then(|b| b.link.as_ref()).map_or(quiet, same) {
             return;
         }
-        let rule = if link.rule.is_empty() { "no rule" } else { &*link.rule };
-        let does = format!("carry out {} ({rule})", link.effective);
+        let by =
+            if link.rule.is_empty() { "no rule".into() } else { format!("LinkEncryption/{}", link.rule) };
+        let does = format!("{} is carried out ({by})", link.effective);
         let what = if link.effective == "strict" { "strictInForce" } else { "linkModeInForce" };
         self.story.instance(app, what, does, id);
     }

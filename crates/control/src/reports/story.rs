@@ -23,7 +23,7 @@ pub fn subject(app: &str) -> String {
 }
 
 impl Story {
-    /// An instance does something.
+    /// Something is so of an instance since now.
     pub(super) fn instance(&mut self, app: &Arc<str>, what: &'static str, does: String, instance: &Arc<str>) {
         let key = (app.clone(), what, does);
         if self.instances.len() < WAITING || self.instances.contains_key(&key) {
@@ -40,7 +40,7 @@ impl Story {
     /// Tells what waits.
     pub(super) fn tell(&mut self, events: &Events) {
         for ((app, what, does), ids) in std::mem::take(&mut self.instances) {
-            events.info(what, subject(&app), format!("{} {does}", names(&ids)));
+            events.info(what, subject(&app), format!("{}: {does}", names(&ids)));
         }
         for happened in self.callers.drain(..) {
             let (severity, what, app, message) = caller(happened);

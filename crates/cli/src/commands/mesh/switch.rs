@@ -83,7 +83,7 @@ fn rule(rule: &Value) -> String {
 fn carried_out(look: &Value) -> Vec<String> {
     let s = &look["summary"];
     let share = |share: &Value, what: &str| match share["percent"].as_f64() {
-        None => format!("There are no {what}."),
+        None => format!("None so far of {what}."),
         Some(percent) => {
             format!(
                 "{} of {} {what} are encrypted: {percent:.1} %.",
@@ -210,7 +210,7 @@ mod tests {
             "LinkEncryption/pay asks for strict (revision 0011), of every sidecar in its scope.",
             "asked for strict, and carry out permissive",
             "90 of 100 requests of the last minute are encrypted: 90.0 %",
-            "There are no connections.",
+            "None so far of connections.",
             "pay-1, pay-2: strict waits.",
             "risk from 10.0.0.7: 10.0 % of the requests",
             "raddle apply -f FILE --force",
