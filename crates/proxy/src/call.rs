@@ -23,6 +23,7 @@ pub struct Call<'a> {
     facts: Facts<'a>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "it lives on the stack, for one request")]
 enum Facts<'a> {
     Bolt {
         head: &'a bolt::Head,

@@ -10,6 +10,7 @@
 //! the worker's turn like everything else, and its frames leave in the turn's one write.
 pub(crate) mod actions;
 pub(crate) mod answer;
+mod attributes;
 pub(crate) mod convert;
 pub(crate) mod down1;
 pub(crate) mod down2;

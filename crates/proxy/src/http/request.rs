@@ -1,5 +1,6 @@
 //! The life of an HTTP request, read downwards: attributes → service → route → endpoint → connection →
 //! bounds → forward. It goes on in [`response`](super::response).
+use super::attributes::{HttpAttributes, said_app};
 use super::exchange::{Exchange, HttpPlan, Up};
 use super::pool::{HttpLease, http_readiness};
 use super::up2::Begun;
@@ -7,13 +8,11 @@ use crate::authorize::Judged;
 use crate::conn::{Conn, Direction, Role};
 use crate::hosts::Hosts;
 use crate::lane::Lane;
-use crate::links::Peer;
 use crate::request::MOVES_MOST;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
 use raddle_model::RetryOn;
 use raddle_net::{Key, Slab};
-use raddle_policy::route::{CALLER_APP, LOAD_TEST};
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
 use raddle_wire::http::h1::Framing;
 use raddle_wire::http::{Request, grpc};
@@ -22,8 +21,6 @@ use std::time::Duration;
 
 /// A gRPC client gives up on its own when its time is over; the sidecar's answer comes this much later.
 const AFTER_CALLERS_OWN: Duration = Duration::from_millis(50);
-/// Field by which Triple consumers name their app.
-const TRIPLE_APP: &str = "tri-consumer-appname";
 
 impl Exchange {
     /// An exchange that has just begun.
@@ -91,62 +88,6 @@ impl Exchange {
     /// Whether the request asks for a tunnel through here (and not for one to an app that proxies).
     fn request_tunnels(&self, request: &Request) -> bool {
         request.is_connect() && !self.mirror
-    }
-}
-
-/// What routing reads of an HTTP request.
-struct HttpAttributes<'a> {
-    request: &'a Request,
-    service: &'a [u8],
-    grpc: bool,
-    ip: Option<IpAddr>,
-    peer: Option<&'a Peer>,
-}
-
-impl Attributes for HttpAttributes<'_> {
-    fn service(&self) -> &[u8] {
-        self.service
-    }
-
-    fn method(&self) -> Option<&[u8]> {
-        if self.grpc {
-            return grpc::split_path(self.request.path()).map(|(_, method)| method);
-        }
-        Some(self.request.method())
-    }
-
-    fn path(&self) -> Option<&[u8]> {
-        Some(self.request.path())
-    }
-
-    fn authority(&self) -> Option<&[u8]> {
-        Some(self.request.authority()).filter(|a| !a.is_empty())
-    }
-
-    fn query(&self, name: &str) -> Option<&[u8]> {
-        self.request.query(name)
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        if name.eq_ignore_ascii_case("host") {
-            return self.authority();
-        }
-        self.request.fields.get(name)
-    }
-
-    fn caller_app(&self) -> Option<&[u8]> {
-        if let Some(peer) = self.peer {
-            return Some(peer.app.as_bytes());
-        }
-        CALLER_APP.iter().chain(&[TRIPLE_APP]).find_map(|name| self.request.fields.get(name))
-    }
-
-    fn caller_ip(&self) -> Option<IpAddr> {
-        self.ip
-    }
-
-    fn load_test(&self) -> bool {
-        self.request.fields.get(LOAD_TEST.0) == Some(LOAD_TEST.1.as_bytes())
     }
 }
 
@@ -326,7 +267,7 @@ impl Worker {
             return None;
         }
         let down = x.down;
-        self.link_refuses(down, || CALLER_APP.iter().chain(&[TRIPLE_APP]).find_map(|n| request.fields.get(n)))
+        self.link_refuses(down, || said_app(request))
     }
 
     fn conn_ip(&self, key: Key) -> Option<IpAddr> {
