@@ -163,17 +163,13 @@ impl Identity {
         clients: Clients,
         refuses: Option<Refuses>,
     ) -> Result<ServerConfig, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let chain = WebPkiClientVerifier::builder_with_provider(self.trust.store().clone(), provider.clone())
-            .build()
-            .map_err(|e| Error::General(e.to_string()))?;
-        let trust_domain = self.trust.trust_domain().into();
-        let verifier = ClientVerifier { chain, trust_domain, expected, clients, refuses };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let verifier = client_verifier(&self.trust, expected, clients, refuses)?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(Arc::new(verifier))
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified.clone())));
-        // A resumed session asks for no certificate, so that who was denied since would still be let in.
+        // A resumed session asks for no certificate, so that who was denied since would still be let in; see
+        // [`Tickets`](crate::Tickets).
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
@@ -216,6 +212,21 @@ fn client_config(
         }
         None => config.with_no_client_auth(),
     })
+}
+
+/// What looks at callers' certificates.
+pub(crate) fn client_verifier(
+    trust: &TrustBundle,
+    expected: PeerRule,
+    clients: Clients,
+    refuses: Option<Refuses>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = WebPkiClientVerifier::builder_with_provider(trust.store().clone(), provider)
+        .build()
+        .map_err(|e| Error::General(e.to_string()))?;
+    let trust_domain = trust.trust_domain().into();
+    Ok(Arc::new(ClientVerifier { chain, trust_domain, expected, clients, refuses }))
 }
 
 /// Verifies that a chain leads to the bundle's roots and is valid at this time (seconds since 1970).

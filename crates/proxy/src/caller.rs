@@ -114,7 +114,15 @@ impl Worker {
                 return self.arm(key, due);
             }
             self.shard.tls_failed.inc();
+            self.shard.link_in_failed.inc();
             return self.close(key, Reason::CallerProtocol);
+        }
+        if self.is_shaking(key) {
+            let due = a.since + self.config.limits().head_timeout;
+            return match due > self.now {
+                true => self.arm(key, due),
+                false => self.close(key, Reason::CallerProtocol),
+            };
         }
         let due = a.since + self.config.limits().detect_timeout;
         if due > self.now {

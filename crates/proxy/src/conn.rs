@@ -25,6 +25,9 @@ impl Paused {
     /// The peer has ended its stream.
     pub const ENDED: u8 = 8;
 
+    /// Its handshake is with the handshake threads, or waits for them.
+    pub const SHAKING: u8 = 16;
+
     /// Adds a reason.
     pub fn set(&mut self, why: u8) {
         self.0 |= why;
@@ -52,6 +55,7 @@ impl Paused {
             (Paused::SINK_FULL, "receiver full"),
             (Paused::NO_CONNECTION, "waits for a connection"),
             (Paused::ENDED, "peer ended its stream"),
+            (Paused::SHAKING, "handshake"),
         ]
         .into_iter()
         .filter_map(|(bit, name)| self.has(bit).then_some(name))

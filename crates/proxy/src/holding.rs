@@ -49,17 +49,35 @@ impl Held {
     }
 }
 
+/// With this in the environment the process stays open to debuggers and core dumps although it holds a key.
+const DUMPABLE: &str = "RADDLE_DUMPABLE";
+
 /// What was told last.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
     told: Held,
+    closed: bool,
 }
 
 impl Holding {
+    /// Closes the process's memory to others of the same user, and keeps it out of core dumps: there is a key in it.
+    fn close_memory(&mut self) {
+        if std::mem::replace(&mut self.closed, true) || std::env::var_os(DUMPABLE).is_some() {
+            return;
+        }
+        let done = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        if let Err(e) = done {
+            tracing::warn!(error = %e, "core dumps of this process may hold its private key");
+        }
+    }
+
     /// Looks, and tells what changed.
     pub(crate) fn look(&mut self, shared: &Arc<Shared>) -> Held {
         let identity = shared.links.load().identity.clone();
         let held = Held::of(identity.as_deref(), now_s());
+        if held != Held::None {
+            self.close_memory();
+        }
         tell_registry(shared, held);
         if held == self.told {
             return held;

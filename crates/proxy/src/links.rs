@@ -6,9 +6,12 @@ use crate::lane::Lane;
 use crate::shared::{Message, Shared};
 use crate::worker::Worker;
 use ahash::{AHashMap, AHashSet};
-use raddle_identity::{ALPN_H1, ALPN_H2, Clients, Identity, Leaf, PeerRule, Refuses};
+use raddle_identity::{
+    ALPN_H1, ALPN_H2, Clients, Identity, Judge, Leaf, PeerRule, Refuses, Tickets, Verdict,
+};
 use raddle_policy::Transport;
 use raddle_telemetry::LinkFailure;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ServerConfig};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +28,11 @@ pub struct Links {
     /// Certificate, key and roots; `None` = there is no certificate.
     pub identity: Option<Arc<Identity>>,
     server: Option<Arc<ServerConfig>>,
+    judge: Option<Judge>,
+    /// By what callers resume sessions; of the same trust.
+    tickets: Option<Tickets>,
+    /// Whether some are denied whose certificates are good.
+    denies: bool,
     clients: Mutex<AHashMap<(u64, Lane), Arc<ClientConfig>>>,
     told: Mutex<AHashSet<(SocketAddr, LinkFailure)>>,
 }
@@ -36,6 +44,9 @@ impl Links {
             generation: 0,
             identity: None,
             server: None,
+            judge: None,
+            tickets: None,
+            denies: false,
             clients: Mutex::default(),
             told: Mutex::default(),
         }
@@ -50,13 +61,39 @@ impl Links {
         identity: Arc<Identity>,
         refuses: Option<Refuses>,
     ) -> Result<Links, rustls::Error> {
+        Links::with(generation, identity, refuses, Tickets::new()?)
+    }
+
+    /// What comes after these: sessions can be resumed still, if nobody can have lost trust meanwhile.
+    ///
+    /// # Errors
+    /// rustls refuses the certificate.
+    pub fn next(&self, identity: Arc<Identity>, refuses: Option<Refuses>) -> Result<Links, rustls::Error> {
+        let same = self.identity.as_ref().is_some_and(|i| **i.trust() == **identity.trust());
+        let kept = self.tickets.clone().filter(|_| same && !self.denies && refuses.is_none());
+        let tickets = kept.map_or_else(Tickets::new, Ok)?;
+        Links::with(self.generation + 1, identity, refuses, tickets)
+    }
+
+    fn with(
+        generation: u64,
+        identity: Arc<Identity>,
+        refuses: Option<Refuses>,
+        tickets: Tickets,
+    ) -> Result<Links, rustls::Error> {
+        let denies = refuses.is_some();
+        let judge = Judge::new(&identity, PeerRule::Member, refuses.clone())?;
         let mut server = identity.server_config(PeerRule::Member, Clients::Required, refuses)?;
+        tickets.issue(&mut server);
         server.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_H1.to_vec()];
         let server = Some(Arc::new(server));
         Ok(Links {
             generation,
             identity: Some(identity),
             server,
+            judge: Some(judge),
+            tickets: Some(tickets),
+            denies,
             clients: Mutex::default(),
             told: Mutex::default(),
         })
@@ -65,6 +102,20 @@ impl Links {
     /// What callers' connections are taken with; `None` = there is no certificate.
     pub fn server(&self) -> Option<&Arc<ServerConfig>> {
         self.server.as_ref()
+    }
+
+    /// What a caller's certificate is worth at this time, seconds since 1970; `None` = there is nothing to judge by.
+    pub fn judge(&self, chain: &[CertificateDer<'_>], now: i64) -> Option<Verdict> {
+        Some(self.judge.as_ref()?.judge(chain, now))
+    }
+
+    /// Whether somebody may have been good with `old` and not be with these.
+    pub fn trusts_less_than(&self, old: &Links) -> bool {
+        let Some(now) = &self.identity else { return false };
+        let Some(before) = &old.identity else { return false };
+        let (now, before) = (now.trust(), before.trust());
+        let all = before.roots().iter().all(|r| now.roots().contains(r));
+        self.denies || old.denies || !all || now.trust_domain() != before.trust_domain()
     }
 
     /// What a connection to an endpoint is made with that is to carry `lane`; `None` = there is no certificate.
@@ -185,10 +236,10 @@ impl Shared {
         identity: Option<Arc<Identity>>,
         refuses: Option<Refuses>,
     ) -> Result<(), rustls::Error> {
-        let generation = self.links.load().generation + 1;
+        let old = self.links.load_full();
         let links = match identity {
-            Some(identity) => Links::new(generation, identity, refuses)?,
-            None => Links { generation, ..Links::none() },
+            Some(identity) => old.next(identity, refuses)?,
+            None => Links { generation: old.generation + 1, ..Links::none() },
         };
         self.links.store(Arc::new(links));
         self.workers().iter().for_each(|w| w.tell(Message::Links));

@@ -130,6 +130,8 @@ pub enum Message {
         /// Since when, and by what; `None` = it is taken.
         strict: Option<(Time, Arc<LinkPlan>)>,
     },
+    /// A session comes back from the handshake threads.
+    Shaken(Box<crate::handshake::Shaken>),
     /// The access log to write from now on.
     Log(Option<AccessLogger>),
     /// The control plane says that there are no services of these names.
@@ -167,6 +169,8 @@ pub struct Shared {
     pub config: ArcSwap<Config>,
     /// The identity in force.
     pub links: ArcSwap<crate::links::Links>,
+    /// Where handshakes are done.
+    pub shakers: crate::handshake::Shakers,
     /// Metrics.
     pub registry: Arc<Registry>,
     /// Events.

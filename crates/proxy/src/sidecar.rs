@@ -131,6 +131,7 @@ impl Sidecar {
             workers: OnceLock::new(),
             links: arc_swap::ArcSwap::from_pointee(crate::links::Links::none()),
             opened: Default::default(),
+            shakers: Default::default(),
             next_conn: 1.into(),
             connections: AtomicUsize::new(0),
             mesh: OnceLock::new(),

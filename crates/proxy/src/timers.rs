@@ -22,6 +22,7 @@ impl Worker {
         if !self.requeue.is_empty()
             || !self.resume.is_empty()
             || self.http.pending()
+            || self.trial.pending()
             || self.hosts.turning.reviews()
         {
             return Some(Duration::ZERO);
@@ -33,6 +34,7 @@ impl Worker {
             self.next_down_host(),
             self.delayed.next(),
             self.next_leaving(),
+            self.next_shake(),
             self.demand.next(),
             self.hosts.turning.next(),
         ]
@@ -119,6 +121,7 @@ impl Worker {
             return;
         }
         self.tidied = self.now;
+        self.expire_callers();
         self.pool.shrink();
         self.http.shrink();
         self.tidy_mirrors();

@@ -6,9 +6,10 @@ use crate::conn::{Accepted, Conn, Direction, Role};
 use crate::links::Peer;
 use crate::worker::{READ_MOST, Worker};
 use raddle_core::{Protocol, Reason};
-use raddle_identity::{Leaf, TlsSession};
+use raddle_identity::{Leaf, TlsError, TlsSession};
 use raddle_net::{BufPool, Flushed, Key, OutBuf};
 use raddle_telemetry::Malformed;
+use rustls::HandshakeKind;
 use std::io;
 use std::sync::Arc;
 
@@ -103,6 +104,9 @@ impl Worker {
     pub(crate) fn begin_tls(&mut self, key: Key, bytes: &mut [u8]) -> Option<usize> {
         let Role::New(a) = &self.conns.get(key)?.role else { return None };
         let config = self.server_tls(a)?;
+        if !self.may_shake(key) {
+            return Some(0);
+        }
         let session = TlsSession::server(config).ok()?;
         let conn = self.conns.get_mut(key)?;
         let tls = Tls { session, sealed: OutBuf::default(), peer: None, settled: false, link: None };
@@ -121,9 +125,24 @@ impl Worker {
             return;
         }
         tls.settled = true;
+        let resumed = tls.session.state().handshake_kind() == Some(HandshakeKind::Resumed);
         let leaf = tls.session.state().peer_certificates().and_then(|c| Leaf::read(c.first()?));
         tls.peer = leaf.as_ref().map(|leaf| Arc::new(Peer::of(leaf)));
+        if tls.peer.is_some() {
+            match resumed {
+                true => self.shard.link_in_resumed.inc(),
+                false => self.shard.link_in_full.inc(),
+            }
+        }
+        if resumed && !self.may_resume(key) {
+            self.shard.link_in_failed.inc();
+            self.shard.tls_failed.inc();
+            return self.close(key, Reason::CallerProtocol);
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return };
         let Role::New(a) = &mut conn.role else { return };
+        let took = now.since(a.since);
+        self.shard.link_handshake_time.record(took.as_nanos() as u64);
         // What it speaks is waited for from here on.
         a.since = now;
         let declared = a.clone();
@@ -144,6 +163,11 @@ impl Worker {
             cipher.resize(CIPHER, 0);
         }
         let now = self.now;
+        let shaking = self.conns.get(key).and_then(|c| c.tls.as_ref()).is_some_and(|t| t.handshaking());
+        if shaking && !self.may_shake(key) {
+            self.cipher = cipher;
+            return;
+        }
         if let Some(conn) = self.conns.get_mut(key) {
             match raddle_net::socket::recv(&conn.fd, &mut cipher) {
                 Ok(0) => self.on_end(key),
@@ -165,68 +189,93 @@ impl Worker {
     /// Opens records and hands on what they hold.
     fn open_records(&mut self, key: Key, mut cipher: &mut [u8]) {
         loop {
+            let Some(tls) = self.conns.get_mut(key).and_then(|c| c.tls.as_mut()) else { return };
+            let was = tls.session.handshaking();
+            if was && self.hand_over(key, cipher) {
+                return;
+            }
             let Some(conn) = self.conns.get_mut(key) else { return };
             let Some(tls) = &mut conn.tls else { return };
-            let (shaking, was) = (tls.link.is_some() && conn.role.connecting(), tls.session.handshaking());
             let held = conn.stash.len();
             let mut plain = if held > 0 { std::mem::take(&mut conn.stash) } else { self.pool.take() };
             let result = tls.session.feed(cipher, &mut plain, READ_MOST);
             tls.session.take_handshake_output(tls.sealed.tail(&mut self.pool));
-            let (closed, failed) = (tls.session.peer_closed(), result.is_err());
-            self.mark_dirty(key);
-            if shaking && !self.on_shaken(key, was && plain.len() == held, result.as_ref().err()) {
-                return self.pool.give(plain);
-            }
-            if !failed {
-                self.settle_handshake(key);
-            }
-            if plain.len() > held {
-                let fresh = held == 0;
-                self.feed(key, &mut plain, fresh);
-            } else if let Some(conn) = self.conns.get_mut(key)
-                && held > 0
-            {
-                conn.stash = std::mem::take(&mut plain);
-            }
+            let used = *result.as_ref().unwrap_or(&cipher.len());
+            let goes_on = self.opened(key, was, held, &mut plain, &result.map(|_| ()));
             self.pool.give(plain);
-            if let Err(e) = &result {
-                tracing::debug!(error = %e, "TLS failed");
-                match self.conns.get(key).is_some_and(crate::conn::Conn::is_link) {
-                    true => self.shard.upstream_malformed[Malformed::Other].inc(),
-                    false => {
-                        self.shard.caller_malformed[Malformed::Other].inc();
-                        self.shard.tls_failed.inc();
-                        self.tell_refused(key, e);
-                    }
-                }
-            }
-            if failed {
-                if let Some(c) = self.conns.get_mut(key) {
-                    // The alert it is owed.
-                    let _ = c.flush_out(&mut self.pool);
-                }
-                let endpoint = self.conns.get(key).is_some_and(crate::conn::Conn::is_link);
-                if let (true, Err(e)) = (endpoint, &result) {
-                    self.link_broke(key, e);
-                }
-                let why = if endpoint { Reason::ConnectionLost } else { Reason::CallerProtocol };
-                return self.close(key, why);
-            }
-            if closed {
-                if let Some(c) = self.conns.get_mut(key)
-                    && c.paused.any()
-                    && !c.stash.is_empty()
-                {
-                    c.ends = true;
-                    return;
-                }
-                return self.on_end(key);
-            }
-            let used = result.unwrap_or(cipher.len());
             cipher = &mut cipher[used..];
-            if cipher.is_empty() {
+            if !goes_on || cipher.is_empty() {
                 return;
             }
         }
+    }
+
+    /// What follows from records that were opened: `plain` is what they hold, behind `held` bytes from before; `was` says
+    /// that the handshake was going on. Returns whether the connection goes on.
+    pub(crate) fn opened(
+        &mut self,
+        key: Key,
+        was: bool,
+        held: usize,
+        plain: &mut Vec<u8>,
+        result: &Result<(), TlsError>,
+    ) -> bool {
+        let Some(conn) = self.conns.get_mut(key) else { return false };
+        let Some(tls) = &mut conn.tls else { return false };
+        let shaking = tls.link.is_some() && conn.role.connecting();
+        let (closed, failed) = (tls.session.peer_closed(), result.is_err());
+        self.mark_dirty(key);
+        if shaking && !self.on_shaken(key, was && plain.len() == held, result.as_ref().err()) {
+            return false;
+        }
+        if !failed {
+            self.settle_handshake(key);
+        }
+        if plain.len() > held {
+            let fresh = held == 0;
+            self.feed(key, plain, fresh);
+        } else if let Some(conn) = self.conns.get_mut(key)
+            && held > 0
+        {
+            conn.stash = std::mem::take(plain);
+        }
+        if let Err(e) = result {
+            self.tls_broke(key, e);
+            return false;
+        }
+        if closed {
+            if let Some(c) = self.conns.get_mut(key)
+                && c.paused.any()
+                && !c.stash.is_empty()
+            {
+                c.ends = true;
+                return false;
+            }
+            self.on_end(key);
+            return false;
+        }
+        true
+    }
+
+    /// The other end broke TLS, or could not be agreed with.
+    fn tls_broke(&mut self, key: Key, e: &TlsError) {
+        tracing::debug!(error = %e, "TLS failed");
+        let endpoint = self.conns.get(key).is_some_and(crate::conn::Conn::is_link);
+        if endpoint {
+            self.shard.upstream_malformed[Malformed::Other].inc();
+        } else {
+            self.shard.caller_malformed[Malformed::Other].inc();
+            self.shard.tls_failed.inc();
+            self.shard.link_in_failed.inc();
+            self.tell_refused(key, e);
+        }
+        if let Some(c) = self.conns.get_mut(key) {
+            // The alert it is owed.
+            let _ = c.flush_out(&mut self.pool);
+        }
+        if endpoint {
+            self.link_broke(key, e);
+        }
+        self.close(key, if endpoint { Reason::ConnectionLost } else { Reason::CallerProtocol });
     }
 }

@@ -70,6 +70,10 @@ pub struct Worker {
     pub(crate) plain_at: Vec<Arc<crate::shared::Listener>>,
     /// Connections that are to go, and when they were last looked at.
     pub(crate) leaving: Vec<Key>,
+    /// Connections that wait until the handshake threads have room.
+    pub(crate) unshaken: VecDeque<Key>,
+    /// Callers whose certificates are to be judged again.
+    pub(crate) trial: crate::trust::Trial,
     pub(crate) looked: Time,
     pub(crate) methods: AHashMap<Box<[u8]>, u32>,
     pub(crate) method_names: Vec<Box<[u8]>>,
@@ -155,6 +159,8 @@ impl Worker {
             strict: Vec::new(),
             plain_at: Vec::new(),
             leaving: Vec::new(),
+            trial: Default::default(),
+            unshaken: VecDeque::new(),
             looked: now,
             methods: AHashMap::new(),
             method_names: vec![Box::from(&b""[..])],
@@ -210,6 +216,8 @@ impl Worker {
                 log.flush();
             }
             self.tidy();
+            self.judge_some();
+            self.shake_more();
             self.look_at_leaving();
             self.drained();
         }
@@ -280,7 +288,12 @@ impl Worker {
         match m {
             Message::Accepted { fd, peer, listener } => self.adopt(fd, peer, listener),
             Message::Reload => self.reload(),
-            Message::Links => self.on_links(),
+            Message::Links => {
+                let old = self.links.clone();
+                self.on_links();
+                self.on_trust(&old);
+            }
+            Message::Shaken(job) => self.guarded(Key::NONE, |w| w.take_back(job)),
             Message::Gate { listener, strict } => self.on_gate(listener, strict),
             Message::Log(log) => {
                 if let Some(old) = &mut self.log {

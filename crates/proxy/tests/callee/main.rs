@@ -3,3 +3,4 @@
 mod identity;
 mod mesh;
 mod strict;
+mod trust;
