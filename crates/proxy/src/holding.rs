@@ -4,6 +4,7 @@ use crate::mesh::link::Ask;
 use crate::shared::Shared;
 use raddle_identity::Identity;
 use raddle_identity::renewal::expiring;
+use raddle_model::IdentitySource;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,6 +58,7 @@ const DUMPABLE: &str = "RADDLE_DUMPABLE";
 pub(crate) struct Holding {
     told: Held,
     closed: bool,
+    follows_agent: bool,
 }
 
 impl Holding {
@@ -73,6 +75,11 @@ impl Holding {
 
     /// Looks, and tells what changed.
     pub(crate) fn look(&mut self, shared: &Arc<Shared>) -> Held {
+        let source = shared.config.load().sidecar.identity.clone();
+        if matches!(source, Some(IdentitySource::Sds { .. })) && !self.follows_agent {
+            self.follows_agent = true;
+            crate::mesh::secrets::start(shared);
+        }
         let identity = shared.links.load().identity.clone();
         let held = Held::of(identity.as_deref(), now_s());
         if held != Held::None {
@@ -84,7 +91,7 @@ impl Holding {
         }
         self.told = held;
         // Of one that the control plane signs, its agent tells, and why it was not renewed.
-        let own = shared.config.load().sidecar.identity.is_some();
+        let own = source.is_some();
         let id = identity.map_or_else(String::new, |i| i.id().to_string());
         match held {
             Held::Expiring if own => {

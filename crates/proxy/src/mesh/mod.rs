@@ -8,7 +8,8 @@
 //!   services to be known.
 //! * [`publish`]: what the app serves, to the registry, and with [`offer`] whether callers are to encrypt; [`report`]: what runs here and how it goes, with [`edges`] who calls; [`channel`]:
 //!   connections for both.
-//! * [`agent`]: the sidecar's certificate, [`certificate`] tells how it goes; [`sds`]: the same for other software on the machine.
+//! * [`agent`]: the sidecar's certificate, [`certificate`] tells how it goes; [`sds`]: the same for other software on the machine;
+//!   [`secrets`]: the identity from another agent instead.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
 pub mod agent;
 pub(crate) mod certificate;
@@ -26,6 +27,7 @@ pub(crate) mod offer;
 pub(crate) mod publish;
 pub(crate) mod report;
 pub mod sds;
+pub(crate) mod secrets;
 pub(crate) mod start;
 pub(crate) mod thread;
 

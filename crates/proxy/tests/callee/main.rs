@@ -2,5 +2,6 @@
 //! trust lose nothing, and that what is refused is said so.
 mod identity;
 mod mesh;
+mod sds;
 mod strict;
 mod trust;
