@@ -67,6 +67,26 @@ fn an_http1_exchange_that_outlasts_the_switch_completes_and_idle_connections_end
     until(PATIENCE, "the old one ends", || pair.tap.open(false) == 0);
 }
 
+#[test]
+fn a_request_that_waits_is_not_given_to_a_connection_that_came_too_late() {
+    let (app_gate, handshake) = (Gate::default(), Gate::default());
+    let app = h1_app(&app_gate);
+    let pair = Pair::new("http", app.addr());
+    *pair.tap.holds.lock().unwrap() = Some(handshake.clone());
+    pair.want("true");
+    let (mut first, mut second) = (Client::connect(pair.listen), Client::connect(pair.listen));
+    first.send(post("/slow", SECRET));
+    until(PATIENCE, "a handshake is under way", || pair.tap.count(|t| t.open) == 1);
+    pair.want("false");
+    second.send(post("/", SECRET));
+    // One of the two has the plaintext connection that was made meanwhile; the handshake ends when nobody wants it.
+    until(PATIENCE, "plaintext", || pair.tap.open(false) > 0);
+    handshake.open();
+    assert_eq!(second.response("POST").unwrap().body, SECRET);
+    app_gate.open();
+    assert_eq!(first.response("POST").unwrap().body, SECRET);
+}
+
 fn h2_app() -> H2Upstream {
     H2Upstream::start(|r| Reply2::ok(&r.body))
 }

@@ -65,25 +65,36 @@ impl Tapped {
 pub(crate) struct Tap {
     pub(crate) server: TcpServer,
     pub(crate) seen: Arc<Mutex<Vec<Arc<Mutex<Tapped>>>>>,
+    /// TLS goes no further than here until it is opened.
+    pub(crate) holds: Arc<Mutex<Option<Gate>>>,
 }
 
 impl Tap {
     pub(crate) fn to(target: SocketAddr) -> Tap {
         let seen: Arc<Mutex<Vec<Arc<Mutex<Tapped>>>>> = Arc::default();
         let all = seen.clone();
+        let holds: Arc<Mutex<Option<Gate>>> = Arc::default();
+        let held = holds.clone();
         let server = TcpServer::start(move |from| {
             let Ok(to) = TcpStream::connect(target) else { return };
             let _ = (from.set_nodelay(true), to.set_nodelay(true));
             let tapped = Arc::new(Mutex::new(Tapped { open: true, ..Tapped::default() }));
             all.lock().unwrap().push(tapped.clone());
             let (from2, to2) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let gate = held.lock().unwrap().clone();
+            if let Some(gate) = gate {
+                let mut first = [0];
+                if matches!(from.peek(&mut first), Ok(1)) && first == [0x16] {
+                    gate.pass();
+                }
+            }
             let down = tapped.clone();
             let back = std::thread::spawn(move || pump(to2, from2, |b| down.lock().unwrap().down.extend(b)));
             pump(from, to, |b| tapped.lock().unwrap().up.extend(b));
             let _ = back.join();
             tapped.lock().unwrap().open = false;
         });
-        Tap { server, seen }
+        Tap { server, seen, holds }
     }
 
     pub(crate) fn count(&self, f: impl Fn(&Tapped) -> bool) -> usize {
