@@ -1,6 +1,7 @@
 """The callers: generators at a fixed rate, requests that take long, and real clients; what each came to."""
 
 import json
+import signal
 import time
 
 import grpc_peers
@@ -129,7 +130,7 @@ class Java:
                 for at in self.result["failed_at_ms"]]
 
     def finish(self):
-        self.process.popen.terminate()
+        self.process.popen.send_signal(signal.SIGUSR2)
         lines = self.process.finish(60).splitlines()
         self.result = json.loads([line for line in lines if line.startswith("{")][-1])
         failed = self.result["failed"] + self.result["wrong"] + self.result["hung"]

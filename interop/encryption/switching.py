@@ -26,6 +26,7 @@ BASELINE_S, AFTER_S = 8, 8
 QUIET_S = 1.5
 SWITCH_WITHIN_S = 60
 AWAY_S = 4
+ADMITTED_WITHIN_S = 120
 
 
 class Run:
@@ -72,7 +73,7 @@ class Run:
         self.everyone_has("permissive")
         self.certificates(number)
         self.phases.begin(f"{number}: strict in stages")
-        self.plane.apply(fleet.encryption("strict", STAGES))
+        self.ask_for_strict()
         self.everyone_has("strict")
         # Quiet time of the rule, and then some under strict.
         time.sleep(6)
@@ -80,6 +81,27 @@ class Run:
         time.sleep(4)
         switch = self.push(f"{number}: off", fleet.encryption("disable"))
         self.left(switch)
+
+    def ask_for_strict(self):
+        """As an operator does: the control plane refuses while it knows of plaintext callers, and says which."""
+        last = []
+
+        def taken():
+            try:
+                last.append(self.plane.apply(fleet.encryption("strict", STAGES)))
+                return True
+            except Failure as refused:
+                if "would shut out" not in str(refused):
+                    raise
+                last.append(str(refused))
+                time.sleep(1)  # The pace of the tries.
+                return False
+
+        try:
+            wait_until(taken, ADMITTED_WITHIN_S, "strict to be admitted")
+        except Failure as error:
+            raise Failure(f"{error}: {last[-1]}") from None
+        print(f"           strict admitted at try {len(last)}", flush=True)
 
     def certificates(self, number):
         """Every sidecar gets a new certificate, and in the first cycle the authority changes."""
