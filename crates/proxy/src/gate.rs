@@ -174,7 +174,10 @@ impl Worker {
     /// What strict on the listener of a connection says; `None` = nothing.
     fn strict_on(&self, listener: u16) -> Option<(Time, Arc<LinkPlan>)> {
         let (_, since, plan) = self.strict.iter().find(|(id, ..)| *id == listener)?;
-        Some((*since, plan.clone()))
+        // Callers are told at once that it was taken back; the keeper of the gates looks only now and then.
+        let port = self.config.binding(listener)?.listener.addr.port();
+        let held = self.config.snapshot.link().settings.mode_of(port) == LinkMode::Strict;
+        held.then(|| (*since, plan.clone()))
     }
 
     /// A plaintext connection from before strict is to go within the rule's time.
