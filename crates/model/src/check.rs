@@ -1,4 +1,5 @@
 //! Rules between resources: what no document shows alone.
+mod authorization;
 mod speech;
 
 use crate::decode::{At, Cx, Referent};
@@ -16,6 +17,7 @@ pub(crate) fn all(resources: &Resources, demand: Option<&str>, cx: &mut Cx) {
     targets(resources, cx);
     hosts(resources, cx);
     speech::all(resources, cx);
+    authorization::all(&resources.authorization, cx);
 }
 
 /// Exactly one sidecar to run one; at most one to check.

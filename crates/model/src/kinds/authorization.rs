@@ -4,7 +4,8 @@ use super::reach::reach;
 use super::route::{MatcherForm, Named};
 use crate::decode::{Bool, Choice, CidrText, Fields, List, OneOrMany, Record, Spotted, Text};
 use crate::resources::{
-    AuthAction, AuthClause, AuthCondition, AuthMode, AuthSubject, Authorization, Condition, Metadata, Subject,
+    AuthAction, AuthClause, AuthCondition, AuthMode, AuthSubject, Authorization, Condition, Matcher,
+    Metadata, Subject,
 };
 use std::collections::HashMap;
 
@@ -108,6 +109,14 @@ fn when(fields: &mut Fields<'_>) -> Option<Vec<AuthCondition>> {
     ];
     for (name, subject, meaning) in texts {
         if let Some(matcher) = fields.optional(name, MatcherForm, "any", meaning) {
+            if subject.needs_identity() && matches!(matcher, Matcher::Exists(false)) {
+                let problem = "holds for nobody: no condition on an identity holds for a caller without one";
+                fields.mistake(
+                    name,
+                    problem,
+                    "to keep such callers out, allow those with {exists: true} instead",
+                );
+            }
             all.push(AuthCondition::Text { subject, matcher });
         }
     }

@@ -35,7 +35,58 @@ pub struct Identity {
     pub id: String,
 }
 
+impl Identity {
+    /// Of a certificate with this id: app and unit as it says them.
+    pub fn of_id(id: &str) -> Identity {
+        let part = |key: &str| {
+            let mut parts = id.split('/').skip_while(|p| *p != key);
+            parts.nth(1).unwrap_or_default().to_owned()
+        };
+        Identity { app: part("app"), unit: part("unit"), id: id.to_owned() }
+    }
+}
+
 impl Asked {
+    /// A request as pairs of names and values say it, `header.NAME` for headers: the sidecar's admin page and the command
+    /// line ask so.
+    ///
+    /// # Errors
+    /// A name or a value that means nothing, in words.
+    pub fn from_pairs(pairs: impl Iterator<Item = (String, String)>) -> Result<Asked, String> {
+        let mut asked = Asked::default();
+        let (mut app, mut unit) = (None, None);
+        for (name, value) in pairs {
+            match name.as_str() {
+                "callerApp" => app = Some(value),
+                "callerUnit" => unit = Some(value),
+                "callerId" => asked.caller = Some(Identity::of_id(&value)),
+                "source" => {
+                    let ip = value.parse().map_err(|_| format!("source: {value} is no IP address"))?;
+                    asked.source = Some(ip);
+                }
+                "service" => asked.service = Some(value),
+                "method" => asked.method = Some(value),
+                "path" => asked.path = Some(value),
+                "authority" => asked.authority = Some(value),
+                _ => match name.strip_prefix("header.") {
+                    Some(header) => asked.headers.push((header.to_owned(), value)),
+                    None => {
+                        return Err(format!(
+                            "unknown parameter {name}; give callerApp, callerUnit, callerId, source, service, method, \
+                             path, authority, header.NAME"
+                        ));
+                    }
+                },
+            }
+        }
+        if app.is_some() || unit.is_some() {
+            let caller = asked.caller.get_or_insert_default();
+            caller.app = app.unwrap_or_else(|| std::mem::take(&mut caller.app));
+            caller.unit = unit.unwrap_or_else(|| std::mem::take(&mut caller.unit));
+        }
+        Ok(asked)
+    }
+
     /// HTTP's header names are the same in any letters.
     fn same_header(&self, a: &str, b: &str) -> bool {
         let http = self.path.is_some() || self.authority.is_some();
@@ -114,6 +165,22 @@ fn bare(authority: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_described_by_pairs_and_an_id_says_app_and_unit() {
+        let of = |pairs: &[(&str, &str)]| {
+            Asked::from_pairs(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+        };
+        let id = "spiffe://mesh/unit/u1/app/shop";
+        let asked = of(&[("callerId", id), ("source", "::1"), ("header.tier", "gold")]).expect("it is right");
+        let caller = asked.caller.expect("it has an identity");
+        assert_eq!((caller.app.as_str(), caller.unit.as_str(), caller.id.as_str()), ("shop", "u1", id));
+        assert_eq!(asked.headers, [("tier".to_owned(), "gold".to_owned())]);
+        let asked = of(&[("callerApp", "cart")]).expect("it is right");
+        assert_eq!(asked.caller.map(|c| c.app), Some("cart".into()));
+        assert!(of(&[("source", "here")]).is_err_and(|e| e.contains("here")));
+        assert!(of(&[("color", "red")]).is_err_and(|e| e.contains("color")));
+    }
 
     #[test]
     fn a_host_has_the_same_names_however_it_is_written() {

@@ -2,6 +2,7 @@
 //!
 //! It never makes a worker wait: metrics are read from cells, and questions only a worker can answer are put
 //! into its inbox and answered between two turns.
+mod authorization;
 pub(crate) mod encryption;
 mod pages;
 pub(crate) mod views;

@@ -19,6 +19,9 @@ GET  /connections  open connections and what they wait for
 GET  /events       recent events; ?since=SEQ
 GET  /explain      ?service=S[&method=M][&header.NAME=VALUE]: where a request would go and why;
                    HTTP: [&path=/P][&authority=HOST][&query.NAME=VALUE], of which the host can name the service
+GET  /explain/authorization
+                   ?callerApp=A&service=S[&callerUnit=U][&callerId=ID][&source=IP][&method=M][&path=/P][&authority=HOST]
+                   [&header.NAME=VALUE]: whether such a request passes, and what each rule makes of it
 GET  /log-level    the log level;  POST sets it (body: info, debug, info,raddle_proxy=debug)
 POST /reload       read the configuration again
 ";
@@ -46,12 +49,25 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
             Page::json(&c.shared.events.list(since))
         }
         ("/explain", true) => views::explain(c, query),
+        ("/explain/authorization", true) => super::authorization::explain(c, query),
         ("/log-level", true) => Page::text(StatusCode::OK, level(c) + "\n"),
         ("/log-level", false) => set_level(c, body),
         ("/reload", false) => reload(c),
         (
-            "/" | "/ready" | "/healthz" | "/metrics" | "/stats" | "/config" | "/mesh" | "/encryption"
-            | "/clusters" | "/connections" | "/events" | "/explain" | "/reload",
+            "/"
+            | "/ready"
+            | "/healthz"
+            | "/metrics"
+            | "/stats"
+            | "/config"
+            | "/mesh"
+            | "/encryption"
+            | "/clusters"
+            | "/connections"
+            | "/events"
+            | "/explain"
+            | "/explain/authorization"
+            | "/reload",
             _,
         ) => Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {path}; see /\n")),
         _ => Page::text(StatusCode::NOT_FOUND, format!("no page {path}; see /\n")),

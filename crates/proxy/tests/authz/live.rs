@@ -45,3 +45,25 @@ fn a_request_in_flight_ends_as_it_began() {
     c.send("GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
     assert_eq!(c.response("GET").unwrap().status(), 403);
 }
+
+#[test]
+fn the_admin_page_says_what_each_rule_makes_of_a_request() {
+    let server = BoltServer::echo();
+    let guarded =
+        Guarded::start(server.addr, &[("cart", "action: allow, rules: [{when: {callerApp: cart}}]")]);
+    let told = guarded.admin().json("/explain/authorization?callerApp=cart&service=s&header.tier=gold");
+    assert_eq!(
+        (told["allowed"].as_bool(), told["by"].as_str()),
+        (Some(true), Some("Authorization/cart/0")),
+        "{told}"
+    );
+    let told = guarded.admin().json("/explain/authorization?service=s&source=10.0.0.1");
+    assert_eq!(told["allowed"], false, "{told}");
+    let condition = &told["rules"][0]["clauses"][0]["conditions"][0];
+    assert_eq!(condition["hidden"], "the caller has no certificate", "{told}");
+    assert_eq!(
+        guarded.admin().try_get("/explain/authorization?source=here").map(|(status, _)| status),
+        Some(400)
+    );
+    assert_eq!(guarded.denied("(no allow rule)"), 0, "nothing is counted");
+}

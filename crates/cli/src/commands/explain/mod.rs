@@ -1,4 +1,5 @@
 //! `raddle explain`: where a request would go and why; what a reject flag means.
+mod authorization;
 mod render;
 
 use super::flags::{self, FlagArgs};
@@ -31,6 +32,7 @@ Examples:
   raddle explain --service com.shop.TransferService:1.0 --config examples/
   raddle explain --authority orders.shop --method GET --path '/api/orders?debug=1' --config examples/
   raddle explain flag UH
+  raddle explain authorization --caller-app cart --service com.shop.OrderService:1.0 --method refund
   raddle explain rule Route/checkout
   raddle explain sidecar order-1
   raddle explain service com.shop.OrderService:1.0
@@ -54,6 +56,7 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Subcommand)]
 enum ExplainCommand {
     Flag(FlagArgs),
+    Authorization(authorization::AuthorizationArgs),
     Rule(mesh::explain::RuleArgs),
     Sidecar(mesh::explain::SidecarArgs),
     Service(mesh::explain::ServiceArgs),
@@ -136,6 +139,7 @@ impl RequestArgs {
 pub(crate) fn run(args: &ExplainArgs) -> Done {
     match &args.command {
         Some(ExplainCommand::Flag(args)) => return flags::run(args),
+        Some(ExplainCommand::Authorization(args)) => return authorization::run(args),
         Some(ExplainCommand::Rule(args)) => return mesh::explain::rule(args),
         Some(ExplainCommand::Sidecar(args)) => return mesh::explain::sidecar(args),
         Some(ExplainCommand::Service(args)) => return mesh::explain::service(args),

@@ -113,7 +113,7 @@ fn rule_lines(rule: &Rule, paint: Paint, out: &mut String) {
 }
 
 /// A matcher as a phrase: `equals "a"`, `in ["a","b"]`, `range 0 to 9`.
-fn matcher(value: &Value) -> String {
+pub(super) fn matcher(value: &Value) -> String {
     let Some((name, operand)) = value.as_object().and_then(|o| o.iter().next()) else {
         return value.to_string();
     };
