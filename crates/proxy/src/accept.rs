@@ -136,7 +136,7 @@ impl Worker {
     fn awaits_tls(&self, listener: u16) -> bool {
         let Some(b) = self.config.binding(listener) else { return false };
         let told = self.config.snapshot.link().rule.is_some() && self.links.server().is_some();
-        b.tls.is_some() || b.listener.direction == Direction::Inbound && told
+        b.tls.is_some() || b.listener.direction == Direction::Inbound && told && b.app_tls.is_empty()
     }
 
     /// The sidecar's own connection was captured: passed on, it would come again for ever.

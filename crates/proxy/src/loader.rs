@@ -293,6 +293,7 @@ pub(crate) fn compile(
             ports: l.ports.clone().into(),
             passes: false,
             app_protocol: l.app_protocol,
+            app_tls: l.app_tls.clone().into(),
             tells_caller: l.caller_identity == CallerIdentity::Headers,
             tls: tls_of(&certificates, l.tls.as_ref()),
         });
@@ -309,6 +310,7 @@ pub(crate) fn compile(
             ports: l.ports.clone().into(),
             passes: l.unknown_destinations == UnknownDestinations::Allow,
             app_protocol: None,
+            app_tls: Box::default(),
             tells_caller: false,
             tls: tls_of(&certificates, l.tls.as_ref()),
         });

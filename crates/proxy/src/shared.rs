@@ -48,6 +48,8 @@ pub struct Binding {
     pub passes: bool,
     /// Inbound: what the local app speaks, if not what the caller does.
     pub app_protocol: Option<Protocol>,
+    /// Inbound: ports on which the app ends TLS itself.
+    pub app_tls: Box<[u16]>,
     /// Inbound: the app is told who calls.
     pub tells_caller: bool,
     /// Serves TLS beside plaintext.

@@ -93,6 +93,10 @@ impl Worker {
     /// What a connection's TLS is taken with: the listener's own certificate, else the one the mesh knows us by.
     pub(crate) fn server_tls(&self, a: &Accepted) -> Option<Arc<rustls::ServerConfig>> {
         let binding = self.config.binding(a.listener)?;
+        let port = a.to.map_or(binding.listener.addr.port(), |to| to.port());
+        if binding.app_tls.contains(&port) {
+            return None;
+        }
         match binding.listener.direction {
             _ if binding.tls.is_some() => binding.tls.clone(),
             Direction::Inbound => self.links.server().cloned(),

@@ -167,6 +167,13 @@ fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
          Dubbo's attachments, and in HTTP by `x-forwarded-client-cert` too; `none` = not at all. What callers \
          themselves say under these names is removed either way.",
     );
+    let app_tls = fields.or(
+        "appTls",
+        List(Int::<u16>::new(1, 65_535, "")),
+        Vec::new(),
+        "Ports (the listener's, or those of captured connections) on which the app ends TLS itself: it passes through \
+         untouched. On all others TLS is the mesh's, once the sidecar holds a certificate.",
+    );
     let (tls, capture, ports) = common(fields);
     if forward.is_none() && capture.is_none() && !fields.has("forward") && !fields.has("capture") {
         let remedy = "give ip:port such as 127.0.0.1:12200; only captured connections have a destination";
@@ -179,7 +186,7 @@ fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
     let (listen, spot) = listen?;
     let (forward, forward_spot) = forward.unzip();
     Some((
-        InboundListener { listen, forward, protocol, app_protocol, tls, caller_identity, capture, ports },
+        InboundListener { listen, forward, protocol, app_protocol, tls, app_tls, caller_identity, capture, ports },
         spot,
         forward_spot,
     ))

@@ -61,8 +61,9 @@ pub(crate) fn lowest(
         // Where connections are captured, they were made to the app's own port.
         listener.or_else(|| inbound.iter().find(|l| l.capture.is_some())).map_or(LinkMode::Disable, |l| {
             let own = settings.mode_of(l.listen.port());
-            // A listener with a certificate of its own shows that one, which is not the mesh's.
-            if l.tls.is_some() {
+            // A listener with a certificate of its own shows that one, an app that ends TLS shows its own: neither is the
+            // mesh's.
+            if l.tls.is_some() || l.app_tls.contains(&port) {
                 LinkMode::Disable
             } else if l.listen.port() == port {
                 own
@@ -89,6 +90,7 @@ mod tests {
             forward: None,
             protocol: None,
             app_protocol: None,
+            app_tls: Vec::new(),
             tls: None,
             caller_identity: raddle_model::CallerIdentity::Headers,
             capture: None,
