@@ -173,12 +173,15 @@ impl Sidecar {
 
     fn watch(&self) -> Result<(), StartError> {
         let loader = Arc::downgrade(&self.loader);
+        let mut holding = crate::holding::Holding::default();
+        let mut gates = crate::gate::Gates::default();
+        // Once before anybody is told that the sidecar is ready: what is strict from the start is so from then on.
+        let held = holding.look(&self.shared);
+        gates.look(&self.shared, held);
         std::thread::Builder::new()
             .name("config".into())
             .spawn(move || {
                 let mut settled = raddle_net::memory::resident();
-                let mut holding = crate::holding::Holding::default();
-                let mut gates = crate::gate::Gates::default();
                 for look in 1u64.. {
                     std::thread::sleep(WATCH_EVERY);
                     let Some(l) = loader.upgrade() else { return };
