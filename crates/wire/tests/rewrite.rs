@@ -273,6 +273,8 @@ fn fastjson2_says_who_calls() {
 fn a_frame_that_is_not_read_passes_as_it_is() {
     let kryo = request(8, b"whatever");
     assert_eq!(tell_dubbo(&kryo, Some(&PAY)), (kryo.clone(), false));
+    let without = json("");
+    assert_eq!(tell_dubbo(&without, Some(&PAY)), (without.clone(), false));
     let deep = hessian("I", &[&[0x79; 60][..], b"NHZ"].concat());
     assert_eq!(tell_dubbo(&deep, Some(&PAY)), (deep.clone(), false));
     let mut out = Vec::new();

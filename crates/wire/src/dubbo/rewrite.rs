@@ -201,6 +201,9 @@ fn scrub_json(
     }
     out.extend_from_slice(up_to(body, arguments));
     let line = json::last_line(arguments);
+    if line.trim_ascii().is_empty() {
+        return Err(Stop::Cut);
+    }
     if line.trim_ascii() == b"null" && caller.is_none() {
         out.extend_from_slice(arguments);
         return Ok(());
