@@ -232,7 +232,9 @@ async fn a_stage_reaches_its_share_and_a_rollback_in_the_middle_takes_it_back() 
 async fn a_stage_whose_requests_fail_is_taken_back_by_its_guard() {
     let plane = Plane::start().await;
     let mut all = sidecars(&plane, 16).await;
-    all.iter_mut().for_each(|s| s.fails = true);
+    for s in &mut all {
+        s.fails = true;
+    }
     assert_eq!(plane.apply(STAGES).await.0, 200);
     until("some to ask for TLS", async || asking(&plane, &mut all).await > 0).await;
     until("the guard", async || {

@@ -197,7 +197,9 @@ impl Facts for HttpFacts<'_> {
             AuthSubject::Service if self.grpc => self.grpc_service(f),
             AuthSubject::Service | AuthSubject::Authority => authz::hosts(request.authority(), f),
             AuthSubject::Method if self.grpc => {
-                grpc::split_path(request.path()).into_iter().for_each(|(_, method)| f(method));
+                if let Some((_, method)) = grpc::split_path(request.path()) {
+                    f(method);
+                }
             }
             AuthSubject::Method => f(request.method()),
             AuthSubject::Path => f(request.path()),
@@ -342,7 +344,9 @@ impl Worker {
     /// Counts what a judgement came to.
     fn count(&mut self, (judged, observed): (Judged, Vec<String>), first: bool) -> Judged {
         if first {
-            observed.iter().for_each(|label| self.rule_cells(label).observed.inc());
+            for label in &observed {
+                self.rule_cells(label).observed.inc();
+            }
         }
         if let Judged::Refuse(denial) = &judged {
             denial.labels.iter().for_each(|label| self.rule_cells(label).denied.inc());

@@ -141,7 +141,7 @@ impl Worker {
         // decides nothing, and elsewhere the first bytes may still change it.
         let declared = self.declared(a);
         let relays = declared == Some(Protocol::Tcp)
-            || !self.config.binding(a.listener).is_some_and(|b| b.protocol.is_some());
+            || self.config.binding(a.listener).is_none_or(|b| b.protocol.is_none());
         if relays && self.has_tcp_target(a) && (declared.is_some() || !self.is_strict(key)) {
             self.become_relay(key, conn.stash.is_empty() && declared.is_none());
             self.resume.push(key);

@@ -177,7 +177,7 @@ impl Worker {
         for key in std::mem::take(&mut self.leaving) {
             let Some(conn) = self.conns.get(key) else { continue };
             let Some(l) = &conn.leaving else { continue };
-            let done = l.why.refuses() && self.is_idle(conn) || self.may_go(conn, l.since) == Some(true);
+            let done = l.why.refuses() && Worker::is_idle(conn) || self.may_go(conn, l.since) == Some(true);
             if done || l.ended && l.by <= self.now {
                 self.close(key, Reason::Draining);
                 continue;
@@ -193,7 +193,7 @@ impl Worker {
     }
 
     /// Whether nothing is under way on a caller's connection.
-    fn is_idle(&self, conn: &Conn) -> bool {
+    fn is_idle(conn: &Conn) -> bool {
         let quiet = !conn.wants_write() && conn.stash.is_empty() && conn.stream.is_none();
         quiet
             && match &conn.role {

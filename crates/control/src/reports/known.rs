@@ -19,11 +19,14 @@ const STALE: Duration = Duration::from_secs(2);
 /// Events are told no more often than this, so that what happens at the same time is one of them.
 const TELL: Duration = Duration::from_millis(500);
 
+/// Apps by address; `None` = several have it.
+type Apps = HashMap<IpAddr, Option<Arc<str>>>;
+
 /// What the reports know of the rest of the control plane.
 #[derive(Default)]
 pub(super) struct Known {
     rest: OnceLock<(Events, watch::Receiver<Arc<Directory>>)>,
-    addresses: Mutex<(Option<Instant>, Arc<HashMap<IpAddr, Option<Arc<str>>>>)>,
+    addresses: Mutex<(Option<Instant>, Arc<Apps>)>,
     told: Mutex<Option<Instant>>,
 }
 

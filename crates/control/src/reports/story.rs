@@ -9,11 +9,14 @@ const NAMED: usize = 5;
 /// Different events that may wait; further ones are lost.
 const WAITING: usize = 1_000;
 
+/// An app, the kind of event, and what its instances do.
+type Deed = (Arc<str>, &'static str, String);
+
 /// What waits to be told.
 #[derive(Debug, Default)]
 pub(super) struct Story {
     /// Instances by app, event and what they do.
-    instances: BTreeMap<(Arc<str>, &'static str, String), Vec<Arc<str>>>,
+    instances: BTreeMap<Deed, Vec<Arc<str>>>,
     callers: Vec<Happened>,
 }
 

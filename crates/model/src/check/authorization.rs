@@ -12,7 +12,7 @@ pub(super) fn all(rules: &[Authorization], cx: &mut Cx) {
         let (Ok(scope), Ok(said)) = (scope, serde_json::to_string(&rule.rules)) else { continue };
         let key = format!("{:?} {:?} {scope} {said}", rule.action, rule.mode);
         let other = *first.entry(key).or_insert(&rule.metadata);
-        if !std::ptr::eq(other, &rule.metadata) {
+        if !std::ptr::eq(other, &raw const rule.metadata) {
             let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field("rules"));
             let origin = &other.origin;
             finding.problem = format!("{} ({}:{}) says the same", other.name, origin.file, origin.line);

@@ -186,7 +186,17 @@ fn inbound(fields: &mut Fields<'_>) -> Option<Inbound> {
     let (listen, spot) = listen?;
     let (forward, forward_spot) = forward.unzip();
     Some((
-        InboundListener { listen, forward, protocol, app_protocol, tls, app_tls, caller_identity, capture, ports },
+        InboundListener {
+            listen,
+            forward,
+            protocol,
+            app_protocol,
+            tls,
+            app_tls,
+            caller_identity,
+            capture,
+            ports,
+        },
         spot,
         forward_spot,
     ))

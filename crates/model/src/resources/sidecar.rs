@@ -66,6 +66,8 @@ pub struct InboundListener {
     pub app_protocol: Option<Protocol>,
     /// TLS that ends here; plaintext stays allowed on the same port.
     pub tls: Option<ListenerTls>,
+    /// Ports on which the app ends TLS itself: it passes through.
+    pub app_tls: Vec<u16>,
     /// How the app is told who calls.
     pub caller_identity: CallerIdentity,
     /// How connections are led here that were made to somewhere else; absent = they are not.
@@ -99,8 +101,6 @@ pub struct OutboundListener {
     pub service: Option<String>,
     /// TLS that ends here; plaintext stays allowed on the same port.
     pub tls: Option<ListenerTls>,
-    /// Ports on which the app ends TLS itself: it passes through.
-    pub app_tls: Vec<u16>,
     /// How connections are led here that were made to somewhere else; absent = they are not.
     pub capture: Option<Capture>,
     /// Protocols by port of the original destination; such connections are not sniffed.

@@ -115,7 +115,7 @@ pub fn is_plain(path: &[u8]) -> bool {
 }
 
 fn is_plain_segment(segment: &[u8]) -> bool {
-    let mut bytes = segment.iter();
+    let mut bytes = segment.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
             b';' | b'\\' | 0..=b' ' | 0x7f.. => return false,
@@ -134,7 +134,7 @@ fn is_plain_segment(segment: &[u8]) -> bool {
 }
 
 /// A hexadecimal digit, in capitals.
-fn hex(digit: &u8) -> Option<u8> {
+fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'A'..=b'F' => Some(digit - b'A' + 10),

@@ -138,7 +138,7 @@ fn with_fallback_denied_requests_say_whom_they_could_not_reach_and_why() {
         c.send("GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
         c.response("GET").is_ok_and(|r| r.status() == 200)
     });
-    assert_eq!(pair.tap.count(|t| t.tells()), 0, "not a byte in plaintext");
+    assert_eq!(pair.tap.count(super::mesh::Tapped::tells), 0, "not a byte in plaintext");
 }
 
 #[test]

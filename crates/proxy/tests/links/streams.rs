@@ -52,7 +52,7 @@ fn tcp_connections_made_all_the_time_lose_nothing() {
     let app = echo();
     let pair = Pair::new("tcp", app.addr);
     let listen = pair.listen;
-    let ask = move |_: &mut (), _: u64| {
+    let ask = move |(): &mut (), _: u64| {
         let mut s = connected(listen);
         talk(&mut s)?;
         talk(&mut s)
@@ -65,7 +65,7 @@ fn tcp_connections_made_all_the_time_lose_nothing() {
     }
     work.expect_none_failed();
     pair.tap.expect_unreadable();
-    assert!(pair.tap.count(|t| t.is_tls()) >= 20);
+    assert!(pair.tap.count(super::mesh::Tapped::is_tls) >= 20);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn connect_leads_through_an_encrypted_link() {
         let mut s = c.socket().try_clone().unwrap();
         talk(&mut s).unwrap();
     }
-    assert_eq!(pair.tap.count(|t| t.is_tls()), 1);
+    assert_eq!(pair.tap.count(super::mesh::Tapped::is_tls), 1);
     pair.tap.expect_unreadable();
 }
 

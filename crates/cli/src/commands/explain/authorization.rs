@@ -151,7 +151,7 @@ struct Callee {
 }
 
 impl Member for Callee {
-    fn id(&self) -> &str {
+    fn id(&self) -> &'static str {
         ""
     }
 
@@ -163,7 +163,7 @@ impl Member for Callee {
         self.unit.as_deref()
     }
 
-    fn group(&self) -> &str {
+    fn group(&self) -> &'static str {
         "default"
     }
 

@@ -87,7 +87,7 @@ fn apps(all: &Value, paint: Paint) -> String {
             0 => "-".to_owned(),
             _ => paint.warn(cell(&a["plaintextCallers"])),
         };
-        let rules: Vec<String> = items(&a["rules"]).map(|r| rule(r)).collect();
+        let rules: Vec<String> = items(&a["rules"]).map(rule).collect();
         table.row([
             text(&a["app"]),
             modes(&a["asked"]),

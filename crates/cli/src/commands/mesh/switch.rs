@@ -34,7 +34,9 @@ pub(crate) fn run(args: &SwitchArgs) -> Done {
         let mut out = paint.bold(format!("{}\n", args.app));
         for (head, lines) in story(&look) {
             out.push_str(&format!("{}\n", paint.bold(head)));
-            lines.iter().for_each(|line| out.push_str(&format!("  {line}\n")));
+            for line in &lines {
+                out.push_str(&format!("  {line}\n"));
+            }
         }
         out
     })?;
