@@ -9,7 +9,11 @@
 //! * [`frame`], [`call`], [`lane`]: what differs between the protocols that go that way, and nothing else.
 //! * [`worker`]: the turn of the loop, with [`writing`] and [`timers`]; [`listening`], [`accept`], [`closing`],
 //!   [`drain`]: how connections begin and end.
-//! * [`tls`]: between a socket and everything else; [`links`]: who the sidecar is to others.
+//! * [`tls`]: between a socket and everything else; [`links`]: who the sidecar is to others; [`handshake`]: off the
+//!   workers. To endpoints: `secure` and `turning`, from the wish for TLS to connections that are what is wanted.
+//!   From callers: [`gate`] and [`leaving`], strict and how connections from before it end; `trust`: judging again;
+//!   [`callers`]: who calls; `introduce`: telling the app.
+//! * `authorize`: who may.
 //! * [`hosts`], [`services`], [`pending`]: what a worker remembers.
 //! * [`sidecar`]: putting it together: threads, signals; [`loader`]: files and reload. [`admin`]: answers for people.
 //!
