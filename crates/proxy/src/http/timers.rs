@@ -136,29 +136,32 @@ impl Worker {
         let now = self.now;
         let Some(read_at) = self.conns.get(key).map(|c| c.read_at) else { return };
         let Some(u) = self.up2(key) else { return };
-        let quiet_for = u.quiet_for;
-        if now.since(read_at) < quiet_for {
-            u.pinged = None;
-            return self.arm(key, read_at + quiet_for);
-        }
-        let patience = (quiet_for * 4).max(ANSWER_LEAST);
-        match u.pinged {
-            Some(at) if now.since(at) >= patience => {
+        let at = match alive(read_at, u.pinged, u.quiet_for, now) {
+            Alive::Look { at, answered } => {
+                u.pinged = u.pinged.filter(|_| !answered);
+                at
+            }
+            Alive::Dead => {
                 let addr = self.host_of_http(key).map(|a| a.to_string()).unwrap_or_default();
                 self.shared.warn("dead_peer", addr, "it answers neither requests nor pings");
                 return self.close(key, Reason::ConnectionLost);
             }
-            Some(at) => return self.arm(key, at + patience),
-            None => {
+            Alive::Ask { again_at } => {
                 u.pinged = Some(now);
-                let asked = u.pinger.as_mut().is_some_and(|p| p.send_ping(h2::Ping::opaque()).is_ok());
+                let mut cx = std::task::Context::from_waker(&u.waker);
+                let asked = u.pinger.as_mut().is_some_and(|p| {
+                    // h2 sends no further PING before the last one's answer was taken.
+                    let _ = p.poll_pong(&mut cx);
+                    p.send_ping(h2::Ping::opaque()).is_ok()
+                });
                 if asked {
                     self.shard.heartbeats_sent.inc();
                     self.drive_up2(key);
                 }
+                again_at
             }
-        }
-        self.arm(key, now + patience);
+        };
+        self.arm(key, at);
     }
 
     fn host_of_http(&self, key: Key) -> Option<std::net::SocketAddr> {
@@ -236,3 +239,65 @@ impl Worker {
 
 /// A PING is waited for at least this long: an event loop may be busy.
 const ANSWER_LEAST: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// What is to be done about an endpoint whose streams are silent.
+#[derive(Debug, PartialEq, Eq)]
+enum Alive {
+    /// Nothing; to be looked at again then. `answered` = the last PING was, or bytes came.
+    Look { at: Time, answered: bool },
+    /// A PING, and a look at its answer then.
+    Ask { again_at: Time },
+    /// It does not answer.
+    Dead,
+}
+
+/// Bytes last came at `read_at`, and it was asked at `pinged`. What came after the question is an answer, however long ago
+/// that was: one that has been silent since is asked again.
+fn alive(read_at: Time, pinged: Option<Time>, quiet_for: std::time::Duration, now: Time) -> Alive {
+    let patience = (quiet_for * 4).max(ANSWER_LEAST);
+    if now.since(read_at) < quiet_for {
+        return Alive::Look { at: read_at + quiet_for, answered: true };
+    }
+    match pinged.filter(|at| read_at <= *at) {
+        Some(at) if now.since(at) >= patience => Alive::Dead,
+        Some(at) => Alive::Look { at: at + patience, answered: false },
+        None => Alive::Ask { again_at: now + patience },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_peer_that_answers_each_ping_lives_however_long_its_streams_are_silent() {
+        let (at, quiet) = (|s: u64| Time::from_millis(s * 1000), Duration::from_secs(5));
+        let (mut read_at, mut pinged, mut now, mut asked) = (at(0), None, at(0), 0);
+        while now < at(600) {
+            now = match alive(read_at, pinged, quiet, now) {
+                Alive::Look { at, answered } => {
+                    pinged = pinged.filter(|_| !answered);
+                    at
+                }
+                Alive::Ask { again_at } => {
+                    pinged = Some(now);
+                    read_at = now + Duration::from_millis(1);
+                    asked += 1;
+                    again_at
+                }
+                Alive::Dead => panic!("given up at {now:?}"),
+            };
+        }
+        assert!(asked > 10, "{asked}");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_is_given_up_in_bounded_time() {
+        let at = |s: u64| Time::from_millis(s * 1000);
+        let quiet = Duration::from_secs(5);
+        assert_eq!(alive(at(0), None, quiet, at(5)), Alive::Ask { again_at: at(25) });
+        assert_eq!(alive(at(0), Some(at(5)), quiet, at(24)), Alive::Look { at: at(25), answered: false });
+        assert_eq!(alive(at(0), Some(at(5)), quiet, at(25)), Alive::Dead);
+    }
+}
