@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 
 /// Most sessions with the threads, or waiting for them.
 const WAIT_MOST: usize = 512;
-/// How much nicer the threads are than the workers: where there is not enough for both, a worker gets three times as much.
-const NICER: i32 = 5;
+/// How much nicer the threads are than the workers: where there is not enough for both, a worker gets nine times as much.
+const NICER: i32 = 10;
 
 /// A session on its way to the threads and back.
 pub struct Shaken {
