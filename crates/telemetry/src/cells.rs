@@ -160,14 +160,6 @@ cells! {
     }
 }
 
-impl WorkerCells {
-    /// Counts a request to an endpoint by whether its connection is encrypted.
-    #[inline]
-    pub fn count_link(&self, encrypted: bool) {
-        if encrypted { &self.link_requests_secured } else { &self.link_requests_plain }.inc();
-    }
-}
-
 cells! {
     /// One worker's share of the access log's numbers; the writer thread has cells of its own.
     #[repr(align(128))]

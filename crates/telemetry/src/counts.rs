@@ -1,5 +1,6 @@
 //! Counts of services, for the sidecar's reports: cheaper than totals, and without names of reasons.
 use crate::cell::Snapshot;
+use crate::cells::WorkerCells;
 use crate::labels::Direction;
 use crate::registry::Registry;
 use crate::table::OTHER;
@@ -73,4 +74,12 @@ impl Registry {
 /// A failure that says nothing about the callee.
 fn is_callers_own(reason: Reason) -> bool {
     matches!(reason, Reason::CallerGone | Reason::CallerProtocol | Reason::SlowCaller)
+}
+
+impl WorkerCells {
+    /// Counts a request to an endpoint by whether its connection is encrypted.
+    #[inline]
+    pub fn count_link(&self, encrypted: bool) {
+        if encrypted { &self.link_requests_secured } else { &self.link_requests_plain }.inc();
+    }
 }
