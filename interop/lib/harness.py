@@ -23,7 +23,8 @@ class Report:
     """Counts groups of cases and prints a line for each."""
 
     def __init__(self):
-        self.passed = self.failed = self.skipped = 0
+        self.passed = self.skipped = 0
+        self.failures = []
         self.strict = os.environ.get("CI") == "true"
 
     def ok(self, name, detail):
@@ -31,8 +32,13 @@ class Report:
         print(f"PASS {name}: {detail}", flush=True)
 
     def fail(self, name, detail):
-        self.failed += 1
-        print(f"FAIL {name}: {detail}", flush=True)
+        line = f"FAIL {name}: {detail}"
+        self.failures.append(line)
+        print(line, flush=True)
+
+    @property
+    def failed(self):
+        return len(self.failures)
 
     def skip(self, name, reason):
         self.skipped += 1
@@ -41,7 +47,9 @@ class Report:
             self.fail(name, "skips are failures in CI")
 
     def finish(self):
-        """Prints the closing line; the exit code."""
+        """Prints what failed once more, where the end of a long log is all one sees, and the closing line; the exit code."""
+        if self.failures:
+            print("what failed:", *self.failures, sep="\n", flush=True)
         print(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped", flush=True)
         return 1 if self.failed else 0
 
