@@ -19,6 +19,7 @@ pub mod balance;
 pub mod budget;
 pub mod health;
 pub mod heartbeat;
+pub mod limit;
 pub mod link;
 pub mod permits;
 pub mod rng;

@@ -3,7 +3,7 @@ mod common;
 use common::named;
 use proptest::prelude::*;
 use raddle_model::{
-    AuthAction, AuthClause, AuthCondition, AuthMode, AuthSubject, Authorization, Cidr, Matcher, Resources,
+    AuthAction, AuthClause, AuthCondition, AuthSubject, Authorization, Cidr, Matcher, Resources, RuleMode,
     Scope,
 };
 use raddle_policy::Snapshot;
@@ -31,14 +31,14 @@ fn rule(name: &str, action: AuthAction, clauses: Vec<Vec<AuthCondition>>) -> Aut
         scope: Scope::default(),
         rollout: None,
         action,
-        mode: AuthMode::Enforce,
+        mode: RuleMode::Enforce,
         explain: false,
         rules: clauses.into_iter().map(|when| AuthClause { name: None, when }).collect(),
     }
 }
 
 fn observed(rule: Authorization) -> Authorization {
-    Authorization { mode: AuthMode::Observe, ..rule }
+    Authorization { mode: RuleMode::Observe, ..rule }
 }
 
 fn compiled(rules: &[Authorization]) -> Arc<Rules> {
@@ -416,9 +416,9 @@ mod naive {
                 format!("Authorization (no allow rule takes it: {}{more})", first.join(", "))
             })
         };
-        match side(AuthMode::Enforce, false) {
+        match side(RuleMode::Enforce, false) {
             Err(refused) => format!("-{refused}"),
-            Ok(by) => match side(AuthMode::Observe, !by.is_empty()) {
+            Ok(by) => match side(RuleMode::Observe, !by.is_empty()) {
                 Ok(_) => format!("+{by}"),
                 Err(observed) => format!("+{by} ?{observed}"),
             },

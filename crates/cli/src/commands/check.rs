@@ -67,6 +67,9 @@ fn human(resources: Option<&Resources>, report: &Report, files: usize, paint: Pa
             (r.certificates.len(), "certificate"),
             (r.encryption.len(), "rule of link encryption"),
             (r.authorization.len(), "rule of authorization"),
+            (r.adaptive.len(), "rule of adaptive limiting"),
+            (r.rates.len(), "rate limit"),
+            (r.breakers.len(), "circuit breaker"),
         ];
         summary.extend(some.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what)));
     }
@@ -119,6 +122,9 @@ fn machine(resources: Option<&Resources>, report: &Report, files: usize) -> serd
             "certificates": r.certificates.len(),
             "linkEncryption": r.encryption.len(),
             "authorization": r.authorization.len(),
+            "adaptiveLimit": r.adaptive.len(),
+            "rateLimit": r.rates.len(),
+            "circuitBreaker": r.breakers.len(),
         })),
     })
 }

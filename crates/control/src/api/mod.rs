@@ -90,5 +90,13 @@ fn routes() -> Vec<http::Route> {
 
 /// The kinds of rule that can be applied.
 pub fn kinds() -> &'static [&'static str] {
-    &["Authorization", "LinkEncryption", "Route", "TrafficPolicy"]
+    &[
+        "AdaptiveLimit",
+        "Authorization",
+        "CircuitBreaker",
+        "LinkEncryption",
+        "RateLimit",
+        "Route",
+        "TrafficPolicy",
+    ]
 }

@@ -255,9 +255,8 @@ fn services(sources: &[raddle_model::Source]) -> Result<Vec<raddle_model::Servic
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let inbound = resources.encryption.len() + resources.authorization.len();
-    let rules = resources.routes.len() + resources.policies.len() + inbound;
-    if rules > 0 || resources.sidecar.is_some() || !resources.certificates.is_empty() {
+    if resources.rules().next().is_some() || resources.sidecar.is_some() || !resources.certificates.is_empty()
+    {
         let why = "--resources takes documents of kind Service only; rules are applied with `raddle apply`";
         return Err(StartError::Resources(why.into()));
     }

@@ -131,8 +131,6 @@ fn unknown(
     sources: &[Source],
     known: &Known,
 ) -> Vec<Mistake> {
-    let routes = resources.routes.iter().map(|r| ("Route", &r.metadata, &r.to));
-    let policies = resources.policies.iter().map(|p| ("TrafficPolicy", &p.metadata, &p.to));
     let ours = |kind: &str, metadata: &model::Metadata| {
         let id = format!("{kind}/{}", metadata.name);
         new.iter().any(|(n, _)| **n == *id) && sources.iter().any(|s| s.name == metadata.origin.file)
@@ -146,20 +144,15 @@ fn unknown(
         remedy: "mend the name, unless it comes later".into(),
     };
     let mut warnings = Vec::new();
-    let links = resources.encryption.iter().map(|r| ("LinkEncryption", &r.metadata, &r.scope));
-    let access = resources.authorization.iter().map(|r| ("Authorization", &r.metadata, &r.scope));
-    // These are for the callees' own sidecars: an app nobody has seen is one that nothing happens to.
-    for (kind, metadata, scope) in links.chain(access) {
-        let absent = scope.apps.iter().filter(|a| !known.apps.contains(a.as_str()));
-        for app in absent.filter(|_| ours(kind, metadata)) {
-            warnings.push(doubt(metadata, "spec.scope.apps", format!("no instance of app {app} is known")));
-        }
-    }
-    for (kind, metadata, target) in routes.chain(policies) {
-        if !ours(kind, metadata) {
+    for rule in resources.rules().filter(|r| ours(r.kind, r.metadata)) {
+        let mut warn = |path: &str, problem: String| warnings.push(doubt(rule.metadata, path, problem));
+        let Some(target) = rule.target else {
+            // For the sidecars in its scope: an app nobody has seen is one that nothing happens to.
+            for app in rule.scope.apps.iter().filter(|a| !known.apps.contains(a.as_str())) {
+                warn("spec.scope.apps", format!("no instance of app {app} is known"));
+            }
             continue;
-        }
-        let mut warn = |path: &str, problem: String| warnings.push(doubt(metadata, path, problem));
+        };
         if let Some(app) = target.app.as_deref().filter(|a| !known.apps.contains(*a)) {
             warn("spec.to.app", format!("no instance of app {app} is known"));
         }
@@ -245,10 +238,7 @@ pub(super) fn turn(
 fn rollout_of(document: &str) -> Option<model::Rollout> {
     let source = Source { name: String::new(), text: document.to_owned() };
     let (resources, _) = model::load(&[source], LoadOptions::rules_only()).ok()?;
-    let rollouts = resources.routes.into_iter().map(|r| r.rollout);
-    let rollouts = rollouts.chain(resources.policies.into_iter().map(|p| p.rollout));
-    let rollouts = rollouts.chain(resources.encryption.into_iter().map(|l| l.rollout));
-    rollouts.chain(resources.authorization.into_iter().map(|a| a.rollout)).flatten().next()
+    resources.rules().find_map(|r| r.rollout.cloned())
 }
 
 /// A rollout without what only its observers know.

@@ -96,12 +96,8 @@ fn compiled(id: &Arc<str>, revision: &Revision) -> Option<Arc<RuleRevision>> {
             return None;
         }
     };
-    let routes = resources.routes.into_iter().map(|r| (r.scope, Some(r.to)));
-    let policies = resources.policies.into_iter().map(|p| (p.scope, Some(p.to)));
-    // For the inbound side of who is in the scope, whatever its services.
-    let links = resources.encryption.into_iter().map(|l| (l.scope, None));
-    let access = resources.authorization.into_iter().map(|a| (a.scope, None));
-    let (scope, target) = routes.chain(policies).chain(links).chain(access).next()?;
+    // Without a target it is for who is in the scope, whatever its services.
+    let (scope, target) = resources.rules().next().map(|r| (r.scope.clone(), r.target.cloned()))?;
     let (kind, name) = id.split_once('/').unwrap_or((id, ""));
     let message = proto::Rule {
         kind: kind.into(),

@@ -15,7 +15,7 @@ pub(crate) use collections::{List, OneOrMany, Record, Spotted, TextMap};
 pub(crate) use fields::{Fields, report_duplicates};
 pub(crate) use http::{Authority, FilePath, HeaderMap, HeaderName, Host, UriPath};
 pub(crate) use units::{DurationIn, Percent, Share, SizeIn};
-pub(crate) use values::{Bool, Choice, Int, Pattern, Text};
+pub(crate) use values::{Bool, Choice, Int, Number, Pattern, Text};
 
 use crate::mistake::Mistake;
 use crate::reference::Page;

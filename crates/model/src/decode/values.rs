@@ -129,6 +129,55 @@ fn shorten(digits: &str) -> String {
     if digits.len() > 24 { format!("a number of {} digits", digits.len()) } else { digits.to_owned() }
 }
 
+/// A number within inclusive bounds, whole or not.
+pub(crate) struct Number {
+    min: f64,
+    max: f64,
+    unit: &'static str,
+}
+
+impl Number {
+    pub(crate) const fn new(min: f64, max: f64, unit: &'static str) -> Number {
+        Number { min, max, unit }
+    }
+}
+
+impl Codec for Number {
+    type Out = f64;
+
+    fn decode(&self, node: &Node<'_>, at: &At<'_>, cx: &mut Cx) -> Option<f64> {
+        let (text, plain) = scalar(self, node, at, cx)?;
+        let digits = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        let (problem, remedy) = match text.parse::<f64>() {
+            Ok(n) if digits && plain && (self.min..=self.max).contains(&n) => return Some(n),
+            Ok(_) if digits && plain => {
+                let range = format!("{}..={}", self.min, self.max);
+                (format!("{} is outside {range}", shorten(text)), format!("give {range}"))
+            }
+            Ok(_) if digits => (format!("{} is text", quote(text)), "give it without quotes".into()),
+            _ => (format!("{} is not a number", quote(text)), format!("give {}", self.wanted())),
+        };
+        cx.mistake(node.spot, at, problem, remedy);
+        None
+    }
+
+    fn wanted(&self) -> String {
+        format!("a number {}..={}", self.min, self.max)
+    }
+
+    fn kind(&self) -> String {
+        format!("number {}..={}", self.min, self.max)
+    }
+
+    fn unit(&self) -> &'static str {
+        self.unit
+    }
+
+    fn show(&self, out: &f64) -> String {
+        format!("`{out}`")
+    }
+}
+
 /// `true` or `false`.
 pub(crate) struct Bool;
 

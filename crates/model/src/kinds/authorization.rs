@@ -4,8 +4,8 @@ use super::reach::reach;
 use super::route::{MatcherForm, Named};
 use crate::decode::{Bool, Choice, CidrText, Fields, List, OneOrMany, Record, Spotted, Text};
 use crate::resources::{
-    AuthAction, AuthClause, AuthCondition, AuthMode, AuthSubject, Authorization, Condition, Matcher,
-    Metadata, Subject,
+    AuthAction, AuthClause, AuthCondition, AuthSubject, Authorization, Condition, Matcher, Metadata,
+    RuleMode, Subject,
 };
 use std::collections::HashMap;
 
@@ -22,8 +22,8 @@ impl Resource for Authorization {
         );
         let mode = fields.or(
             "mode",
-            Choice(&[("enforce", AuthMode::Enforce), ("observe", AuthMode::Observe)]),
-            AuthMode::Enforce,
+            Choice(&[("enforce", RuleMode::Enforce), ("observe", RuleMode::Observe)]),
+            RuleMode::Enforce,
             "`observe` = what it would refuse is counted and logged, and passes.",
         );
         let explain =

@@ -1,8 +1,10 @@
 //! The kinds of resource: one file each, whose functions declare every field.
 mod actions;
 mod authorization;
+mod breaker;
 mod certificate;
 mod common;
+mod limit;
 mod link;
 mod mesh;
 mod policy;
@@ -17,8 +19,8 @@ use crate::decode::{At, Choice, Cx, Fields, List, Record, Spotted, Text, TextMap
 use crate::fingerprint::fingerprint;
 use crate::reference::Page;
 use crate::resources::{
-    Authorization, Certificate, Labels, LinkEncryption, Metadata, Origin, Resources, Route, Service, Sidecar,
-    TrafficPolicy,
+    AdaptiveLimit, Authorization, Certificate, CircuitBreaker, Labels, LinkEncryption, Metadata, Origin,
+    RateLimit, Resources, Route, Service, Sidecar, TrafficPolicy,
 };
 use crate::suggest;
 use crate::yaml::{Node, Spot, Value};
@@ -26,8 +28,7 @@ use raddle_core::Protocol;
 use serde::Serialize;
 
 /// Kinds of the full system that a static file cannot hold yet.
-pub(crate) const LATER: [&str; 6] =
-    ["AdaptiveLimit", "RateLimit", "CircuitBreaker", "UnitTransfer", "DrainTest", "HealingPolicy"];
+pub(crate) const LATER: [&str; 3] = ["UnitTransfer", "DrainTest", "HealingPolicy"];
 
 /// A kind in the reference.
 pub(crate) struct Documented {
@@ -37,7 +38,7 @@ pub(crate) struct Documented {
 }
 
 /// Every kind that is read, in the reference's order.
-pub(crate) const DOCUMENTED: [Documented; 7] = [
+pub(crate) const DOCUMENTED: [Documented; 10] = [
     Documented {
         name: Sidecar::KIND,
         intro: "The process itself: the app it stands beside, where it listens, and its bounds. Exactly one.",
@@ -77,6 +78,23 @@ pub(crate) const DOCUMENTED: [Documented; 7] = [
         fields: |page| Fields::write(page, resource::<Authorization>),
     },
     Documented {
+        name: AdaptiveLimit::KIND,
+        intro: "The one rule that protects an app whose machine is short: its sidecar finds the interfaces that cause it and \
+                holds just those. Of several for one sidecar the one with the narrower scope holds as a whole.",
+        fields: |page| Fields::write(page, resource::<AdaptiveLimit>),
+    },
+    Documented {
+        name: RateLimit::KIND,
+        intro: "A bound on requests: in a time, at the same time, or for each value of a parameter. A request must pass every \
+                rule that takes it.",
+        fields: |page| Fields::write(page, resource::<RateLimit>),
+    },
+    Documented {
+        name: CircuitBreaker::KIND,
+        intro: "When callers stop calling what fails or is slow, and how they find out that it is well again.",
+        fields: |page| Fields::write(page, resource::<CircuitBreaker>),
+    },
+    Documented {
         name: Certificate::KIND,
         intro: "A certificate and its key in files, for listeners that end TLS. The files are watched: a new \
                 certificate is used for new connections as soon as both are in place.",
@@ -114,6 +132,9 @@ pub(crate) fn document(node: &Node<'_>, cx: &mut Cx, out: &mut Resources) {
         Some(Route::KIND) => out.routes.extend(sound::<Route>(node, cx)),
         Some(LinkEncryption::KIND) => out.encryption.extend(sound::<LinkEncryption>(node, cx)),
         Some(Authorization::KIND) => out.authorization.extend(sound::<Authorization>(node, cx)),
+        Some(AdaptiveLimit::KIND) => out.adaptive.extend(sound::<AdaptiveLimit>(node, cx)),
+        Some(RateLimit::KIND) => out.rates.extend(sound::<RateLimit>(node, cx)),
+        Some(CircuitBreaker::KIND) => out.breakers.extend(sound::<CircuitBreaker>(node, cx)),
         Some(Certificate::KIND) => out.certificates.extend(sound::<Certificate>(node, cx)),
         Some(Sidecar::KIND) => {
             cx.sidecars.push(cx.place(node.spot, &At::ROOT));

@@ -201,7 +201,8 @@ fn check_reach(fields: &mut Fields<'_>, rules: &[(Rule, Spot)]) {
     }
 }
 
-fn when(fields: &mut Fields<'_>) -> Option<Vec<Condition>> {
+/// `when`: conditions on a request.
+pub(super) fn when(fields: &mut Fields<'_>) -> Option<Vec<Condition>> {
     const LOAD_TEST: Choice<Option<bool>> =
         Choice(&[("true", Some(true)), ("false", Some(false)), ("any", None)]);
     const HEADER: Named = Named { what: "header", subject: Subject::Header };

@@ -1,5 +1,5 @@
 //! `kind: Authorization`: who may call what.
-use super::{Cidr, Matcher, Metadata, Rollout, Scope};
+use super::{Cidr, Matcher, Metadata, Rollout, RuleMode, Scope};
 use serde::Serialize;
 
 /// `kind: Authorization`: who may call what of an app.
@@ -15,7 +15,7 @@ pub struct Authorization {
     /// What becomes of requests that a clause takes.
     pub action: AuthAction,
     /// Whether it is carried out or only counted.
-    pub mode: AuthMode,
+    pub mode: RuleMode,
     /// Refusals say the rule's name to the caller.
     pub explain: bool,
     /// Clauses: it takes a request if one of them does. Never empty.
@@ -30,17 +30,6 @@ pub enum AuthAction {
     Allow,
     /// It is refused, whatever allows it.
     Deny,
-}
-
-/// Whether a rule is carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// It is.
-    #[default]
-    Enforce,
-    /// What it would refuse is counted and logged, and passes.
-    Observe,
 }
 
 /// A clause: all of its conditions must hold.

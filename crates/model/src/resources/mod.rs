@@ -4,6 +4,7 @@
 //! described field by field where it is decoded.
 mod actions;
 mod authorization;
+mod limit;
 mod link;
 mod mesh;
 mod policy;
@@ -15,6 +16,7 @@ mod sidecar;
 
 pub use actions::*;
 pub use authorization::*;
+pub use limit::*;
 pub use link::*;
 pub use mesh::*;
 pub use policy::*;
@@ -60,6 +62,63 @@ pub struct Resources {
     pub encryption: Vec<LinkEncryption>,
     /// Rules of authorization, in file order; names are unique.
     pub authorization: Vec<Authorization>,
+    /// Rules of adaptive limiting, in file order; names are unique.
+    pub adaptive: Vec<AdaptiveLimit>,
+    /// Rate limits, in file order; names are unique.
+    pub rates: Vec<RateLimit>,
+    /// Circuit breakers, in file order; names are unique.
+    pub breakers: Vec<CircuitBreaker>,
+}
+
+/// What every kind of rule has.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleHead<'r> {
+    /// Its kind, as files write it.
+    pub kind: &'static str,
+    /// Who it is.
+    pub metadata: &'r Metadata,
+    /// Which sidecars.
+    pub scope: &'r Scope,
+    /// How a change of it spreads.
+    pub rollout: Option<&'r Rollout>,
+    /// Which callee, for kinds of the callers' side that say one.
+    pub target: Option<&'r Target>,
+}
+
+impl Resources {
+    /// Adds the rules of another configuration.
+    pub fn add_rules(&mut self, other: &Resources) {
+        self.policies.extend_from_slice(&other.policies);
+        self.routes.extend_from_slice(&other.routes);
+        self.encryption.extend_from_slice(&other.encryption);
+        self.authorization.extend_from_slice(&other.authorization);
+        self.adaptive.extend_from_slice(&other.adaptive);
+        self.rates.extend_from_slice(&other.rates);
+        self.breakers.extend_from_slice(&other.breakers);
+    }
+
+    /// The heads of all rules, kind by kind.
+    pub fn rules(&self) -> impl Iterator<Item = RuleHead<'_>> {
+        macro_rules! heads {
+            ($list:ident, $kind:literal $(, $to:ident)?) => {
+                self.$list.iter().map(|r| RuleHead {
+                    kind: $kind,
+                    metadata: &r.metadata,
+                    scope: &r.scope,
+                    rollout: r.rollout.as_ref(),
+                    target: None$(.or(Some(&r.$to)))?,
+                })
+            };
+        }
+        let routes = heads!(routes, "Route", to);
+        let policies = heads!(policies, "TrafficPolicy", to);
+        let links = heads!(encryption, "LinkEncryption");
+        let access = heads!(authorization, "Authorization");
+        let adaptive = heads!(adaptive, "AdaptiveLimit");
+        let rates = heads!(rates, "RateLimit");
+        let breakers = heads!(breakers, "CircuitBreaker");
+        routes.chain(policies).chain(links).chain(access).chain(adaptive).chain(rates).chain(breakers)
+    }
 }
 
 /// `metadata` of a resource.

@@ -51,3 +51,14 @@ pub enum OnBreach {
     /// The rollout stays where it is, for people to look.
     Pause,
 }
+
+/// Whether a rule is carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleMode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// What it would refuse is counted and logged, and passes.
+    Observe,
+}

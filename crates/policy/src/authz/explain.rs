@@ -2,7 +2,7 @@
 use super::clause::{self, Clause, Cond};
 use super::facts::{Facts, Names};
 use super::{Rules, Verdict};
-use raddle_model::{AuthAction, AuthMode, AuthSubject, Authorization};
+use raddle_model::{AuthAction, AuthSubject, Authorization, RuleMode};
 use serde::Serialize;
 
 /// The whole story of a request.
@@ -31,7 +31,7 @@ pub struct RuleStep {
     /// `allow` or `deny`.
     pub action: AuthAction,
     /// Whether it is carried out.
-    pub mode: AuthMode,
+    pub mode: RuleMode,
     /// Whether one of its clauses takes the request.
     pub takes: bool,
     /// Its clauses.

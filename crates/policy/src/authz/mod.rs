@@ -29,7 +29,7 @@ pub use verdict::{ClauseRef, NO_ALLOW_RULE, NotAllowed, Refusal, UNCLEAR, Verdic
 
 use clause::{Clause, Cond};
 use index::Index;
-use raddle_model::{AuthAction, AuthMode, AuthSubject, Authorization, Member};
+use raddle_model::{AuthAction, AuthSubject, Authorization, Member, RuleMode};
 use std::sync::Arc;
 
 /// The rules that reach a sidecar.
@@ -59,8 +59,8 @@ impl Rules {
     /// All of these, whatever their scope.
     pub(crate) fn new(rules: Vec<&Authorization>) -> Rules {
         Rules {
-            enforced: Side::new(&rules, AuthMode::Enforce),
-            observed: Side::new(&rules, AuthMode::Observe),
+            enforced: Side::new(&rules, RuleMode::Enforce),
+            observed: Side::new(&rules, RuleMode::Observe),
             sources: rules.into_iter().cloned().collect(),
         }
     }
@@ -97,7 +97,7 @@ impl Rules {
 }
 
 impl Side {
-    fn new(rules: &[&Authorization], mode: AuthMode) -> Side {
+    fn new(rules: &[&Authorization], mode: RuleMode) -> Side {
         let of = |action| rules.iter().filter(move |r| r.mode == mode && r.action == action);
         let index = |action| Index::new(of(action).flat_map(|r| clauses(r)).collect());
         let allows: Vec<_> =
@@ -105,7 +105,7 @@ impl Side {
         Side {
             deny: index(AuthAction::Deny),
             allow: index(AuthAction::Allow),
-            none: NotAllowed::of(&allows, mode == AuthMode::Enforce),
+            none: NotAllowed::of(&allows, mode == RuleMode::Enforce),
         }
     }
 

@@ -5,6 +5,7 @@ use super::policy::Policy;
 use super::service::{Endpoint, Service};
 use super::{Authorities, Listed, Name, Snapshot};
 use crate::authz;
+use crate::limit;
 use crate::link::{LinkPlan, Transport};
 use crate::permits;
 use crate::route::plan::{DEFAULT_GROUP, Identity, Plan};
@@ -70,21 +71,16 @@ impl<'p> Compiler<'p> {
             next_id: prev.map_or(0, |p| p.next_id),
             link: Arc::default(),
             authorization: Arc::default(),
+            limits: Arc::default(),
         };
         Compiler { prev, now, snap, same_identity, intern: Intern::default() }
     }
 
-    pub(super) fn run(
-        mut self,
-        services: Vec<model::Service>,
-        fed: Vec<Fed>,
-        policies: Vec<model::TrafficPolicy>,
-        routes: Vec<model::Route>,
-        encryption: &[model::LinkEncryption],
-        authorization: &[model::Authorization],
-    ) -> Snapshot {
-        self.link(encryption);
-        self.authorization(authorization);
+    pub(super) fn run(mut self, res: model::Resources, fed: Vec<Fed>) -> Snapshot {
+        self.link(&res.encryption);
+        self.authorization(&res.authorization);
+        self.limits(&res);
+        let model::Resources { services, policies, routes, .. } = res;
         let policies = self.policies(policies);
         let programs = self.programs(routes);
         let policies_to = TargetIndex::new(policies.iter().map(|p| &p.to));
@@ -130,6 +126,20 @@ impl<'p> Compiler<'p> {
         self.snap.authorization = match self.prev {
             Some(prev) if prev.authorization.same(&own) => prev.authorization.clone(),
             _ => Arc::new(authz::Rules::new(own)),
+        };
+    }
+
+    /// What holds requests back.
+    fn limits(&mut self, res: &model::Resources) {
+        let me = &self.snap.me;
+        let adaptive = res.adaptive.iter().filter(|r| me.within(&r.scope)).enumerate();
+        // The narrowest scope; among equals the first.
+        let adaptive = adaptive.min_by_key(|(i, r)| (usize::MAX - r.scope.specificity(), *i)).map(|(_, r)| r);
+        let rates: Vec<_> = res.rates.iter().filter(|r| me.within(&r.scope)).collect();
+        let breakers: Vec<_> = res.breakers.iter().filter(|r| me.within(&r.scope)).collect();
+        self.snap.limits = match self.prev {
+            Some(prev) if prev.limits.same(adaptive, &rates, &breakers) => prev.limits.clone(),
+            _ => Arc::new(limit::Rules::new(adaptive, &rates, &breakers)),
         };
     }
 

@@ -12,6 +12,7 @@ pub mod service;
 pub mod subset;
 
 use crate::authz;
+use crate::limit;
 use crate::link::LinkPlan;
 use crate::route::plan::Identity;
 use crate::route::program::Program;
@@ -49,6 +50,8 @@ pub struct Snapshot {
     link: Arc<LinkPlan>,
     /// Who may call the own inbound side.
     authorization: Arc<authz::Rules>,
+    /// What holds requests back.
+    limits: Arc<limit::Rules>,
     /// Last id given to a service, a revision of one, or a subset.
     next_id: u64,
 }
@@ -91,14 +94,7 @@ impl Snapshot {
 
     /// The same with services from elsewhere. Those of `res` come first, and win where names are equal.
     pub fn compile_fed(res: model::Resources, fed: Vec<Fed>, prev: Option<&Snapshot>, now: Time) -> Snapshot {
-        compile::Compiler::new(res.sidecar, prev, now).run(
-            res.services,
-            fed,
-            res.policies,
-            res.routes,
-            &res.encryption,
-            &res.authorization,
-        )
+        compile::Compiler::new(res.sidecar.clone(), prev, now).run(res, fed)
     }
 
     /// Link encryption of the own inbound side; the same `Arc` as long as it does not change.
@@ -109,6 +105,11 @@ impl Snapshot {
     /// Who may call the own inbound side; the same `Arc` as long as it does not change.
     pub fn authorization(&self) -> &Arc<authz::Rules> {
         &self.authorization
+    }
+
+    /// What holds requests back; the same `Arc` as long as it does not change.
+    pub fn limits(&self) -> &Arc<limit::Rules> {
+        &self.limits
     }
 
     /// Counts changes of what any host's connections are wanted to be, over all snapshots.

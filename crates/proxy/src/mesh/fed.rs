@@ -1,9 +1,7 @@
 //! What the control plane said, as the loader merges it with the files.
 use crate::loader::{Loader, refuse_rule};
 use crate::shared::{Config, Message};
-use raddle_model::{
-    Authorization, LinkEncryption, LoadOptions, Metadata, Resources, Route, Service, Source, TrafficPolicy,
-};
+use raddle_model::{LoadOptions, Metadata, Resources, Route, Service, Source, TrafficPolicy};
 use raddle_policy::{Fed as Input, Snapshot};
 use raddle_xds::client::{Refused, RuleDoc, Update};
 use raddle_xds::types::Kind;
@@ -39,65 +37,33 @@ struct Rule {
     hidden: bool,
 }
 
-enum Body {
-    Policy(Box<TrafficPolicy>),
-    Route(Box<Route>),
-    Link(Box<LinkEncryption>),
-    Authorization(Box<Authorization>),
-}
+/// One rule of any kind: resources with nothing else in them.
+struct Body(Box<Resources>);
 
 impl Body {
     fn kind(&self) -> &'static str {
-        match self {
-            Body::Policy(_) => "TrafficPolicy",
-            Body::Route(_) => "Route",
-            Body::Link(_) => "LinkEncryption",
-            Body::Authorization(_) => "Authorization",
-        }
+        self.0.rules().next().map_or("", |r| r.kind)
     }
 
     fn name(&self) -> &str {
-        let metadata: &Metadata = match self {
-            Body::Policy(r) => &r.metadata,
-            Body::Route(r) => &r.metadata,
-            Body::Link(r) => &r.metadata,
-            Body::Authorization(r) => &r.metadata,
-        };
-        &metadata.name
+        self.0.rules().next().map_or("", |r| &r.metadata.name)
     }
 
     /// The only rule there is, if it is the only resource.
-    fn only(mut found: Resources) -> Option<Body> {
-        let bodies = [
-            found.policies.pop().map(|r| Body::Policy(Box::new(r))),
-            found.routes.pop().map(|r| Body::Route(Box::new(r))),
-            found.encryption.pop().map(|r| Body::Link(Box::new(r))),
-            found.authorization.pop().map(|r| Body::Authorization(Box::new(r))),
-        ];
-        let more = rules(&found).len() + found.services.len() + found.certificates.len();
-        let mut bodies = bodies.into_iter().flatten();
-        let body = bodies.next()?;
-        (bodies.next().is_none() && more == 0 && found.sidecar.is_none()).then_some(body)
+    fn only(found: Resources) -> Option<Body> {
+        let others = found.services.len() + found.certificates.len();
+        let one = found.rules().count() == 1 && others == 0 && found.sidecar.is_none();
+        one.then(|| Body(Box::new(found)))
     }
 
     fn add_to(&self, resources: &mut Resources) {
-        match self {
-            Body::Policy(r) => resources.policies.push((**r).clone()),
-            Body::Route(r) => resources.routes.push((**r).clone()),
-            Body::Link(r) => resources.encryption.push((**r).clone()),
-            Body::Authorization(r) => resources.authorization.push((**r).clone()),
-        }
+        resources.add_rules(&self.0);
     }
 }
 
 /// Kind and name of all rules there are.
 fn rules(of: &Resources) -> HashSet<(&'static str, String)> {
-    let named = |kind, metadata: &Metadata| (kind, metadata.name.clone());
-    let policies = of.policies.iter().map(|r| named("TrafficPolicy", &r.metadata));
-    let routes = of.routes.iter().map(|r| named("Route", &r.metadata));
-    let links = of.encryption.iter().map(|r| named("LinkEncryption", &r.metadata));
-    let authorization = of.authorization.iter().map(|r| named("Authorization", &r.metadata));
-    policies.chain(routes).chain(links).chain(authorization).collect()
+    of.rules().map(|r| (r.kind, r.metadata.name.clone())).collect()
 }
 
 /// A rule in force.

@@ -326,8 +326,14 @@ pub(crate) fn rule_path(id: &str) -> Result<String, Failure> {
 }
 
 /// Short names of kinds.
-const SHORT: [(&str, &str); 3] =
-    [("policy", "TrafficPolicy"), ("encryption", "LinkEncryption"), ("auth", "Authorization")];
+const SHORT: [(&str, &str); 6] = [
+    ("policy", "TrafficPolicy"),
+    ("encryption", "LinkEncryption"),
+    ("auth", "Authorization"),
+    ("adaptive", "AdaptiveLimit"),
+    ("limit", "RateLimit"),
+    ("breaker", "CircuitBreaker"),
+];
 
 /// A rule's kind, whatever its case and whether it is in plural; or by its short name.
 pub(crate) fn kind_named(word: &str) -> Option<&'static str> {

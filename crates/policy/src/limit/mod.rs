@@ -1,0 +1,66 @@
+//! What holds requests back: `kind: AdaptiveLimit`, `RateLimit` and `CircuitBreaker`, compiled and decided.
+//!
+//! One chain, each link optional, cheapest first: load-test gate → adaptive → concurrency → rate → hotspot → cluster;
+//! on the way out breakers, too. Every link can run in `mode: observe`, and every refusal names its rule.
+
+use raddle_core::Reason;
+use raddle_model::{AdaptiveLimit, CircuitBreaker, Metadata, RateLimit};
+use std::sync::Arc;
+
+/// A request that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which link of the chain: `AL`, `RL`, `HL`, `CL` or `CB`.
+    pub reason: Reason,
+    /// `KIND/NAME` of the rule behind it.
+    pub rule: Arc<str>,
+    /// What is short, for a person.
+    pub detail: &'static str,
+}
+
+/// The limits that reach a sidecar.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// The one rule of adaptive limiting that holds here.
+    pub adaptive: Option<AdaptiveLimit>,
+    /// Rate limits, in file order.
+    pub rates: Vec<RateLimit>,
+    /// Circuit breakers, in file order.
+    pub breakers: Vec<CircuitBreaker>,
+}
+
+impl Rules {
+    pub(crate) fn new(
+        adaptive: Option<&AdaptiveLimit>,
+        rates: &[&RateLimit],
+        breakers: &[&CircuitBreaker],
+    ) -> Rules {
+        Rules {
+            adaptive: adaptive.cloned(),
+            rates: rates.iter().copied().cloned().collect(),
+            breakers: breakers.iter().copied().cloned().collect(),
+        }
+    }
+
+    /// Whether there are none: then everything passes, and nothing needs to be judged.
+    pub fn is_empty(&self) -> bool {
+        self.adaptive.is_none() && self.rates.is_empty() && self.breakers.is_empty()
+    }
+
+    /// Whether these are just what this was compiled from.
+    pub(crate) fn same(
+        &self,
+        adaptive: Option<&AdaptiveLimit>,
+        rates: &[&RateLimit],
+        breakers: &[&CircuitBreaker],
+    ) -> bool {
+        let own = self.adaptive.iter().map(|r| &r.metadata);
+        let own = own.chain(self.rates.iter().map(|r| &r.metadata));
+        let own = own.chain(self.breakers.iter().map(|r| &r.metadata));
+        let new = adaptive.into_iter().map(|r| &r.metadata);
+        let new = new.chain(rates.iter().map(|r| &r.metadata)).chain(breakers.iter().map(|r| &r.metadata));
+        let key = |m: &Metadata| (m.name.clone(), m.fingerprint);
+        (self.rates.len(), self.breakers.len()) == (rates.len(), breakers.len())
+            && own.map(key).eq(new.map(key))
+    }
+}
