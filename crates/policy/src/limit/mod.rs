@@ -2,6 +2,7 @@
 //!
 //! One chain, each link optional, cheapest first: load-test gate → adaptive → concurrency → rate → hotspot → cluster;
 //! on the way out breakers, too. Every link can run in `mode: observe`, and every refusal names its rule.
+pub mod adaptive;
 
 use raddle_core::Reason;
 use raddle_model::{AdaptiveLimit, CircuitBreaker, Metadata, RateLimit};
