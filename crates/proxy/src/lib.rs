@@ -44,6 +44,7 @@ mod introduce;
 pub mod lane;
 pub mod lease;
 pub mod leaving;
+pub mod limits;
 pub mod links;
 pub mod listening;
 pub mod loader;

@@ -137,7 +137,7 @@ impl Loader {
         let refused = state.status.refused;
         state.status = LoadStatus { refused, ..status_of(generation, &sources, &warnings) };
         let source = config.sidecar.identity.clone();
-        shared.config.store(Arc::new(config));
+        shared.put_config(config);
         shared.workers().iter().for_each(|w| w.tell(Message::Reload));
         if source != old.sidecar.identity || state.identity.is_some() {
             put_identity(shared, &state, source.as_ref());

@@ -169,6 +169,10 @@ impl WorkerHandle {
 pub struct Shared {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// The rule of adaptive limiting in force, and its state.
+    pub limits: arc_swap::ArcSwapOption<crate::limits::Limiting>,
+    /// Who counts limits that hold for all sidecars together, once there is somebody.
+    pub quota: OnceLock<Arc<dyn crate::limits::Quota>>,
     /// The identity in force.
     pub links: ArcSwap<crate::links::Links>,
     /// Where handshakes are done.

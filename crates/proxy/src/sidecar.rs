@@ -1,9 +1,10 @@
 //! Putting a sidecar together: configuration files, listeners, threads, reload, signals.
+use crate::limits::Limiting;
 use crate::loader::{LoadState, Loader, compile, open_access_log, read_all, report, status_of, workers_of};
 use crate::mesh::link::Ask;
 use crate::shared::{Message, Shared, WorkerHandle};
 use crate::worker::{Parts, Worker};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use raddle_model::{LoadOptions, Report};
 use raddle_net::{Clock, socket};
 use raddle_telemetry::{Events, Format, LogHandle, Registry};
@@ -122,7 +123,10 @@ impl Sidecar {
         };
         let config = compile(resources, None, &mut state, now)?;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let limiting = Limiting::of(&config.snapshot, None, workers);
         let shared = Arc::new(Shared {
+            limits: ArcSwapOption::new(limiting),
+            quota: OnceLock::new(),
             config: ArcSwap::from_pointee(config),
             registry,
             events,

@@ -282,7 +282,7 @@ impl Loader {
         };
         state.fed.settled();
         state.status.generation = generation;
-        shared.config.store(Arc::new(config));
+        shared.put_config(config);
         drop(state);
         shared.workers().iter().for_each(|w| w.tell(Message::Reload));
         tracing::debug!(generation, took_us = began.elapsed().as_micros() as u64, "update applied");
