@@ -2,7 +2,16 @@
 //!
 //! One chain, each link optional, cheapest first: load-test gate → adaptive → concurrency → rate → hotspot → cluster;
 //! on the way out breakers, too. Every link can run in `mode: observe`, and every refusal names its rule.
+//!
+//! [`Rules`] are a snapshot's, shared by all workers and never changed. Each worker has its own [`Local`], which
+//! judges requests by the plain limits (concurrency, rate, hotspot, and who is to ask the quota server), and its own
+//! [`Breakers`]. What workers share is in atomics behind `Arc`s that new rules take over from the ones before.
 pub mod adaptive;
+pub mod breaker;
+mod local;
+
+pub use breaker::Breakers;
+pub use local::{Local, Ticket, Verdict};
 
 use raddle_core::Reason;
 use raddle_model::{AdaptiveLimit, CircuitBreaker, Metadata, RateLimit};
@@ -15,8 +24,8 @@ pub struct Held {
     pub reason: Reason,
     /// `KIND/NAME` of the rule behind it.
     pub rule: Arc<str>,
-    /// What is short, for a person.
-    pub detail: &'static str,
+    /// What is short, for a person: `over 100 requests a second`.
+    pub detail: Arc<str>,
 }
 
 /// The limits that reach a sidecar.
@@ -31,11 +40,14 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(
+    /// Compiles rules, whatever their scopes. What `prev`'s rules of the same name and kind counted goes on counting.
+    pub fn new(
         adaptive: Option<&AdaptiveLimit>,
         rates: &[&RateLimit],
         breakers: &[&CircuitBreaker],
+        prev: Option<&Rules>,
     ) -> Rules {
+        let _ = prev;
         Rules {
             adaptive: adaptive.cloned(),
             rates: rates.iter().copied().cloned().collect(),

@@ -139,7 +139,7 @@ impl<'p> Compiler<'p> {
         let breakers: Vec<_> = res.breakers.iter().filter(|r| me.within(&r.scope)).collect();
         self.snap.limits = match self.prev {
             Some(prev) if prev.limits.same(adaptive, &rates, &breakers) => prev.limits.clone(),
-            _ => Arc::new(limit::Rules::new(adaptive, &rates, &breakers)),
+            prev => Arc::new(limit::Rules::new(adaptive, &rates, &breakers, prev.map(|p| &*p.limits))),
         };
     }
 
