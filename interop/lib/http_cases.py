@@ -267,7 +267,9 @@ def slam(http):
 def slam_post(http):
     reply = http.run("/slam", "-w", "%{http_code}\n", *data(10), *urls(http, 15, "/slam"))
     codes = reply.written.split()
-    return sorted(set(codes)), len(codes), len(http.origin.new(15))
+    # It can close just when the next request is on its way. That one is told so, is not run, and is an exception.
+    told = codes.count("503")
+    return sorted(set(codes) - {"503"}), len(codes), len(http.origin.new(15 - told)) == 15 - told, told < 3
 
 
 # --- What breaks ------------------------------------------------------------------------------------------------

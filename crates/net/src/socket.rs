@@ -89,6 +89,18 @@ pub fn recv(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Whether the peer has ended the stream or broken it, as far as is known here: one call of the kernel.
+pub fn has_ended(fd: impl AsFd) -> bool {
+    let mut byte = [0; 1];
+    loop {
+        match rustix::net::recv(&fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((n, _)) => return n == 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return e != rustix::io::Errno::AGAIN,
+        }
+    }
+}
+
 /// Writes as much as the socket takes at once.
 #[inline]
 pub fn send(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
@@ -162,6 +174,21 @@ mod tests {
             listen(SocketAddr::from(([127, 0, 0, 1], port))).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
+    }
+
+    #[test]
+    fn an_ended_stream_is_known_before_it_is_read() {
+        let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(l.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = l.accept().unwrap();
+        assert!(!has_ended(&ours), "nothing has come");
+        std::io::Write::write_all(&mut theirs, b"x").unwrap();
+        // Loopback delivers before `write` returns.
+        assert!(!has_ended(&ours), "bytes are there, and stay there");
+        let mut byte = [0];
+        assert_eq!(recv(&ours, &mut byte).unwrap(), 1);
+        drop(theirs);
+        assert!(has_ended(&ours));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::hosts::{HostState, Pooled};
 use crate::lane::Lane;
 use crate::worker::Worker;
 use raddle_core::{Reason, Time};
-use raddle_net::{Interest, Key, Slab};
+use raddle_net::{Interest, Key, Slab, socket};
 use raddle_policy::{Policy, Readiness, Standing};
 use std::sync::Arc;
 
@@ -54,12 +54,15 @@ pub(crate) fn http_readiness(host: &HostState, conns: &Slab<Conn>, lane: Lane, n
 
 impl Worker {
     /// A connection for an exchange to a host; starts one where it pays.
-    pub(crate) fn lease_http(&mut self, service: Key, host: Key, lane: Lane) -> HttpLease {
+    ///
+    /// For a request that may run `once` only it is looked first whether the endpoint has ended an idle connection: that it
+    /// has may be known to the kernel and not to us, and then the request would be lost.
+    pub(crate) fn lease_http(&mut self, service: Key, host: Key, lane: Lane, once: bool) -> HttpLease {
         let now = self.now;
         let Some(s) = self.services.get(service) else { return HttpLease::Failed };
         let policy = s.service.policy.clone();
         let free = match lane {
-            Lane::Http1 => self.free_up1_of(host),
+            Lane::Http1 => self.live_up1_of(host, once),
             _ => self.least_used_up2(host),
         };
         let Some(h) = self.hosts.get(host) else { return HttpLease::Failed };
@@ -88,6 +91,16 @@ impl Worker {
             return HttpLease::Soon;
         }
         HttpLease::Failed
+    }
+
+    fn live_up1_of(&mut self, host: Key, look: bool) -> Option<(Standing, Key)> {
+        loop {
+            let found = self.free_up1_of(host)?;
+            if !look || self.conns.get(found.1).is_some_and(|c| !socket::has_ended(&c.fd)) {
+                return Some(found);
+            }
+            self.close(found.1, Reason::ConnectionLost);
+        }
     }
 
     /// Takes an HTTP/1.1 connection without an exchange, the last used first; one that is what is wanted before one

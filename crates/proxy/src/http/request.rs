@@ -229,7 +229,8 @@ impl Worker {
         let Some(&host) = self.services.get(service).and_then(|s| s.hosts.get(endpoint as usize)) else {
             return;
         };
-        match self.lease_http(service, host, lane) {
+        let once = self.http.exchanges.get(key).is_some_and(|x| !x.request.is_safe());
+        match self.lease_http(service, host, lane, once) {
             HttpLease::Ready(conn) => {
                 if !self.send_on(key, conn, lane) && lane == Lane::Http1 {
                     self.offer_up1(host, conn);
