@@ -9,12 +9,18 @@
 //!   and gives new orders.
 //!
 //! The simulator drives the same three.
-use crate::rng::Rng;
-use raddle_core::Time;
-use raddle_model::{AdaptiveSettings, Priority};
+mod board;
+mod controller;
+mod evidence;
+mod gate;
+mod orders;
+
+pub use board::Board;
+pub use controller::Controller;
+pub use evidence::{Activation, Culprit, Event, Interface, Kind, Level, View};
+pub use gate::Gate;
+
 use serde::Serialize;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// An interface: an index into the board. 0 is the place that all share who came too late for one of their own.
 pub type InterfaceId = u32;
@@ -47,104 +53,4 @@ pub enum Why {
     Culprit,
     /// Everything together is too much, and it is its turn.
     Overload,
-}
-
-/// What workers and the controller share.
-#[derive(Debug)]
-pub struct Board {
-    workers: usize,
-}
-
-impl Board {
-    /// A board for this many workers.
-    pub fn new(workers: usize, settings: &AdaptiveSettings) -> Board {
-        let _ = settings;
-        Board { workers: workers.max(1) }
-    }
-
-    /// The id of an interface, given to it when it is first asked for. Takes a lock: workers keep what they learn.
-    pub fn id(&self, name: &str) -> InterfaceId {
-        let _ = name;
-        0
-    }
-}
-
-/// A worker's part.
-#[derive(Debug)]
-pub struct Gate {
-    board: Arc<Board>,
-    worker: usize,
-}
-
-impl Gate {
-    /// The gate of the worker with this index.
-    pub fn new(board: Arc<Board>, worker: usize) -> Gate {
-        let worker = worker.min(board.workers - 1);
-        Gate { board, worker }
-    }
-
-    /// Whether a request may pass. It counts as offered in any case; one that passes must be completed.
-    ///
-    /// # Errors
-    /// Why it may not. In `mode: observe` as well: whoever asks lets it pass then and still completes it.
-    pub fn admit(
-        &mut self,
-        id: InterfaceId,
-        priority: Priority,
-        now: Time,
-        rng: &mut Rng,
-    ) -> Result<(), Why> {
-        let _ = (id, priority, now, rng, &self.board, self.worker);
-        Ok(())
-    }
-
-    /// A request that passed has ended: after how long, with what CPU time if the app said so.
-    pub fn complete(&mut self, id: InterfaceId, latency: Duration, cost: Option<Duration>, failed: bool) {
-        let _ = (id, latency, cost, failed);
-    }
-}
-
-/// The part that decides, once a second.
-#[derive(Debug)]
-pub struct Controller {
-    board: Arc<Board>,
-}
-
-/// Something people should know of.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Event {
-    /// When.
-    #[serde(skip)]
-    pub at: Time,
-    /// One sentence: what happened and by what evidence.
-    pub text: String,
-}
-
-/// What `/limits` and `raddle explain limit` show.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct View {
-    /// Whether it holds anything now.
-    pub active: bool,
-}
-
-impl Controller {
-    /// A controller of this board.
-    pub fn new(board: Arc<Board>, settings: &AdaptiveSettings) -> Controller {
-        let _ = settings;
-        Controller { board }
-    }
-
-    /// Decides for the next second. `sample` is absent if nothing could be read. Minutes of the week since some Monday
-    /// are `week_minute`, for what is usual at this time of the week; absent = not known.
-    pub fn tick(&mut self, now: Time, week_minute: Option<u32>, sample: Option<&Sample>) -> Vec<Event> {
-        let _ = (now, week_minute, sample, &self.board);
-        Vec::new()
-    }
-
-    /// What it knows and does.
-    pub fn view(&self) -> View {
-        View::default()
-    }
 }
