@@ -3,7 +3,7 @@
 //! A line is `field: type = "family", "constant labels", "unit", "help";`. Lines of one family stand
 //! together; the text and the reference document are made from them. Base units only (seconds, bytes),
 //! counters end in `_total`.
-use crate::cell::{Cell, Counter, Gauge, Histogram, Kind, MinGauge, Per, Sizes};
+use crate::cell::{Cell, Counter, Gauge, Histogram, Kind, Milli, MinGauge, Per, Sizes};
 use crate::exposition::Exposition;
 use crate::labels::{AcceptError, ConnectError, Direction, DropCause, LinkFailure, Malformed, WriteError};
 use crate::table::Entry;
@@ -152,6 +152,8 @@ cells! {
         link_retired: Counter = "raddle_link_callers_retired_total", "", "connections", "Callers' connections that were told to go: plaintext when strict began, or a certificate that is not good any more.";
         link_cut: Counter = "raddle_link_callers_ended_total", "", "connections", "Callers' connections that were to go, did not in their time, and were ended; requests in flight on them were answered.";
         identity_skipped: Counter = "raddle_link_identity_skipped_total", "", "requests", "Requests of callers with a verified certificate that went to the app without saying who calls: too large to be held (Dubbo), in a serialisation that is not read, or with no room for it.";
+        limit_in_flight: Gauge = "raddle_limit_requests_in_flight", "", "requests", "Requests under way that a limit counts.";
+        limit_waiting: Gauge = "raddle_limit_requests_waiting", "", "requests", "Requests that wait because a limit lets them pass later.";
         turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
         turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
         turn_time: Histogram = "raddle_turn_seconds", "", "seconds", "Time from a reactor turn's wake-up to its end; long turns delay every connection of the worker.";
@@ -200,6 +202,20 @@ cells! {
 }
 
 cells! {
+    /// What holds of adaptive limiting; written by one thread.
+    #[repr(align(128))]
+    AdaptiveCells {
+        active: Gauge = "raddle_adaptive_limit_active", "", "state", "Whether adaptive limiting holds anything back: 1 or 0.";
+        culprits: Gauge = "raddle_adaptive_limit_culprits", "", "interfaces", "Interfaces that adaptive limiting takes for the cause and holds.";
+        interfaces: Gauge = "raddle_adaptive_limit_interfaces", "", "interfaces", "Interfaces that adaptive limiting tells apart.";
+        activations: Counter = "raddle_adaptive_limit_activations_total", "", "times", "Times adaptive limiting began to hold.";
+        queue: Milli = "raddle_adaptive_limit_queue_seconds", "", "seconds", "Work the app has in hand, as time its cores need for it.";
+        cpu: Milli = "raddle_adaptive_limit_cpu_ratio", "", "share", "Share of the app's cores in use, as adaptive limiting sees it.";
+        samples_missing: Counter = "raddle_adaptive_limit_samples_missing_total", "", "seconds", "Seconds in which the app's load could not be read.";
+    }
+}
+
+cells! {
     /// One worker's cells of one service in one direction.
     #[repr(align(64))]
     ServiceCells {
@@ -232,6 +248,17 @@ cells! {
     }
 }
 
+cells! {
+    /// One worker's cells of one `AdaptiveLimit`, `RateLimit` or `CircuitBreaker`.
+    #[repr(align(64))]
+    LimitCells {
+        held: Counter = "raddle_limit_held_total", "", "requests", "Requests that a limit or a breaker refused, by rule (`KIND/NAME`).";
+        observed: Counter = "raddle_limit_observed_total", "", "requests", "Requests that passed and that a rule in `mode: observe` would have refused, by rule.";
+        waited: Counter = "raddle_limit_waited_total", "", "requests", "Requests that a limit let pass later, by rule.";
+        open: Gauge = "raddle_breaker_open", "", "breakers", "Breakers of a rule that are open or half-open, over all workers, each of which has its own.";
+    }
+}
+
 /// How many sets of services' and endpoints' names keep their own series; the rest share `other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -239,7 +266,7 @@ pub struct Bounds {
     pub services: usize,
     /// Endpoint addresses.
     pub hosts: usize,
-    /// Rules of authorization.
+    /// Rules of authorization; as many limits and breakers.
     pub rules: usize,
 }
 

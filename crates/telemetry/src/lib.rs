@@ -29,8 +29,11 @@ pub mod trace;
 pub use access_log::{
     AccessLog, AccessLogger, Entry, Options as AccessLogOptions, Target as AccessLogTarget,
 };
-pub use cell::{Counter, Gauge, Histogram};
-pub use cells::{Bounds, HostCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
+pub use cell::{Counter, Gauge, Histogram, Milli};
+pub use cells::{
+    AdaptiveCells, Bounds, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells,
+    WorkerCells,
+};
 pub use counts::ServiceCount;
 pub use events::{Event, Events, Severity};
 pub use labels::{AcceptError, ConnectError, Direction, LinkFailure, Malformed};

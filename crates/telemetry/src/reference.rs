@@ -1,6 +1,9 @@
 //! The metrics reference, made from the list of metrics itself.
 use crate::cell::Label;
-use crate::cells::{Family, HostCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells};
+use crate::cells::{
+    AdaptiveCells, Family, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells,
+    WorkerCells,
+};
 use crate::labels::{AcceptError, ConnectError, DropCause, LinkFailure, Malformed, WriteError};
 use crate::{process, registry};
 use raddle_core::Reason;
@@ -15,9 +18,11 @@ fn families() -> impl Iterator<Item = &'static Family> {
         .chain(LogCells::FAMILIES)
         .chain(MeshCells::FAMILIES)
         .chain(LinkCells::FAMILIES)
+        .chain(AdaptiveCells::FAMILIES)
         .chain(ServiceCells::FAMILIES)
         .chain(HostCells::FAMILIES)
         .chain(RuleCells::FAMILIES)
+        .chain(LimitCells::FAMILIES)
 }
 
 /// Labels that all series of a family of services or endpoints carry.
@@ -26,7 +31,7 @@ fn name_labels(family: &Family) -> &'static [&'static str] {
         &["direction", "service"]
     } else if HostCells::FAMILIES.iter().any(|f| f.name == family.name) {
         &["endpoint"]
-    } else if RuleCells::FAMILIES.iter().any(|f| f.name == family.name) {
+    } else if RuleCells::FAMILIES.iter().chain(LimitCells::FAMILIES).any(|f| f.name == family.name) {
         &["rule"]
     } else {
         &[]
@@ -94,8 +99,8 @@ const HEAD: &str = "# Metrics
 The sidecar serves these at `/metrics` of its admin port, in the Prometheus text format 0.0.4. Counters
 start at 0 with the process. Each worker counts for itself; a scrape adds up.
 
-The number of series is bounded: 2,000 pairs of direction and service, 5,000 endpoints and 1,000 rules have
-series of their own, all others share the name `other`. A service, endpoint or rule that is no longer in use
+The number of series is bounded: 2,000 pairs of direction and service, 5,000 endpoints, 1,000 rules of
+authorization and 1,000 limits and breakers have series of their own, all others share the name `other`. A service, endpoint or rule that is no longer in use
 may give its place to a new one once the bound is reached; its counts then go on in `other`. Rejections are shown for
 the reasons that occurred.
 

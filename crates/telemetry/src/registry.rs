@@ -1,7 +1,8 @@
 //! All cells of a process: handed out to workers, merged for readers.
 use crate::cell::Snapshot;
 use crate::cells::{
-    Bounds, Family, HostCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells, WorkerCells,
+    AdaptiveCells, Bounds, Family, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells,
+    ServiceCells, WorkerCells,
 };
 use crate::exposition::{Exposition, clip, escape};
 use crate::labels::Direction;
@@ -64,6 +65,7 @@ pub(crate) struct Tables {
     pub(crate) services: Table<ServiceName, ServiceCells>,
     pub(crate) hosts: Table<HostName, HostCells>,
     pub(crate) rules: Table<RuleName, RuleCells>,
+    pub(crate) limits: Table<RuleName, LimitCells>,
 }
 
 /// All metrics of one process.
@@ -77,6 +79,8 @@ pub struct Registry {
     pub mesh: Arc<MeshCells>,
     /// What holds of link encryption; only the thread that keeps the gates may write them.
     pub link: Arc<LinkCells>,
+    /// What holds of adaptive limiting; only the thread that decides may write them.
+    pub adaptive: Arc<AdaptiveCells>,
     pub(crate) started: Instant,
 }
 
@@ -124,6 +128,11 @@ impl Shard {
     pub fn rule(&self, rule: &str) -> Arc<RuleCells> {
         self.tables.rules.cells(self.worker, RuleName(clip(rule).into()))
     }
+
+    /// The worker's cells of a limit or a breaker, `KIND/NAME`; bounded as [`Shard::service`] is.
+    pub fn limit(&self, rule: &str) -> Arc<LimitCells> {
+        self.tables.limits.cells(self.worker, RuleName(clip(rule).into()))
+    }
 }
 
 impl Registry {
@@ -138,6 +147,7 @@ impl Registry {
             services: Table::new(workers, bounds.services),
             hosts: Table::new(workers, bounds.hosts),
             rules: Table::new(workers, bounds.rules),
+            limits: Table::new(workers, bounds.rules),
         });
         let shard = |worker| {
             let tables = Arc::clone(&tables);
@@ -150,6 +160,7 @@ impl Registry {
             log_writers: Mutex::default(),
             mesh: Arc::default(),
             link: Arc::default(),
+            adaptive: Arc::default(),
             started: Instant::now(),
         })
     }
@@ -201,9 +212,11 @@ impl Registry {
         LogCells::expose(&[Entry::of(self.log_cells())], &mut out);
         MeshCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.mesh)))], &mut out);
         LinkCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.link)))], &mut out);
+        AdaptiveCells::expose(&[Entry::of(std::iter::once(Arc::clone(&self.adaptive)))], &mut out);
         ServiceCells::expose(&sorted(self.tables.services.entries()), &mut out);
         HostCells::expose(&sorted(self.tables.hosts.entries()), &mut out);
         RuleCells::expose(&sorted(self.tables.rules.entries()), &mut out);
+        LimitCells::expose(&sorted(self.tables.limits.entries()), &mut out);
         out.finish()
     }
 

@@ -182,6 +182,40 @@ impl Cell for MinGauge {
     }
 }
 
+/// A gauge in thousandths of its unit.
+#[derive(Debug, Default)]
+pub struct Milli(Gauge);
+
+impl Milli {
+    /// Replaces the value, which is in the whole unit. Only the owning thread may.
+    #[inline]
+    pub fn set(&self, value: f64) {
+        self.0.set((value * 1000.0).round() as i64);
+    }
+
+    /// The value now, in the whole unit; any thread may ask.
+    pub fn read(&self) -> f64 {
+        self.0.read() as f64 / 1000.0
+    }
+}
+
+impl Cell for Milli {
+    const KIND: Kind = Kind::Gauge;
+    type Sum = i64;
+
+    fn gather(&self, into: &mut i64) {
+        self.0.gather(into);
+    }
+
+    fn expose(sum: &i64, name: &str, labels: &str, out: &mut Exposition) {
+        out.sample(name, "", labels, "", *sum as f64 / 1000.0);
+    }
+
+    fn absorb(&self, from: &Milli) {
+        self.0.absorb(&from.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
