@@ -141,19 +141,6 @@ fn say(shared: &Shared, listener: &Listener, plan: &LinkPlan, before: Effective,
     }
 }
 
-impl Conn {
-    /// How it was accepted, if it is a caller's.
-    pub(crate) fn accepted(&self) -> Option<&crate::conn::Accepted> {
-        match &self.role {
-            Role::New(a) => Some(a),
-            Role::Caller(c) => Some(&c.accepted),
-            Role::Relay(r) => r.accepted.as_ref(),
-            Role::Http(h) => h.accepted(),
-            Role::Endpoint(_) => None,
-        }
-    }
-}
-
 impl Worker {
     /// The gate of a listener has changed.
     pub(crate) fn on_gate(&mut self, listener: u16, strict: Option<(Time, Arc<LinkPlan>)>) {
@@ -164,7 +151,7 @@ impl Worker {
         if was {
             return;
         }
-        let here = |c: &Conn| c.tls.is_none() && c.accepted().is_some_and(|a| a.listener == listener);
+        let here = |c: &Conn| c.tls.is_none() && c.role.accepted().is_some_and(|a| a.listener == listener);
         let plain: Vec<Key> = self.conns.iter().filter(|(_, c)| here(c)).map(|(key, _)| key).collect();
         for key in plain {
             self.leave_strict(key);
@@ -182,7 +169,9 @@ impl Worker {
 
     /// A plaintext connection from before strict is to go within the rule's time.
     fn leave_strict(&mut self, key: Key) {
-        let Some(listener) = self.conns.get(key).and_then(Conn::accepted).map(|a| a.listener) else { return };
+        let Some(listener) = self.conns.get(key).and_then(|c| c.role.accepted()).map(|a| a.listener) else {
+            return;
+        };
         let Some((_, plan)) = self.strict_on(listener) else { return };
         let by = self.now + plan.settings.deadline;
         let tcp_by = self.now + plan.settings.tcp_deadline;
@@ -196,7 +185,7 @@ impl Worker {
         if conn.row != Row::NONE {
             return;
         }
-        let Some(a) = conn.accepted() else { return };
+        let Some(a) = conn.role.accepted() else { return };
         let (listener, ip) = (a.listener, a.peer.map(|p| p.ip().to_canonical()));
         let Some(binding) = self.config.binding(listener) else { return };
         if binding.listener.direction != Direction::Inbound {
@@ -239,14 +228,7 @@ impl Worker {
             true => self.shard.link_in_tls.dec(),
             false => self.shard.link_in_plain.dec(),
         }
-        let accepted = match role {
-            Role::New(a) => Some(&**a),
-            Role::Caller(c) => Some(&c.accepted),
-            Role::Relay(r) => r.accepted.as_ref(),
-            Role::Http(h) => h.accepted(),
-            Role::Endpoint(_) => None,
-        };
-        if let Some(a) = accepted.filter(|_| !encrypted)
+        if let Some(a) = role.accepted().filter(|_| !encrypted)
             && let Some(l) = self.plain_at.iter().find(|l| l.id == a.listener)
         {
             l.gate.seen.fetch_max(self.now.as_nanos(), Ordering::Relaxed);
@@ -287,7 +269,7 @@ impl Worker {
         if conn.row == Row::NONE {
             return None;
         }
-        let listener = conn.accepted()?.listener;
+        let listener = conn.role.accepted()?.listener;
         if let Some(l) = self.plain_at.iter().find(|l| l.id == listener) {
             l.gate.note(now);
         }
@@ -303,7 +285,7 @@ impl Worker {
     /// The first request that names its caller names that of the connection.
     fn name_caller(&mut self, key: Key, app: &[u8]) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let ip = conn.accepted().and_then(|a| a.peer).map(|p| p.ip().to_canonical());
+        let ip = conn.role.accepted().and_then(|a| a.peer).map(|p| p.ip().to_canonical());
         self.callers_seen.leave(conn.row);
         conn.row = self.callers_seen.join(app, None, ip, false, self.now);
     }
@@ -312,7 +294,7 @@ impl Worker {
     pub(crate) fn resets_plain(&mut self, key: Key) -> bool {
         self.link_begins(key);
         let Some(conn) = self.conns.get(key) else { return true };
-        let Some(a) = conn.accepted() else { return false };
+        let Some(a) = conn.role.accepted() else { return false };
         if conn.tls.is_some() || conn.leaving.is_some() || conn.row == Row::NONE {
             return false;
         }
@@ -329,6 +311,6 @@ impl Worker {
     pub(crate) fn is_strict(&self, key: Key) -> bool {
         let Some(conn) = self.conns.get(key) else { return false };
         let strict = |a: &crate::conn::Accepted| self.strict.iter().any(|(id, ..)| *id == a.listener);
-        conn.tls.is_none() && conn.leaving.is_none() && conn.accepted().is_some_and(strict)
+        conn.tls.is_none() && conn.leaving.is_none() && conn.role.accepted().is_some_and(strict)
     }
 }

@@ -1,5 +1,5 @@
 //! A worker's view of the hosts it talks to: connections, load, and back-off after failed connects.
-use crate::conn::{Conn, Phase, Role};
+use crate::conn::{Accepted, Conn, Phase, Role};
 use crate::lane::Lane;
 use crate::worker::Worker;
 use ahash::AHashMap;
@@ -149,6 +149,17 @@ const LOCAL_APP_REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
 impl Role {
+    /// How it was accepted, if it is a caller's.
+    pub(crate) fn accepted(&self) -> Option<&Accepted> {
+        match self {
+            Role::New(a) => Some(a),
+            Role::Caller(c) => Some(&c.accepted),
+            Role::Relay(r) => r.accepted.as_ref(),
+            Role::Http(h) => h.accepted(),
+            Role::Endpoint(_) => None,
+        }
+    }
+
     /// Whether it leads to an endpoint and cannot carry anything yet.
     pub fn connecting(&self) -> bool {
         match self {

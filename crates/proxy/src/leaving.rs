@@ -102,7 +102,7 @@ impl Worker {
     pub(crate) fn stay_all(&mut self, listener: u16) {
         for i in (0..self.leaving.len()).rev() {
             let Some(conn) = self.conns.get_mut(self.leaving[i]) else { continue };
-            let here = conn.accepted().is_some_and(|a| a.listener == listener);
+            let here = conn.role.accepted().is_some_and(|a| a.listener == listener);
             if here
                 && matches!(conn.leaving.as_deref(), Some(Leaving { why: Why::Strict(_), ended: false, .. }))
             {

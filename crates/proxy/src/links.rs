@@ -7,7 +7,7 @@ use crate::shared::{Message, Shared};
 use crate::worker::Worker;
 use ahash::{AHashMap, AHashSet};
 use raddle_identity::{
-    ALPN_H1, ALPN_H2, Clients, Identity, Judge, Leaf, PeerRule, Refuses, Tickets, Verdict,
+    ALPN_H1, ALPN_H2, Clients, Identity, Judge, Leaf, PeerRule, Refuses, Tickets, Verdict, verify_chain,
 };
 use raddle_policy::Transport;
 use raddle_telemetry::LinkFailure;
@@ -107,6 +107,12 @@ impl Links {
     /// What a caller's certificate is worth at this time, seconds since 1970; `None` = there is nothing to judge by.
     pub fn judge(&self, chain: &[CertificateDer<'_>], now: i64) -> Option<Verdict> {
         Some(self.judge.as_ref()?.judge(chain, now))
+    }
+
+    /// What an endpoint's chain is worth at this time; `None` = there is no identity to judge by.
+    pub fn judge_endpoint(&self, chain: &[CertificateDer<'_>], now: i64) -> Option<Verdict> {
+        let own = self.identity.as_ref()?;
+        Some(if verify_chain(chain, own.trust(), now).is_ok() { Verdict::Good } else { Verdict::Untrusted })
     }
 
     /// Whether somebody may have been good with `old` and not be with these.

@@ -19,11 +19,7 @@ impl Worker {
     }
 
     pub(crate) fn until_next_timer(&self) -> Option<Duration> {
-        if !self.requeue.is_empty()
-            || !self.resume.is_empty()
-            || self.http.pending()
-            || self.trial.pending()
-            || self.hosts.turning.reviews()
+        if !self.requeue.is_empty() || !self.resume.is_empty() || self.http.pending() || self.trial.pending()
         {
             return Some(Duration::ZERO);
         }

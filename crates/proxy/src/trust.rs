@@ -1,5 +1,5 @@
-//! Callers' certificates, judged again: when whom one trusts changes, and when their time is over. Who is still good
-//! notices nothing.
+//! Peers' certificates, judged again: when whom one trusts changes, and callers' when their time is over. Who is still
+//! good notices nothing.
 use crate::conn::{Conn, Role};
 use crate::leaving::Why;
 use crate::links::Links;
@@ -16,12 +16,12 @@ const DISTRUSTED: Duration = Duration::from_secs(60);
 /// One whose certificate is denied has this long for what is under way.
 const DENIED: Duration = Duration::from_secs(10);
 
-/// Callers that are to be judged again.
+/// Peers that are to be judged again.
 #[derive(Debug, Default)]
 pub(crate) struct Trial {
     left: Vec<Key>,
-    /// By certificate: callers have several connections with the same.
-    verdicts: AHashMap<Vec<u8>, Verdict>,
+    /// By certificate and whether it is an endpoint's: peers have several connections with the same.
+    verdicts: AHashMap<(Vec<u8>, bool), Verdict>,
     gone: usize,
 }
 
@@ -32,19 +32,19 @@ impl Trial {
     }
 }
 
-/// Whether a caller came with a certificate of the mesh.
-fn is_member(c: &Conn) -> bool {
-    c.tls.as_ref().is_some_and(|t| t.link.is_none() && t.peer.is_some())
+/// Whether it leads to an endpoint by TLS, or is of a caller with a certificate of the mesh.
+fn has_peer(c: &Conn) -> bool {
+    c.tls.as_ref().is_some_and(|t| if t.link.is_some() { !c.connecting() } else { t.peer.is_some() })
 }
 
 impl Worker {
-    /// Another identity is in force: if somebody may have lost trust by it, all callers are judged again.
+    /// Another identity is in force: if somebody may have lost trust by it, all peers are judged again.
     pub(crate) fn on_trust(&mut self, old: &Links) {
         if !self.links.trusts_less_than(old) {
             return;
         }
         self.trial.verdicts.clear();
-        self.trial.left = self.conns.iter().filter(|(_, c)| is_member(c)).map(|(key, _)| key).collect();
+        self.trial.left = self.conns.iter().filter(|(_, c)| has_peer(c)).map(|(key, _)| key).collect();
     }
 
     /// Judges some of them.
@@ -54,7 +54,7 @@ impl Worker {
         }
         for _ in 0..JUDGED {
             let Some(key) = self.trial.left.pop() else { break };
-            let verdict = self.judge_caller(key);
+            let verdict = self.judge_peer(key);
             self.act_on(key, verdict);
         }
         if self.trial.left.is_empty() {
@@ -69,20 +69,23 @@ impl Worker {
         }
     }
 
-    /// What the certificate of a caller is worth now.
-    fn judge_caller(&mut self, key: Key) -> Verdict {
+    /// What the certificate of a peer is worth now.
+    fn judge_peer(&mut self, key: Key) -> Verdict {
         let now = self.wall_seconds();
-        let tls = self.conns.get(key).and_then(|c| c.tls.as_ref());
-        let Some(chain) = tls.and_then(|t| t.session.state().peer_certificates()) else {
-            return Verdict::Good;
-        };
+        let Some(tls) = self.conns.get(key).and_then(|c| c.tls.as_ref()) else { return Verdict::Good };
+        let chain = tls.session.state().peer_certificates().unwrap_or_default();
         let Some(leaf) = chain.first() else { return Verdict::Good };
-        if let Some(known) = self.trial.verdicts.get(leaf.as_ref()) {
+        let id = (leaf.to_vec(), tls.link.is_some());
+        if let Some(known) = self.trial.verdicts.get(&id) {
             return *known;
         }
+        let verdict = match id.1 {
+            true => self.links.judge_endpoint(chain, now),
+            false => self.links.judge(chain, now),
+        };
         // Without an identity there is nothing to judge by: who was trusted goes on.
-        let Some(verdict) = self.links.judge(chain, now) else { return Verdict::Good };
-        self.trial.verdicts.insert(leaf.to_vec(), verdict);
+        let Some(verdict) = verdict else { return Verdict::Good };
+        self.trial.verdicts.insert(id, verdict);
         verdict
     }
 
@@ -93,6 +96,9 @@ impl Worker {
             Verdict::Untrusted => (Why::Untrusted, DISTRUSTED),
             Verdict::Denied => (Why::Denied, DENIED),
         };
+        if self.conns.get(key).is_some_and(Conn::is_link) {
+            return self.distrust(key);
+        }
         self.trial.gone += 1;
         let by = self.now + within;
         // Bytes of no known protocol have no requests that could be waited for.

@@ -8,7 +8,6 @@ use crate::lane::Lane;
 use crate::worker::Worker;
 use ahash::AHashMap;
 use raddle_core::{Reason, Time};
-use raddle_identity::verify_chain;
 use raddle_net::Key;
 use raddle_policy::Standing;
 use raddle_policy::link::PLAINTEXT;
@@ -17,8 +16,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Connections whose peer is looked at again in one turn: each costs as much as some hundred requests.
-const REVIEWS: usize = 16;
 /// Bytes of no known protocol cannot be told to go elsewhere: they have this long on a connection whose peer is no longer
 /// trusted.
 const RELAY_MOST: Duration = Duration::from_hours(1);
@@ -30,9 +27,6 @@ pub(crate) struct Turning {
     at: AHashMap<Key, Time>,
     /// [`raddle_policy::Snapshot::transports`] when hosts were last looked at.
     seen: u64,
-    review: Vec<Key>,
-    /// Certificates the review has looked at.
-    verdicts: AHashMap<Vec<u8>, bool>,
 }
 
 impl Turning {
@@ -47,11 +41,6 @@ impl Turning {
     /// When the next is due.
     pub(crate) fn next(&self) -> Option<Time> {
         self.due.peek().map(|Reverse((t, _))| *t)
-    }
-
-    /// Whether a review is under way.
-    pub(crate) fn reviews(&self) -> bool {
-        !self.review.is_empty()
     }
 
     fn pop(&mut self, now: Time) -> Option<Key> {
@@ -113,9 +102,6 @@ impl Worker {
     pub(crate) fn turn_links(&mut self) {
         while let Some(host) = self.hosts.turning.pop(self.now) {
             self.switch_host(host);
-        }
-        if self.hosts.turning.reviews() {
-            self.review_some();
         }
     }
 
@@ -200,8 +186,6 @@ impl Worker {
     /// Another identity or other roots are in force.
     pub(crate) fn on_links(&mut self) {
         let old = std::mem::replace(&mut self.links, self.shared.links.load_full());
-        let roots = |l: &crate::links::Links| l.identity.as_ref().map(|i| i.trust().roots().to_vec());
-        let (before, now) = (roots(&old), roots(&self.links));
         for host in self.hosts.keys() {
             if let Some(h) = self.hosts.get_mut(host)
                 && h.link.forget()
@@ -210,42 +194,11 @@ impl Worker {
             }
         }
         self.schedule_switches();
-        // Without roots there is nothing to judge by: who was trusted goes on.
-        if now.is_some() && before != now {
-            let links = self.conns.iter().filter(|(_, c)| c.is_link() && !c.connecting());
-            self.hosts.turning.review = links.map(|(k, _)| k).collect();
-            self.hosts.turning.verdicts.clear();
-        }
-    }
-
-    /// Looks at some peers' certificates again.
-    fn review_some(&mut self) {
-        let now = self.wall_seconds();
-        let Some(own) = self.links.identity.clone() else { return self.hosts.turning.review.clear() };
-        for _ in 0..REVIEWS {
-            let Some(key) = self.hosts.turning.review.pop() else { break };
-            let Some(tls) = self.conns.get(key).and_then(|c| c.tls.as_ref()) else { continue };
-            let chain = tls.session.state().peer_certificates().unwrap_or_default();
-            let Some(leaf) = chain.first() else { continue };
-            let good = match self.hosts.turning.verdicts.get(leaf.as_ref()) {
-                Some(good) => *good,
-                None => {
-                    let good = verify_chain(chain, own.trust(), now).is_ok();
-                    self.hosts.turning.verdicts.insert(leaf.to_vec(), good);
-                    good
-                }
-            };
-            if !good {
-                self.distrust(key);
-            }
-        }
-        if !self.hosts.turning.reviews() {
-            self.hosts.turning.verdicts = AHashMap::new();
-        }
+        self.on_trust(&old);
     }
 
     /// The other end's certificate is no longer good: the connection is to be replaced, within bounds.
-    fn distrust(&mut self, key: Key) {
+    pub(crate) fn distrust(&mut self, key: Key) {
         let now = self.now;
         let Some(c) = self.conns.get_mut(key) else { return };
         let Some(host) = c.endpoint_host() else { return };

@@ -288,11 +288,7 @@ impl Worker {
         match m {
             Message::Accepted { fd, peer, listener } => self.adopt(fd, peer, listener),
             Message::Reload => self.reload(),
-            Message::Links => {
-                let old = self.links.clone();
-                self.on_links();
-                self.on_trust(&old);
-            }
+            Message::Links => self.on_links(),
             Message::Shaken(job) => self.guarded(Key::NONE, |w| w.take_back(job)),
             Message::Gate { listener, strict } => self.on_gate(listener, strict),
             Message::Log(log) => {
