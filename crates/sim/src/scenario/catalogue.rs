@@ -1,0 +1,142 @@
+//! The scenarios by name. What the seed decides: the app, its load, which interface it is that surges.
+use super::build::{app, fit};
+use super::{Day, Noise, Pauses, Retries, Role, Scenario, Sensor, Shape, Surge};
+use crate::chance::Chance;
+use crate::server::Discipline;
+
+/// All names, with what befalls the app, in the order of tables.
+pub const ALL: [(&str, &str); 26] = [
+    ("S1", "one interface ×5"),
+    ("S1x10", "one interface ×10"),
+    ("S1x20", "one interface ×20"),
+    ("S2", "a call of 300 ms CPU ×6"),
+    ("S3", "the collector stops the app for 300 ms every 10 s"),
+    ("S4", "a load test of 0.8 C, marked"),
+    ("S5", "half of the cores are taken away"),
+    ("S6", "one interface ×5 for 20 s, callers try three times"),
+    ("S7", "one interface ×5, one that only waits ×2"),
+    ("S8", "one interface slowly to ×6, over 3 minutes"),
+    ("S9", "a day between 0.3 and 0.72, in 30 minutes"),
+    ("S10", "one interface's calls cost ×10"),
+    ("two", "two interfaces ×5"),
+    ("three", "three interfaces ×5"),
+    ("pool", "one interface ×5, 64 threads with a queue of 1,000"),
+    ("pool-S5", "half of the cores, 64 threads with a queue of 1,000"),
+    ("pool-S10", "one interface's calls cost ×10, 64 threads"),
+    ("jitter", "one interface ×5, looks at the load 20 % early or late, 5 % wrong"),
+    ("missing", "one interface ×5, a tenth of the looks at the load fail"),
+    ("cores+50", "one interface ×5, the app is taken to have half as many cores more"),
+    ("cores-50", "one interface ×5, the app is taken to have half of its cores"),
+    ("memory", "an interface that waits and holds memory ×8"),
+    ("background", "one interface ×5, 0.15 C are used by no call"),
+    ("later", "one interface ×5, 40 % of CPU time is used after the answer"),
+    ("retries", "one interface ×5 for 60 s, callers try three times"),
+    ("noise", "72 minutes of rates that wander and small collector pauses"),
+];
+
+/// Those of which the bars of `limiting.md` are asked.
+pub const BARRED: [&str; 13] =
+    ["S1", "S1x10", "S1x20", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "noise"];
+
+/// The scenario of this name as this seed makes it; `None` if there is none.
+pub fn find(name: &str, seed: u64) -> Option<Scenario> {
+    let (name, about) = ALL.into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name))?;
+    let mut chance = Chance::new(seed, 1);
+    let load = chance.between(0.5, 0.7);
+    let mut s = app(name, about, 4.0, load, &mut chance);
+    // Which interfaces are concerned is drawn for all scenarios alike, such that they can be compared.
+    let mut picks: Vec<usize> = Vec::new();
+    while picks.len() < 4 {
+        let pick = 2 + chance.below(20);
+        if !picks.contains(&pick) {
+            picks.push(pick);
+        }
+    }
+    let share = chance.between(0.12, 0.16);
+    let step = |interface, rate, cost| Surge { interface, rate, cost, shape: Shape::Step };
+    let one = |s: &mut Scenario, factor: f64| {
+        s.culprits(&[(picks[0], share)]);
+        s.surges = vec![step(picks[0], factor, 1.0)];
+    };
+    match name {
+        "S1x10" => one(&mut s, 10.0),
+        "S1x20" => one(&mut s, 20.0),
+        "S2" => {
+            s.interfaces[picks[0]].cpu = 0.3;
+            s.interfaces[picks[0]].timeout = 3.0;
+            s.culprits(&[(picks[0], chance.between(0.1, 0.13))]);
+            s.surges = vec![step(picks[0], 6.0, 1.0)];
+        }
+        "S3" => s.pauses = Some(Pauses { every: 10.0, length: 0.3 }),
+        "S4" => s.load_test = 0.8,
+        "S5" | "pool-S5" => {
+            fit(&mut s.interfaces, 0.6 * s.cores, None);
+            s.capacity = 0.5;
+        }
+        "S6" => {
+            one(&mut s, 5.0);
+            s.event = 20.0;
+            s.retries = Retries { attempts: 3, backoff: 0.1 };
+        }
+        "S7" => {
+            let i = &mut s.interfaces[picks[1]];
+            // Many calls in flight, hardly any CPU: what waits for others.
+            (i.io, i.cpu, i.timeout) = (0.4, 0.001, 3.0);
+            i.rate = chance.between(40.0, 80.0);
+            one(&mut s, 5.0);
+            s.surges.push(step(picks[1], 2.0, 1.0));
+        }
+        "S8" => {
+            one(&mut s, 6.0);
+            s.surges[0].shape = Shape::Ramp(180.0);
+            s.event = 240.0;
+        }
+        "S9" => {
+            s.day = Some(Day { low: 0.3, high: 0.72, length: 1800.0 });
+            (s.warm, s.event) = (300.0, 1800.0);
+        }
+        "S10" | "pool-S10" => {
+            s.culprits(&[(picks[0], chance.between(0.07, 0.1))]);
+            s.surges = vec![step(picks[0], 1.0, 10.0)];
+        }
+        "two" | "three" => {
+            let n = if name == "two" { 2 } else { 3 };
+            let shares: Vec<(usize, f64)> =
+                picks[..n].iter().map(|&p| (p, chance.between(0.16, 0.2) / n as f64)).collect();
+            s.culprits(&shares);
+            s.surges = shares.iter().map(|&(p, _)| step(p, 5.0, 1.0)).collect();
+        }
+        "memory" => {
+            let i = &mut s.interfaces[picks[0]];
+            (i.io, i.cpu, i.timeout, i.memory) = (0.5, 0.002, 3.0, 0.01);
+            i.rate = 16.0;
+            i.role = Role::Culprit;
+            s.surges = vec![step(picks[0], 8.0, 1.0)];
+            s.memory = Some(0.5);
+        }
+        "background" => {
+            fit(&mut s.interfaces, (load - 0.1) * s.cores, None);
+            one(&mut s, 5.0);
+            s.background = [0.15, 0.15];
+        }
+        "noise" => {
+            fit(&mut s.interfaces, chance.between(0.5, 0.62) * s.cores, None);
+            s.noise = Some(Noise { sigma: 0.3, memory: 60.0 });
+            s.pauses = Some(Pauses { every: 30.0, length: 0.05 });
+            s.sensor = Sensor { jitter: 0.05, error: 0.02, missing: 0.001, cores: 1.0 };
+            (s.warm, s.event) = (300.0, 4320.0);
+        }
+        _ => one(&mut s, 5.0),
+    }
+    match name {
+        "pool" | "pool-S5" | "pool-S10" => s.discipline = Discipline::Pool { threads: 64, queue: 1000 },
+        "jitter" => s.sensor = Sensor { jitter: 0.2, error: 0.05, ..s.sensor },
+        "missing" => s.sensor.missing = 0.1,
+        "cores+50" => s.sensor.cores = 1.5,
+        "cores-50" => s.sensor.cores = 0.5,
+        "later" => s.later = 0.4,
+        "retries" => s.retries = Retries { attempts: 3, backoff: 0.1 },
+        _ => {}
+    }
+    Some(s)
+}
