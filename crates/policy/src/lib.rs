@@ -22,6 +22,7 @@ pub mod heartbeat;
 pub mod limit;
 pub mod link;
 pub mod permits;
+pub mod quota;
 pub mod rng;
 pub mod rollout;
 pub mod route;

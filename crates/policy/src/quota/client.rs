@@ -1,0 +1,208 @@
+//! The sidecar's side: what it reports, and what it does with the answers.
+use super::{Grant, Item, LEASE, Pot, REPORT, TOKEN};
+use raddle_core::Time;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between reports that are made early because more comes than was said.
+const EARLY: Duration = Duration::from_millis(100);
+/// So many times more, and so many requests.
+const JUMP: f64 = 1.5;
+const JUMP_LEAST: f64 = 5.0;
+/// Reports whose sending is remembered: as many as can be answered before a lease would have ended, and more.
+const SENT: usize = 512;
+/// Tokens asked for at once: a tenth of a second's, within these bounds; and whoever waits.
+const BATCH: (f64, f64) = (1.0, 10.0);
+const ASK_MOST: u32 = 100;
+
+/// A rule that a sidecar needs quota of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Its name.
+    pub rule: Arc<str>,
+    /// Requests a second over all sidecars.
+    pub per_second: f64,
+}
+
+#[derive(Debug)]
+struct Mine {
+    pot: Arc<Pot>,
+    per_second: f64,
+    safe: f64,
+    held: u64,
+    /// Counts and time of the last report, and of the last look.
+    seen: u64,
+    used: u64,
+    at: Time,
+    demand: f64,
+    /// A lease shrank: it is acknowledged at once.
+    shrank: bool,
+    asked: bool,
+}
+
+/// One sidecar at all its cluster rules.
+#[derive(Debug, Default)]
+pub struct Client {
+    rules: BTreeMap<Arc<str>, Mine>,
+    seq: u64,
+    /// When reports were sent, newest last.
+    sent: std::collections::VecDeque<(u64, Time)>,
+    early: Time,
+}
+
+impl Client {
+    /// The rules that are in force now. Pots of those that stay are kept.
+    pub fn set(&mut self, wanted: &[Wanted], now: Time) {
+        self.rules.retain(|name, _| wanted.iter().any(|w| w.rule == *name));
+        for want in wanted {
+            let mine = self.rules.entry(want.rule.clone()).or_insert_with(|| Mine::new(want.per_second, now));
+            mine.per_second = want.per_second;
+        }
+    }
+
+    /// What workers take from; `None` = there is no such rule.
+    pub fn pot(&self, rule: &str) -> Option<&Arc<Pot>> {
+        self.rules.get(rule).map(|m| &m.pot)
+    }
+
+    /// All pots by name.
+    pub fn pots(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Pot>)> {
+        self.rules.iter().map(|(name, mine)| (name, &mine.pot))
+    }
+
+    /// The report that is due every [`REPORT`], of the rules that `of` says: its number and items.
+    pub fn report(&mut self, now: Time, of: impl Fn(&str) -> bool) -> (u64, Vec<Item>) {
+        let seq = self.next(now);
+        let items = self.rules.iter_mut().filter(|(name, _)| of(name));
+        (seq, items.map(|(name, mine)| mine.item(name, now)).collect())
+    }
+
+    /// What cannot wait for the next report: tokens, acknowledgements, demand that has jumped. `None` = nothing.
+    pub fn early(&mut self, now: Time, of: impl Fn(&str) -> bool) -> Option<(u64, Vec<Item>)> {
+        let jumps = now.since(self.early) >= EARLY;
+        let mut items = Vec::new();
+        for (name, mine) in self.rules.iter_mut().filter(|(name, _)| of(name)) {
+            if mine.shrank || (jumps && mine.jumped(now)) {
+                self.early = now;
+                items.push(mine.item(name, now));
+            }
+            let asks = mine.pot.asks();
+            if asks > 0 && !mine.asked {
+                mine.asked = true;
+                items.push(mine.ask(name, asks));
+            }
+        }
+        if items.is_empty() {
+            return None;
+        }
+        Some((self.next(now), items))
+    }
+
+    /// Takes the answer to report `seq` in. Late ones change nothing.
+    pub fn on_grant(&mut self, seq: u64, grant: &Grant, now: Time) {
+        let Some(mine) = self.rules.get_mut(&grant.rule) else { return };
+        let sent = self.sent.iter().rev().find(|(n, _)| *n == seq).map(|(_, at)| *at);
+        if let (Some(lease), Some(sent)) = (grant.lease, sent)
+            && seq > mine.held
+            && sent + LEASE > now
+        {
+            mine.shrank = lease.rate < mine.pot.holding(now) || lease.safe < mine.safe;
+            (mine.held, mine.safe) = (seq, lease.safe);
+            mine.pot.hold(lease.rate, lease.safe, sent + LEASE, now);
+        }
+        if grant.lease.is_none() {
+            mine.asked = false;
+        }
+        if let Some(sent) = sent
+            && grant.tokens > 0
+            && sent + TOKEN > now
+        {
+            mine.pot.fill(grant.tokens, sent + TOKEN);
+        } else if grant.retry > Duration::ZERO {
+            mine.pot.bar(now + grant.retry.min(REPORT * 2));
+        }
+    }
+
+    /// The connection ended: what was asked for is not answered any more.
+    pub fn disconnected(&mut self) {
+        self.rules.values_mut().for_each(|m| m.asked = false);
+    }
+
+    fn next(&mut self, now: Time) -> u64 {
+        self.seq += 1;
+        if self.sent.len() >= SENT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.seq, now));
+        self.seq
+    }
+}
+
+impl Mine {
+    fn new(per_second: f64, now: Time) -> Mine {
+        let pot = Arc::new(Pot::new(per_second));
+        Mine {
+            pot,
+            per_second,
+            safe: 0.0,
+            held: 0,
+            seen: 0,
+            used: 0,
+            at: now,
+            demand: 0.0,
+            shrank: false,
+            asked: false,
+        }
+    }
+
+    /// Requests a second since the last report.
+    fn rate(&self, seen: u64, now: Time) -> Option<f64> {
+        let passed = now.since(self.at);
+        (passed >= EARLY / 2).then(|| (seen - self.seen.min(seen)) as f64 / passed.as_secs_f64())
+    }
+
+    fn item(&mut self, name: &Arc<str>, now: Time) -> Item {
+        let (seen, used) = self.pot.counts();
+        if let Some(rate) = self.rate(seen, now) {
+            let (low, high) = (self.demand * 0.5 - JUMP_LEAST, self.demand * JUMP + JUMP_LEAST);
+            // Jumps count at once; the rest is chance, and is smoothed.
+            let smooth = self.demand + 0.5 * (rate - self.demand);
+            self.demand = if (low..=high).contains(&rate) { smooth } else { rate };
+            (self.seen, self.at) = (seen, now);
+        }
+        let passed = used - self.used.min(used);
+        (self.used, self.shrank) = (used, false);
+        Item {
+            rule: name.clone(),
+            demand: self.demand,
+            used: passed,
+            held: self.held,
+            holding: self.pot.holding(now),
+            safe: self.safe,
+            ask: 0,
+        }
+    }
+
+    fn ask(&mut self, name: &Arc<str>, asks: u32) -> Item {
+        let (_, used) = self.pot.counts();
+        let passed = used - self.used.min(used);
+        self.used = used;
+        let batch = (0.1 * self.demand).clamp(BATCH.0, BATCH.1) as u32;
+        Item {
+            rule: name.clone(),
+            demand: self.demand,
+            used: passed,
+            held: self.held,
+            holding: 0.0,
+            safe: self.safe,
+            ask: batch.max(asks).min(ASK_MOST),
+        }
+    }
+
+    fn jumped(&self, now: Time) -> bool {
+        let (seen, _) = self.pot.counts();
+        let come = (seen - self.seen.min(seen)) as f64;
+        self.rate(seen, now).is_some_and(|rate| rate > self.demand * JUMP && come >= JUMP_LEAST)
+    }
+}

@@ -1,0 +1,453 @@
+//! The server's side: who may let through how much.
+use super::share::level;
+use super::token::Pool;
+use super::{CLOSED, Grant, Item, KEEP, LEARN, LEASE, LEASED_FROM, Lease, SILENT, safe};
+use raddle_core::Time;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One life of one sidecar, as the shell numbers them.
+pub type ClientId = u64;
+
+/// Demand below which a sidecar counts as idle, requests a second.
+const IDLE: f64 = 0.1;
+/// Who needs less gets no lease, but tokens: a lease of less comes too seldom to be of use.
+const SMALL: f64 = 4.0;
+/// What idle sidecars find when they begin: this share of the limit,
+const PROBE: f64 = 0.05;
+/// or this one while others could use all.
+const PROBE_SHORT: f64 = 0.01;
+/// Leases are at most so many times what is needed, when there is enough for all.
+const SPARE: f64 = 2.0;
+/// The mode changes when this much more, or less, than [`LEASED_FROM`].
+const MODE_GAP: f64 = 0.1;
+/// Grants of one sidecar that are told apart; of more, the oldest count as one.
+const TOLD_APART: usize = 8;
+/// Shares that differ by less are left as they are.
+const SAME: f64 = 0.1;
+/// Who holds this much too much, or too little, is asked to report at once,
+const POKE: f64 = 0.15;
+/// if its last report is so old.
+const POKE_AFTER: Duration = Duration::from_millis(200);
+/// Time over which too much is made up for.
+const REPAY: f64 = 2.0;
+/// How long who has a lease does not ask for tokens, when others want all.
+const SHORT: Duration = Duration::from_millis(1_200);
+
+/// What a rule allows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// Requests a second, over all sidecars.
+    pub per_second: f64,
+    /// Requests that may come at once after a pause; small limits alone make use of it.
+    pub burst: u32,
+}
+
+/// A lease that the sidecar may believe in.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    /// The reports it answers, first and last.
+    first: u64,
+    last: u64,
+    lease: Lease,
+    until: Time,
+}
+
+/// A sidecar at a rule.
+#[derive(Debug)]
+struct Holder {
+    /// Oldest first.
+    given: Vec<Given>,
+    demand: f64,
+    seen: Time,
+    poked: Time,
+    closed: bool,
+}
+
+impl Holder {
+    fn charge(&self, now: Time) -> f64 {
+        self.given.iter().filter(|g| g.until > now).map(|g| g.lease.rate).fold(0.0, f64::max)
+    }
+
+    fn safe(&self) -> f64 {
+        self.given.iter().map(|g| g.lease.safe).fold(0.0, f64::max)
+    }
+
+    fn silent(&self, now: Time) -> bool {
+        !self.closed && now.since(self.seen) > SILENT
+    }
+
+    /// What is kept for it beside its leases, as it may be about to use its safe share.
+    fn reserve(&self, now: Time) -> f64 {
+        if self.silent(now) { (self.safe() - self.charge(now)).max(0.0) } else { 0.0 }
+    }
+
+    /// What it needs: some room for chance beside what comes.
+    fn want(&self) -> f64 {
+        if self.demand < IDLE { 0.0 } else { self.demand + self.demand.sqrt() }
+    }
+
+    /// It holds what this report's answer gave: what was given before is over.
+    fn ack(&mut self, held: u64) {
+        self.given.retain(|g| g.last >= held);
+    }
+
+    fn give(&mut self, seq: u64, lease: Lease, until: Time) {
+        if let Some(last) = self.given.last_mut()
+            && last.lease == lease
+            && last.last < seq
+        {
+            (last.last, last.until) = (seq, until);
+            return;
+        }
+        if self.given.len() >= TOLD_APART {
+            let old = self.given.remove(0);
+            let next = &mut self.given[0];
+            (next.first, next.last) = (next.first.min(old.first), next.last.max(old.last));
+            next.until = next.until.max(old.until);
+            next.lease.rate = next.lease.rate.max(old.lease.rate);
+            next.lease.safe = next.lease.safe.max(old.lease.safe);
+        }
+        self.given.push(Given { first: seq, last: seq, lease, until });
+    }
+}
+
+/// A rule.
+#[derive(Debug)]
+struct Rule {
+    limit: Limit,
+    learn_until: Time,
+    holders: BTreeMap<ClientId, Holder>,
+    /// Sums over the holders: leases that have not ended, what is kept for the silent, safe shares, what is needed.
+    charged: f64,
+    reserved: f64,
+    safe: f64,
+    wants: f64,
+    /// How it is divided: nobody gets more than `level`, nor more than `spare` times what they need.
+    level: f64,
+    spare: f64,
+    by_tokens: bool,
+    pool: Pool,
+    used: u64,
+    tokens: u64,
+    /// What passed too much, and has not been made up for.
+    debt: f64,
+    ticked: Time,
+}
+
+/// A rule, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleView {
+    /// Its name.
+    pub rule: Arc<str>,
+    /// Requests a second.
+    pub limit: f64,
+    /// Whether tokens are given instead of leases.
+    pub by_tokens: bool,
+    /// Whether it only confirms yet.
+    pub learning: bool,
+    /// Sidecars that have it.
+    pub sidecars: usize,
+    /// Those of them with requests.
+    pub active: usize,
+    /// Those of them that are silent, and whose safe share is kept for them.
+    pub silent: usize,
+    /// Requests a second that come, over all.
+    pub demand: f64,
+    /// Requests a second leased out.
+    pub leased: f64,
+    /// Sum of the safe shares.
+    pub safe: f64,
+    /// Requests let through since the rule is here.
+    pub used: u64,
+    /// Tokens given.
+    pub tokens: u64,
+}
+
+/// The rules of the shards that are here.
+#[derive(Debug, Default)]
+pub struct Server {
+    rules: BTreeMap<Arc<str>, Rule>,
+}
+
+impl Server {
+    /// Takes a rule over, or changes its limit. `learn`: somebody may hold leases of it that are not known here.
+    pub fn set(&mut self, rule: &Arc<str>, limit: Limit, learn: bool, now: Time) {
+        match self.rules.get_mut(rule) {
+            Some(known) => known.limit = limit,
+            None => {
+                let learn_until = if learn { now + LEARN } else { now };
+                self.rules.insert(rule.clone(), Rule::new(limit, learn_until, now));
+            }
+        }
+    }
+
+    /// Forgets a rule.
+    pub fn remove(&mut self, rule: &str) {
+        self.rules.remove(rule);
+    }
+
+    /// Whether the rule is here.
+    pub fn has(&self, rule: &str) -> bool {
+        self.rules.contains_key(rule)
+    }
+
+    /// The rules that are here.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rules.keys()
+    }
+
+    /// What a sidecar says of a rule, in its report `seq`, which grows with every report of one life; and what it gets.
+    /// `None` = the rule is not here.
+    pub fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Option<Grant> {
+        let rule = self.rules.get_mut(&item.rule)?;
+        Some(rule.on_item(client, seq, item, now))
+    }
+
+    /// Tokens without a lease, for who is no sidecar; how many of `ask`, and when to ask again if none. `None` = the rule
+    /// is not here.
+    pub fn take(&mut self, rule: &str, ask: u32, now: Time) -> Option<(u32, Duration)> {
+        let rule = self.rules.get_mut(rule)?;
+        if now < rule.learn_until {
+            return Some((0, rule.learn_until.since(now)));
+        }
+        let got = rule.pool.take(ask, now);
+        rule.tokens += u64::from(got);
+        Some((got, if got == 0 { rule.pool.retry(now) } else { Duration::ZERO }))
+    }
+
+    /// The sidecar's connection ended.
+    pub fn closed(&mut self, client: ClientId) {
+        for rule in self.rules.values_mut() {
+            if let Some(holder) = rule.holders.get_mut(&client) {
+                holder.closed = true;
+            }
+        }
+    }
+
+    /// Divides anew; call it every [`super::TICK`]. Who shall report at once is added to `poke`, in order.
+    pub fn tick(&mut self, now: Time, poke: &mut Vec<ClientId>) {
+        for rule in self.rules.values_mut() {
+            rule.tick(now, poke);
+        }
+        poke.sort_unstable();
+        poke.dedup();
+    }
+
+    /// The sum of all leases of a rule that somebody may believe in.
+    pub fn leased(&self, rule: &str, now: Time) -> f64 {
+        self.rules.get(rule).map_or(0.0, |r| r.holders.values().map(|h| h.charge(now)).sum())
+    }
+
+    /// How a rule is.
+    pub fn view(&self, now: Time) -> Vec<RuleView> {
+        self.rules.iter().map(|(name, rule)| rule.view(name, now)).collect()
+    }
+}
+
+impl Rule {
+    fn new(limit: Limit, learn_until: Time, now: Time) -> Rule {
+        let mut pool = Pool::new(now);
+        if learn_until <= now {
+            pool.set(limit.per_second, pooled(limit), now);
+        }
+        Rule {
+            limit,
+            learn_until,
+            holders: BTreeMap::new(),
+            charged: 0.0,
+            reserved: 0.0,
+            safe: 0.0,
+            wants: 0.0,
+            level: f64::INFINITY,
+            spare: SPARE,
+            by_tokens: true,
+            pool,
+            used: 0,
+            tokens: 0,
+            debt: 0.0,
+            ticked: now,
+        }
+    }
+
+    fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Grant {
+        let learning = now < self.learn_until;
+        let (holder, known) = match self.holders.entry(client) {
+            std::collections::btree_map::Entry::Occupied(o) => (o.into_mut(), true),
+            std::collections::btree_map::Entry::Vacant(v) => {
+                let new = Holder { given: Vec::new(), demand: 0.0, seen: now, poked: now, closed: false };
+                (v.insert(new), false)
+            }
+        };
+        let before = (holder.charge(now), holder.safe(), holder.want(), holder.reserve(now));
+        if !known && learning {
+            // What somebody else gave it.
+            let lease = Lease { rate: sane(item.holding), safe: sane(item.safe) };
+            holder.given.push(Given { first: 0, last: item.held, lease, until: now + LEASE });
+        }
+        holder.ack(item.held);
+        (holder.seen, holder.closed) = (now, false);
+        if item.ask == 0 {
+            holder.demand = sane(item.demand);
+        } else {
+            holder.demand = holder.demand.max(sane(item.demand));
+        }
+        self.used += item.used;
+        self.debt += item.used as f64;
+        let own = (holder.charge(now), holder.safe(), holder.want());
+        self.charged += own.0 - before.0;
+        self.safe += own.1 - before.1;
+        self.wants += own.2 - before.2;
+        self.reserved = (self.reserved - before.3).max(0.0);
+
+        let mut grant = Grant { rule: item.rule.clone(), lease: None, tokens: 0, retry: Duration::ZERO };
+        if item.ask == 0 {
+            let lease = if learning {
+                // Confirmed, and nothing more: together they are not more than what was given.
+                Lease { rate: own.0.min(sane(item.holding)), safe: own.1.min(sane(item.safe)) }
+            } else {
+                self.lease(own)
+            };
+            if let Some(holder) = self.holders.get_mut(&client) {
+                holder.give(seq, lease, now + LEASE);
+            }
+            self.charged += (lease.rate - own.0).max(0.0);
+            self.safe += (lease.safe - own.1).max(0.0);
+            grant.lease = Some(lease);
+            if lease.rate > 0.0 && self.level.is_finite() {
+                grant.retry = SHORT;
+            }
+        } else if learning {
+            grant.retry = self.learn_until.since(now);
+        } else if own.0 > 0.0 && self.level.is_finite() {
+            grant.retry = SHORT;
+        } else {
+            grant.tokens = self.pool.take(item.ask, now);
+            self.tokens += u64::from(grant.tokens);
+            if grant.tokens == 0 {
+                grant.retry = self.pool.retry(now);
+            }
+        }
+        grant
+    }
+
+    /// What a sidecar gets that may believe in `own` (lease, safe share) and needs `want`.
+    fn lease(&self, (charge, safe, want): (f64, f64, f64)) -> Lease {
+        let target = self.target(want);
+        // Rounding must not add up to more than the limit.
+        let free = (self.limit.per_second * (1.0 - 1e-9) - self.charged - self.reserved).max(0.0);
+        let rate = target.min(charge + free);
+        let rate = if self.by_tokens || rate < SMALL.min(self.limit.per_second) * 0.5 { 0.0 } else { rate };
+        let aim = safe::share(self.limit.per_second, self.holders.len(), want, self.wants);
+        let spare = (self.limit.per_second * (1.0 - 1e-9) - self.safe).max(0.0);
+        let close = (aim - safe).abs() <= SAME * safe && self.safe <= self.limit.per_second;
+        Lease { rate, safe: if close { safe } else { aim.min(safe + spare) } }
+    }
+
+    fn target(&self, want: f64) -> f64 {
+        if self.by_tokens || want < SMALL { 0.0 } else { (want * self.spare).min(self.level) }
+    }
+
+    fn tick(&mut self, now: Time, poke: &mut Vec<ClientId>) {
+        self.holders.retain(|_, h| now.since(h.seen) <= if h.closed { CLOSED } else { KEEP });
+        let (mut charged, mut reserved, mut safe, mut wants) = (0.0, 0.0, 0.0, 0.0);
+        let (mut active, mut idle) = (0usize, 0usize);
+        let mut wanted = Vec::with_capacity(self.holders.len());
+        for holder in self.holders.values() {
+            charged += holder.charge(now);
+            reserved += holder.reserve(now);
+            safe += holder.safe();
+            let want = holder.want();
+            if holder.closed || holder.silent(now) {
+                continue;
+            }
+            if want > 0.0 {
+                active += 1;
+                wants += want;
+                wanted.push((want, 1.0));
+            } else {
+                idle += 1;
+            }
+        }
+        (self.charged, self.reserved, self.safe, self.wants) = (charged, reserved, safe, wants);
+        self.settle(now);
+        let limit = self.limit.per_second;
+        let each = limit / active.max(1) as f64;
+        let turn = LEASED_FROM * if self.by_tokens { 1.0 + MODE_GAP } else { 1.0 - MODE_GAP };
+        self.by_tokens = each < turn;
+        let room = (limit - reserved - (self.debt / REPAY).min(0.2 * limit)).max(0.0);
+        let probe = limit * (PROBE * idle as f64 / (idle + active).max(1) as f64);
+        let short = wants > room - probe;
+        let room = (room - if short { probe.min(PROBE_SHORT * limit) } else { probe }).max(0.0);
+        self.level = level(&mut wanted, room);
+        self.spare = if short { 1.0 } else { (room * (1.0 - PROBE) / wants.max(IDLE)).clamp(1.0, SPARE) };
+        if now >= self.learn_until {
+            self.pool.set(limit - charged - reserved, pooled(self.limit), now);
+            self.pokes(now, poke);
+        }
+    }
+
+    /// What passed beyond the limit is made up for; what did not is not given later.
+    fn settle(&mut self, now: Time) {
+        let passed = now.since(std::mem::replace(&mut self.ticked, now)).as_secs_f64();
+        self.debt = (self.debt - passed * self.limit.per_second).max(0.0);
+    }
+
+    /// Asks those to report at once who hold too much while others wait, and those who wait when there is something.
+    fn pokes(&mut self, now: Time, poke: &mut Vec<ClientId>) {
+        if self.by_tokens && self.charged == 0.0 {
+            return;
+        }
+        let free = self.limit.per_second - self.charged - self.reserved;
+        let (level, spare, by_tokens) = (self.level, self.spare, self.by_tokens);
+        let target = |want: f64| if by_tokens || want < SMALL { 0.0 } else { (want * spare).min(level) };
+        let lacks = |h: &Holder| target(h.want()).min(h.want()) > h.charge(now) * (1.0 + POKE) + 1.0;
+        let waits = by_tokens || self.holders.values().any(lacks);
+        if !waits {
+            return;
+        }
+        let limit = self.limit.per_second;
+        for (client, holder) in &mut self.holders {
+            let late = now.since(holder.seen) > POKE_AFTER && now.since(holder.poked) > POKE_AFTER;
+            if !late || holder.closed || holder.silent(now) {
+                continue;
+            }
+            let charge = holder.charge(now);
+            let too_much = charge > target(holder.want()) * (1.0 + POKE) + 1.0 && free < 0.1 * limit;
+            if too_much || (lacks(holder) && free > 0.05 * target(holder.want()) + 1.0) {
+                holder.poked = now;
+                poke.push(*client);
+            }
+        }
+    }
+
+    fn view(&self, name: &Arc<str>, now: Time) -> RuleView {
+        let live = || self.holders.values().filter(|h| !h.closed && !h.silent(now));
+        RuleView {
+            rule: name.clone(),
+            limit: self.limit.per_second,
+            by_tokens: self.by_tokens,
+            learning: now < self.learn_until,
+            sidecars: self.holders.len(),
+            active: live().filter(|h| h.demand >= IDLE).count(),
+            silent: self.holders.values().filter(|h| h.silent(now)).count(),
+            demand: live().map(|h| h.demand).sum(),
+            leased: self.holders.values().map(|h| h.charge(now)).sum(),
+            safe: self.holders.values().map(Holder::safe).sum(),
+            used: self.used,
+            tokens: self.tokens,
+        }
+    }
+}
+
+/// What the pool keeps: a twentieth of a second; of small limits some requests.
+fn pooled(limit: Limit) -> f64 {
+    let few = f64::from(limit.burst).min(8.0).min(0.5 * limit.per_second);
+    (0.05 * limit.per_second).max(few)
+}
+
+/// A number from the network.
+fn sane(n: f64) -> f64 {
+    if n.is_finite() { n.clamp(0.0, 1e9) } else { 0.0 }
+}

@@ -1,0 +1,84 @@
+//! Tokens of what is not leased out.
+use raddle_core::Time;
+use std::time::Duration;
+
+/// The longest that somebody is told to wait for tokens.
+const LONGEST: Duration = Duration::from_millis(500);
+const SHORTEST: Duration = Duration::from_millis(2);
+
+/// A bucket whose rate changes.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    rate: f64,
+    most: f64,
+    level: f64,
+    at: Time,
+    /// When the next of those who were sent away comes back.
+    turn: Time,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub(super) fn new(now: Time) -> Pool {
+        Pool { rate: 0.0, most: 1.0, level: 0.0, at: now, turn: now }
+    }
+
+    /// Its rate from now on, tokens a second, and how many it keeps at most.
+    pub(super) fn set(&mut self, rate: f64, most: f64, now: Time) {
+        self.fill(now);
+        (self.rate, self.most) = (rate.max(0.0), most.max(1.0));
+        self.level = self.level.min(self.most);
+    }
+
+    /// Takes up to `ask`.
+    pub(super) fn take(&mut self, ask: u32, now: Time) -> u32 {
+        self.fill(now);
+        let got = f64::from(ask).min(self.level.floor()).max(0.0);
+        self.level -= got;
+        got as u32
+    }
+
+    /// When somebody who found it empty shall ask again: one after the other, as tokens come.
+    pub(super) fn retry(&mut self, now: Time) -> Duration {
+        if self.rate <= 0.0 {
+            return LONGEST;
+        }
+        let one = Duration::from_secs_f64((1.0 / self.rate).min(LONGEST.as_secs_f64()));
+        let turn = self.turn.max(now) + one;
+        let wait = turn.since(now);
+        if wait <= LONGEST {
+            self.turn = turn;
+        }
+        wait.clamp(SHORTEST, LONGEST)
+    }
+
+    fn fill(&mut self, now: Time) {
+        let passed = now.since(self.at).as_secs_f64();
+        self.level = (self.level + passed * self.rate).min(self.most);
+        self.at = self.at.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_leaves_the_pool_than_came_in() {
+        let mut pool = Pool::new(Time::ZERO);
+        pool.set(500.0, 25.0, Time::ZERO);
+        let taken: u32 = (0..10_000u64).map(|ms| pool.take(7, Time::from_millis(ms))).sum();
+        assert!((4_950..=5_000).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn those_who_found_it_empty_come_back_as_tokens_do() {
+        let mut pool = Pool::new(Time::ZERO);
+        pool.set(100.0, 1.0, Time::ZERO);
+        let waits: Vec<_> = (0..3).map(|_| pool.retry(Time::ZERO).as_millis()).collect();
+        assert_eq!(waits, [10, 20, 30]);
+        assert!((0..1000).all(|_| pool.retry(Time::ZERO) <= LONGEST));
+        pool.set(0.0, 1.0, Time::ZERO);
+        assert_eq!((pool.take(1, Time::from_millis(60_000)), pool.retry(Time::ZERO)), (0, LONGEST));
+    }
+}
