@@ -56,6 +56,16 @@ impl Exchange {
             KEEP_FOR_MOVE
         }
     }
+
+    /// Whether the caller was given all bytes of the body that the response's head promised.
+    pub(crate) fn caller_has_body(&self) -> bool {
+        let all = match self.down_framing {
+            Some(Framing::Length(n)) => self.bytes_out == n,
+            Some(Framing::None) => true,
+            Some(Framing::Chunked | Framing::UntilClose) | None => false,
+        };
+        all && self.caller.as_ref().is_none_or(|c| c.out.queued() == 0)
+    }
 }
 
 impl Worker {

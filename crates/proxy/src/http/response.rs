@@ -182,10 +182,12 @@ impl Worker {
     pub(crate) fn cancel(&mut self, key: Key, why: Reason) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.response_over = true;
+        // Who has all bytes the head promised may leave before the stream's end is said.
+        let why = (why != Reason::CallerGone || !x.caller_has_body()).then_some(why);
         // The endpoint did nothing wrong.
         self.settle_try(key, None, false);
         self.drop_up(key);
-        self.finish_exchange(key, Some(why));
+        self.finish_exchange(key, why);
     }
 
     /// The connection of an exchange is gone.
