@@ -9,9 +9,11 @@
 pub mod adaptive;
 pub mod breaker;
 mod local;
+mod priority;
 
 pub use breaker::Breakers;
 pub use local::{Local, Ticket, Verdict};
+pub use priority::Priorities;
 
 use raddle_core::Reason;
 use raddle_model::{AdaptiveLimit, CircuitBreaker, Metadata, RateLimit};

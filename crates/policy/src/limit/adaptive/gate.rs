@@ -100,6 +100,14 @@ impl Gate {
         }
     }
 
+    /// A request that passed got nowhere: it was refused further on, or there was nobody to send it to.
+    pub fn withdraw(&mut self, id: InterfaceId) {
+        if self.board.cell(self.worker, id).leave() {
+            self.busy = (self.busy - self.orders.cost(id)).max(0.0);
+            self.board.publish_busy(self.worker, self.busy);
+        }
+    }
+
     /// How long the app will work at what all workers have in flight, in seconds, by the controller's estimates.
     pub fn queue(&mut self, now: Time) -> f64 {
         if now.since(self.looked) >= LOOK_EVERY {
