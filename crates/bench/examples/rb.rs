@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Cli::parse().command {
         Command::Serve { listen, protocol, delay_ms, size, threads } => {
             let delay = Duration::from_secs_f64(delay_ms / 1e3);
-            let server = Server::bind(ServeOptions { protocol, listen, delay, size, threads })?;
+            let server = Server::bind(ServeOptions { protocol, listen, delay, size, threads, burn: None })?;
             println!("{}", server.local_addr()?);
             server.run(&stop)?;
         }

@@ -103,6 +103,12 @@ impl Head {
     }
 }
 
+/// The target of a request whose line is whole.
+pub(crate) fn target(buf: &[u8]) -> Option<&str> {
+    let line = buf.split(|b| *b == b'\r' || *b == b'\n').next()?;
+    std::str::from_utf8(line).ok()?.split(' ').nth(1)
+}
+
 /// Reads a message from the front of `buf`; `None` while it is not whole.
 pub(crate) fn message(buf: &[u8]) -> Result<Option<Message<'_>>, Malformed> {
     let Some(head) = Head::parse(buf)? else { return Ok(None) };

@@ -11,19 +11,24 @@
 #![forbid(unsafe_code)]
 
 pub mod bolt;
+pub mod burn;
+pub mod cgroup;
 pub mod compare;
 pub mod cpu;
 pub mod dubbo;
 mod http1;
 mod http2;
 pub mod load;
+pub mod mix;
 mod poll;
 mod protocol;
 pub mod serve;
 mod stream;
 mod token;
 
+pub use burn::BurnOptions;
 pub use compare::{CompareOptions, CompareReport, compare};
 pub use load::{LoadOptions, LoadResult, Progress, load};
+pub use mix::{MixOptions, MixResult, mix};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use serve::{ServeOptions, Server, serve};

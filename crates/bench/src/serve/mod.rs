@@ -2,11 +2,13 @@
 //!
 //! It answers every request, and every heartbeat of Bolt and Dubbo; one-ways get no reply. A frame that cannot
 //! be read closes its connection. It must cost little: in a comparison it shares the machine with what is
-//! measured. [`talk`] is what is answered, here is how it gets there.
+//! measured. [`talk`] is what is answered, here is how it gets there. With [`BurnOptions`] it is an app that costs CPU
+//! instead: requests go to a pool of threads, and back.
 mod http2;
 mod talk;
 
 use crate::Protocol;
+use crate::burn::{BurnOptions, Desk, Done, Job, Pool, message};
 use crate::poll::{Interest, Poll};
 use crate::stream::Stream;
 use slab::Slab;
@@ -16,7 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use talk::{Replies, Talk};
+use talk::{Asked, Replies, Talk};
 
 /// What [`serve`] does.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct ServeOptions {
     pub size: Option<usize>,
     /// Event loops; each accepts connections of its own.
     pub threads: usize,
+    /// Works for every reply instead of echoing; HTTP only.
+    pub burn: Option<BurnOptions>,
 }
 
 impl Default for ServeOptions {
@@ -41,6 +45,7 @@ impl Default for ServeOptions {
             delay: Duration::ZERO,
             size: None,
             threads: 1,
+            burn: None,
         }
     }
 }
@@ -70,6 +75,10 @@ impl Server {
             let why = "a reply size needs a protocol with frames; tcp always echoes";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
+        if opts.burn.is_some() && opts.protocol != Protocol::Http {
+            let why = "an app that burns CPU speaks http alone";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let listener = TcpListener::bind(opts.listen)?;
         listener.set_nonblocking(true)?;
         // The standard library asks for 128; a load of thousands of connections at once needs more.
@@ -90,10 +99,25 @@ impl Server {
     /// # Errors
     /// When epoll fails.
     pub fn run(&self, stop: &AtomicBool) -> io::Result<()> {
+        let pool = self.opts.burn.clone().map(|burn| Arc::new(Pool::new(burn)));
+        std::thread::scope(|scope| {
+            for _ in 0..pool.as_ref().map_or(0, |p| p.threads()) {
+                let pool = pool.clone();
+                scope.spawn(move || pool.map(|p| p.work()));
+            }
+            let done = self.run_loops(pool.as_ref(), stop);
+            if let Some(pool) = &pool {
+                pool.end();
+            }
+            done
+        })
+    }
+
+    fn run_loops(&self, pool: Option<&Arc<Pool>>, stop: &AtomicBool) -> io::Result<()> {
         std::thread::scope(|scope| {
             let others: Vec<_> =
-                (1..self.opts.threads.max(1)).map(|_| scope.spawn(|| self.run_loop(stop))).collect();
-            let mine = self.run_loop(stop);
+                (1..self.opts.threads.max(1)).map(|_| scope.spawn(|| self.run_loop(pool, stop))).collect();
+            let mine = self.run_loop(pool, stop);
             for other in others {
                 other.join().map_err(|_| io::Error::other("a server thread panicked"))??;
             }
@@ -101,7 +125,8 @@ impl Server {
         })
     }
 
-    fn run_loop(&self, stop: &AtomicBool) -> io::Result<()> {
+    fn run_loop(&self, pool: Option<&Arc<Pool>>, stop: &AtomicBool) -> io::Result<()> {
+        let kitchen = pool.map(|pool| Ok::<_, io::Error>((pool.clone(), Desk::new()?))).transpose()?;
         let mut worker = Worker {
             opts: &self.opts,
             listener: &self.listener,
@@ -112,7 +137,11 @@ impl Server {
             delayed: VecDeque::new(),
             input: Vec::new(),
             replies: Replies::default(),
+            kitchen,
         };
+        if let Some((_, desk)) = &worker.kitchen {
+            worker.poll.add(&*desk.wake, DONE, Interest::Read)?;
+        }
         worker.poll.add(&self.listener, LISTENER, Interest::Read)?;
         while !stop.load(Ordering::Relaxed) {
             worker.turn()?;
@@ -122,6 +151,7 @@ impl Server {
 }
 
 const LISTENER: u64 = u64::MAX;
+const DONE: u64 = u64::MAX - 1;
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
 /// Replies held back: the delay is the same for all, so a queue is in order of time.
@@ -143,6 +173,8 @@ struct Worker<'a> {
     // Buffers of the loop, used by one connection at a time.
     input: Vec<u8>,
     replies: Replies,
+    /// Who works, and where the loop gets it back.
+    kitchen: Option<(Arc<Pool>, Desk)>,
 }
 
 /// An accepted connection.
@@ -172,6 +204,10 @@ impl Worker<'_> {
                 self.accept()?;
                 continue;
             }
+            if ready.token == DONE {
+                self.take_done()?;
+                continue;
+            }
             let key = ready.token as usize;
             // An earlier event of this turn may have closed it.
             let Some(connection) = self.connections.get_mut(key) else { continue };
@@ -189,8 +225,11 @@ impl Worker<'_> {
 
     /// Reads once and makes the replies; an error means the connection is done.
     fn read(&mut self, key: usize) -> io::Result<()> {
-        let Connection { stream, talk, closing, .. } = &mut self.connections[key];
+        let Connection { stream, talk, closing, owed, .. } = &mut self.connections[key];
         let n = stream.read(&mut self.input)?;
+        if n > 0 && *owed > 0 && self.kitchen.is_some() {
+            return Err(talk::malformed("requests before the last one was answered"));
+        }
         if n > 0 && !*closing {
             let input = &self.input[..n];
             let used = talk.answer(input, self.opts.size, &mut self.replies)?;
@@ -201,8 +240,11 @@ impl Worker<'_> {
 
     /// Sends or holds back what was made for one connection, and closes it if it is done.
     fn settle(&mut self, key: usize, mut alive: bool) -> io::Result<()> {
+        if alive && let Some((asked, close)) = self.replies.asked.take() {
+            self.order(key, asked, close);
+        }
         let connection = &mut self.connections[key];
-        let Replies { at_once, later, close } = &self.replies;
+        let Replies { at_once, later, close, .. } = &self.replies;
         if alive && !at_once.is_empty() {
             alive = connection.stream.send(at_once).is_ok();
         }
@@ -218,6 +260,43 @@ impl Worker<'_> {
         connection.closing |= close;
         self.replies.clear();
         self.watch(key, alive)
+    }
+
+    /// Gives a request to the pool; a question for the load, and one too many, is answered here.
+    fn order(&mut self, key: usize, asked: Asked, close: bool) {
+        let Some((pool, desk)) = &self.kitchen else { return };
+        let connection = &mut self.connections[key];
+        let Asked::Interface(interface) = asked else {
+            self.replies.at_once.extend(pool.load());
+            self.replies.close |= close;
+            return;
+        };
+        let job = Job { interface, close, key, serial: connection.serial, back: desk.back.clone() };
+        match pool.submit(job) {
+            Ok(()) => connection.owed += 1,
+            Err(_) => {
+                let full = message("503 Service Unavailable", "text/plain", "", "too many requests wait\n");
+                self.replies.at_once.extend(full);
+                self.replies.close |= close;
+            }
+        }
+    }
+
+    /// Sends what the pool has done. Whose connection is gone was worked for in vain.
+    fn take_done(&mut self) -> io::Result<()> {
+        let Some((_, desk)) = &self.kitchen else { return Ok(()) };
+        desk.hush();
+        let done: Vec<Done> = desk.done.try_iter().collect();
+        for Done { key, serial, close, bytes } in done {
+            let Some(connection) = self.connections.get_mut(key).filter(|c| c.serial == serial) else {
+                continue;
+            };
+            connection.owed -= 1;
+            connection.closing |= close;
+            let alive = connection.stream.send(&bytes).is_ok();
+            self.watch(key, alive)?;
+        }
+        Ok(())
     }
 
     fn watch(&mut self, key: usize, alive: bool) -> io::Result<()> {
@@ -270,7 +349,10 @@ impl Worker<'_> {
             let entry = self.connections.vacant_entry();
             self.poll.add(&tcp, entry.key() as u64, Interest::Read)?;
             let stream = Stream::new(tcp, Interest::Read);
-            let talk = Talk::new(self.opts.protocol);
+            let talk = match &self.kitchen {
+                Some((pool, _)) => Talk::burning(pool.clone()),
+                None => Talk::new(self.opts.protocol),
+            };
             entry.insert(Connection { stream, talk, serial: self.next_serial, owed: 0, closing: false });
         }
     }

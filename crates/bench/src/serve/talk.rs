@@ -1,8 +1,10 @@
 //! What is answered, protocol by protocol: bytes of a connection in, replies out.
 use super::http2::Http2;
 use crate::bolt::{self, Head, Kind};
+use crate::burn::{self, Pool, message};
 use crate::{Protocol, dubbo, http1};
 use std::io;
+use std::sync::Arc;
 
 /// What was made of a connection's bytes.
 #[derive(Debug, Default)]
@@ -13,6 +15,17 @@ pub(super) struct Replies {
     pub(super) later: Vec<u8>,
     /// Whether the connection ends when all of it is sent.
     pub(super) close: bool,
+    /// What an app that works is asked for; whether its connection ends then.
+    pub(super) asked: Option<(Asked, bool)>,
+}
+
+/// What an app that works can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// One of its interfaces.
+    Interface(usize),
+    /// How busy it is.
+    Load,
 }
 
 impl Replies {
@@ -20,6 +33,7 @@ impl Replies {
         self.at_once.clear();
         self.later.clear();
         self.close = false;
+        self.asked = None;
     }
 }
 
@@ -28,9 +42,15 @@ pub(super) enum Talk {
     /// These have nothing to remember between two frames.
     Frames(fn(&[u8], Option<usize>, &mut Replies) -> io::Result<usize>),
     Http2(Box<Http2>),
+    /// HTTP/1.1 to an app that works.
+    Burn(Arc<Pool>),
 }
 
 impl Talk {
+    pub(super) fn burning(pool: Arc<Pool>) -> Talk {
+        Talk::Burn(pool)
+    }
+
     pub(super) fn new(protocol: Protocol) -> Talk {
         match protocol {
             Protocol::Bolt => Talk::Frames(bolt),
@@ -52,6 +72,7 @@ impl Talk {
         match self {
             Talk::Frames(answer) => answer(input, size, replies),
             Talk::Http2(http2) => http2.answer(input, size, replies),
+            Talk::Burn(pool) => ask(pool, input, replies),
         }
     }
 }
@@ -122,6 +143,29 @@ fn http1(input: &[u8], size: Option<usize>, replies: &mut Replies) -> io::Result
         out.extend_from_slice(length.to_string().as_bytes());
         out.extend_from_slice(b"\r\n\r\n");
         put_content(out, &message.body, length);
+    }
+    Ok(used)
+}
+
+/// Reads one request to an app that works. A client must wait for a reply before it asks again.
+fn ask(pool: &Pool, input: &[u8], replies: &mut Replies) -> io::Result<usize> {
+    let Some(message_in) = http1::message(input).map_err(|e| malformed(e.0))? else { return Ok(0) };
+    let (used, close) = (message_in.total, message_in.head.close);
+    if used < input.len() {
+        return Err(malformed("requests before the last one was answered"));
+    }
+    let target = http1::target(input).unwrap_or_default();
+    let asked = match target {
+        "/load" => Some(Asked::Load),
+        _ => burn::interface(&pool.menu, target).map(Asked::Interface),
+    };
+    match asked {
+        Some(asked) => replies.asked = Some((asked, close)),
+        None => {
+            let text = "no such interface; there are /cart/get, /cart/list, ... and /load\n";
+            replies.later.extend(message("404 Not Found", "text/plain", "", text));
+            replies.close |= close;
+        }
     }
     Ok(used)
 }

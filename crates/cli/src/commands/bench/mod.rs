@@ -2,6 +2,7 @@
 mod compare;
 mod control;
 mod load;
+mod mix;
 mod serve;
 
 use crate::Done;
