@@ -8,13 +8,19 @@
 //! [`Breakers`]. What workers share is in atomics behind `Arc`s that new rules take over from the ones before.
 pub mod adaptive;
 pub mod breaker;
+mod hot;
+mod index;
 mod local;
 mod priority;
+mod program;
+mod rate;
+mod slab;
 
 pub use breaker::Breakers;
 pub use local::{Local, Ticket, Verdict};
 pub use priority::Priorities;
 
+use program::Program;
 use raddle_core::Reason;
 use raddle_model::{AdaptiveLimit, CircuitBreaker, Metadata, RateLimit};
 use std::sync::Arc;
@@ -39,6 +45,7 @@ pub struct Rules {
     pub rates: Vec<RateLimit>,
     /// Circuit breakers, in file order.
     pub breakers: Vec<CircuitBreaker>,
+    program: Program,
 }
 
 impl Rules {
@@ -49,8 +56,8 @@ impl Rules {
         breakers: &[&CircuitBreaker],
         prev: Option<&Rules>,
     ) -> Rules {
-        let _ = prev;
         Rules {
+            program: Program::new(rates, prev.map(|p| &p.program)),
             adaptive: adaptive.cloned(),
             rates: rates.iter().copied().cloned().collect(),
             breakers: breakers.iter().copied().cloned().collect(),
