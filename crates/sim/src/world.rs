@@ -72,6 +72,15 @@ pub fn run(scenario: &Scenario, seed: u64, limiter: &mut dyn Limiter) -> Run {
     world.run
 }
 
+/// What had been used at the last look at the load.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    at: f64,
+    busy: f64,
+    pressed: f64,
+    active: f64,
+}
+
 struct World<'a> {
     scenario: &'a Scenario,
     limiter: &'a mut dyn Limiter,
@@ -86,7 +95,7 @@ struct World<'a> {
     sensor: Chance,
     /// When looks at the load come within a second, and what was used at the last one.
     phase: f64,
-    looked: (f64, f64, f64),
+    looked: Looked,
     down: bool,
     run: Run,
 }
@@ -107,7 +116,7 @@ impl<'a> World<'a> {
             backoffs: Chance::new(seed, 11),
             sensor,
             phase,
-            looked: (0.0, 0.0, 0.0),
+            looked: Looked::default(),
             down: false,
             run: Run::new(scenario),
         }
@@ -190,21 +199,24 @@ impl<'a> World<'a> {
     /// The limiter looks at the load.
     fn tick(&mut self) {
         let (period, sensor) = (self.limiter.period(), self.scenario.sensor);
-        let (at, busy, pressed) = self.looked;
-        let passed = self.now - at;
+        let last = self.looked;
+        let passed = self.now - last.at;
         let error = 1.0 + sensor.error * self.sensor.normal();
         let sample = Sample {
-            cpu: ((self.server.busy - busy) / passed * error).max(0.0),
+            cpu: ((self.server.busy - last.busy) / passed * error).max(0.0),
             cores: self.server.cores * sensor.cores,
             memory: self.scenario.memory.map(|own| (own + self.server.jobs.memory).min(1.0)),
-            pressure: Some(((self.server.pressed - pressed) / passed).min(1.0)),
+            pressure: Some(((self.server.pressed - last.pressed) / passed).min(1.0)),
             throttled: None,
         };
+        let active = (self.server.active - last.active) / passed;
         let missing = self.sensor.unit() < sensor.missing;
         if !missing {
-            self.looked = (self.now, self.server.busy, self.server.pressed);
+            let server = &self.server;
+            self.looked =
+                Looked { at: self.now, busy: server.busy, pressed: server.pressed, active: server.active };
         }
-        self.limiter.tick(self.now, (!missing).then_some(&sample));
+        self.limiter.tick(self.now, (!missing).then_some(&sample), active);
         let wobble = sensor.jitter * self.sensor.between(-1.0, 1.0);
         // Late looks do not move those after them: they come as if by a clock.
         let nominal = ((self.now - self.phase) / period).round() * period + self.phase;

@@ -53,7 +53,7 @@ impl Limiter for Raddle {
         self.gates[worker].complete(id, Duration::from_secs_f64(end.latency), None, end.failed);
     }
 
-    fn tick(&mut self, now: f64, sample: Option<&Sample>) {
+    fn tick(&mut self, now: f64, sample: Option<&Sample>, _: f64) {
         let minute = (now / 60.0) as u32 % (7 * 24 * 60);
         for event in self.controller.tick(time(now), Some(minute), sample) {
             self.notes.push((now, event.text));

@@ -70,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) busy: f64,
     /// Seconds in which more was ready to run than there are cores, since the start.
     pub(crate) pressed: f64,
+    /// Calls that ran or wanted to, by seconds, since the start.
+    pub(crate) active: f64,
     /// Core seconds that admitted calls still need.
     pub(crate) backlog: f64,
 }
@@ -94,6 +96,7 @@ impl Server {
             taken: 0,
             busy: 0.0,
             pressed: 0.0,
+            active: 0.0,
             backlog: 0.0,
         }
     }
@@ -113,6 +116,7 @@ impl Server {
         self.backlog = (self.backlog - passed * rate * n).max(0.0);
         let used = if self.paused { self.cores } else { n * rate + self.background.min(self.cores) };
         self.busy += passed * used;
+        self.active += passed * (n + self.background);
         if self.paused || n + self.background > self.cores {
             self.pressed += passed;
         }
