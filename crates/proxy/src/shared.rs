@@ -171,6 +171,8 @@ pub struct Shared {
     pub config: ArcSwap<Config>,
     /// The rule of adaptive limiting in force, and its state.
     pub limits: arc_swap::ArcSwapOption<crate::limits::Limiting>,
+    /// Wakes the thread that decides about it.
+    pub limiter: crate::limits::thread::Bell,
     /// Who counts limits that hold for all sidecars together, once there is somebody.
     pub quota: OnceLock<Arc<dyn crate::limits::Quota>>,
     /// The identity in force.

@@ -126,6 +126,7 @@ impl Sidecar {
         let limiting = Limiting::of(&config.snapshot, None, workers);
         let shared = Arc::new(Shared {
             limits: ArcSwapOption::new(limiting),
+            limiter: Default::default(),
             quota: OnceLock::new(),
             config: ArcSwap::from_pointee(config),
             registry,
@@ -152,6 +153,8 @@ impl Sidecar {
         let mut sidecar = Sidecar { shared, threads, loader, admin: None };
         sidecar.start_admin()?;
         sidecar.watch()?;
+        crate::limits::thread::start(&sidecar.shared)
+            .map_err(|e| StartError::Os("limits thread".into(), e))?;
         crate::mesh::start::start(&sidecar.shared, &sidecar.loader)?;
         // With a control plane, its thread says when there is enough to serve with.
         let alone = sidecar.shared.mesh.get().is_none();
@@ -286,6 +289,7 @@ impl Sidecar {
         for t in self.threads {
             let _ = t.join();
         }
+        self.shared.limiter.end();
         if let Some((_, log)) = self.loader.state().access_log.take() {
             log.stop(Duration::from_secs(1));
         }

@@ -1,4 +1,5 @@
 //! Finding the app's processes.
+use crate::table::Listening;
 use crate::text::{self, Stat};
 use crate::{Root, SenseError, table};
 use std::collections::BTreeSet;
@@ -23,18 +24,17 @@ pub fn listeners(root: &Root, app: &[SocketAddr]) -> Result<Vec<u32>, SenseError
     if here.is_empty() {
         return Err(SenseError::Elsewhere(app[0].to_string()));
     }
-    let mut port = None;
-    let mut inodes = BTreeSet::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = root.text(Path::new(table)).unwrap_or_default();
-        for l in table::listening(&text).filter(|l| here.iter().any(|a| l.takes(*a))) {
-            port.get_or_insert(l.addr.port());
-            inodes.insert(l.inode);
-        }
+    let texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(|t| root.text(Path::new(t)).unwrap_or_default());
+    let mut sockets: Vec<Listening> = texts.iter().flat_map(|t| table::listening(t)).collect();
+    sockets.retain(|l| here.iter().any(|a| l.takes(*a)));
+    // The sidecar may have the same port at all addresses, beside the app's at one.
+    if sockets.iter().any(|l| here.contains(&l.addr)) {
+        sockets.retain(|l| here.contains(&l.addr));
     }
-    let Some(port) = port else {
+    let Some(port) = sockets.first().map(|l| l.addr.port()) else {
         return Err(SenseError::NotThere(here.iter().map(SocketAddr::port).collect()));
     };
+    let inodes = sockets.iter().map(|l| l.inode).collect();
     let (found, denied) = holders(root, &inodes);
     if found.is_empty() { Err(SenseError::Hidden { port, denied }) } else { Ok(found) }
 }

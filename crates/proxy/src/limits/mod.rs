@@ -4,7 +4,11 @@
 //!
 //! * [`Limiting`]: what all threads see of the rule of adaptive limiting in force. The loader puts it into
 //!   [`Shared::limits`]; the thread `limits` ticks a controller over its board; workers have a gate each.
+//! * [`thread`]: that thread. What it reads of the app is crate `sense`'s.
 //! * [`Quota`]: who counts rules that hold for all sidecars together.
+pub(crate) mod app;
+pub mod thread;
+
 use crate::shared::{Config, Shared};
 use arc_swap::ArcSwapOption;
 use raddle_core::Time;
@@ -27,6 +31,8 @@ pub struct Limiting {
     pub board: Arc<Board>,
     /// What the controller said last, for pages.
     pub view: Arc<ArcSwapOption<View>>,
+    /// What is read of the app, or why nothing is: a sentence.
+    pub sensing: Arc<ArcSwapOption<thread::Sensing>>,
     /// What the app's load is to be taken for, in place of what can be read of it: for tests.
     pub pretended: Arc<ArcSwapOption<Sample>>,
 }
@@ -50,6 +56,7 @@ impl Limiting {
             fingerprint,
             board,
             view: old.map_or_else(Default::default, |o| o.view.clone()),
+            sensing: old.map_or_else(Default::default, |o| o.sensing.clone()),
             pretended: old.map_or_else(Default::default, |o| o.pretended.clone()),
         }))
     }
@@ -83,5 +90,6 @@ impl Shared {
         // First, such that workers that see the configuration see it as well.
         self.limits.store(new);
         self.config.store(Arc::new(config));
+        self.limiter.ring();
     }
 }
