@@ -1,25 +1,126 @@
 //! The part that decides, once a second.
-use super::board::Board;
+use super::board::{Board, CLASSES};
+use super::cost::{self, Costs};
+use super::culprits::{Culprits, Demand};
+use super::evidence::{Interface, Level};
+use super::mark::Mark;
+use super::meter::{Flow, Meter};
+use super::orders::{Hold, NOT_HELD, Orders, Term, Tier};
+use super::record::Recorder;
+use super::rise::{self, Usual};
+use super::signal::{RELEASE, Reading, Signal, Standing, Work};
+use super::water;
 use super::{Event, Sample, View};
 use raddle_core::Time;
-use raddle_model::{AdaptiveSettings, RuleMode};
+use raddle_model::{AdaptiveSettings, Priority, RuleMode};
 use std::sync::Arc;
+
+/// Seconds of life in which everything is new, and nobody rises.
+const INFANCY: f64 = 10.0;
+/// Share of the cores below which what others use leaves room for culprits.
+const FITS: f64 = 0.78;
+/// Interfaces shown.
+const TOP: usize = 20;
+/// Queue, above the usual, at which the guard looks at who surges; and at which everything is held in
+/// [`Tier::All`].
+const GUARD_QUEUE: f64 = 0.12;
+const GATE_QUEUE: f64 = 0.12;
 
 /// The part that decides, once a second.
 #[derive(Debug)]
 pub struct Controller {
     board: Arc<Board>,
     settings: AdaptiveSettings,
+    meter: Meter,
+    signal: Signal,
+    costs: Costs,
+    usual: Vec<Usual>,
+    weeks: usize,
+    culprits: Culprits,
+    mark: Mark,
+    recorder: Recorder,
+    last: Option<Time>,
+    age: f64,
+    /// When the orders before the last were given.
+    given: (Time, Time),
+    queue: Queue,
+    memory_usual: Option<f64>,
+    shortage: f64,
+    active: bool,
+    tier: Tier,
+    ended: Option<Time>,
+    trim: f64,
+    error: f64,
+    room: f64,
+    cores: f64,
+    /// Ticks: nobody to blame; calm; everything fits.
+    blameless: u32,
+    calm: u32,
+    fits: u32,
+}
+
+/// The queue estimate over time, in seconds.
+#[derive(Debug, Default)]
+struct Queue {
+    now: f64,
+    before: f64,
+    usual: f64,
+    growing: u32,
+}
+
+impl Queue {
+    fn reference(&self) -> f64 {
+        (3.0 * self.usual).max(0.05)
+    }
+
+    fn drains(&self) -> bool {
+        self.now > self.reference() + 0.1
+    }
+}
+
+/// What is short this second, and how far.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// Share of it in use, on the scale of the CPU's threshold.
+    level: f64,
+    memory: bool,
 }
 
 impl Controller {
     /// A controller of this board.
     pub fn new(board: Arc<Board>, settings: &AdaptiveSettings) -> Controller {
-        Controller { board, settings: settings.clone() }
+        Controller {
+            board,
+            settings: settings.clone(),
+            meter: Meter::default(),
+            signal: Signal::default(),
+            costs: Costs::default(),
+            usual: Vec::new(),
+            weeks: 0,
+            culprits: Culprits::default(),
+            mark: Mark::default(),
+            recorder: Recorder::default(),
+            last: None,
+            age: 0.0,
+            given: (Time::ZERO, Time::ZERO),
+            queue: Queue::default(),
+            memory_usual: None,
+            shortage: 0.0,
+            active: false,
+            tier: Tier::Idle,
+            ended: None,
+            trim: 1.0,
+            error: 0.0,
+            room: 0.0,
+            cores: 0.0,
+            blameless: 0,
+            calm: 0,
+            fits: 0,
+        }
     }
 
-    /// Goes on with other settings; what was learned stays. [`AdaptiveSettings::max_interfaces`] and
-    /// [`AdaptiveSettings::by`] mean another board.
+    /// Goes on with other settings; what was learned stays. Another [`AdaptiveSettings::max_interfaces`] or
+    /// [`AdaptiveSettings::by`] asks for another board.
     pub fn configure(&mut self, settings: &AdaptiveSettings) {
         self.board.set_observe(settings.mode == RuleMode::Observe);
         self.settings = settings.clone();
@@ -28,12 +129,476 @@ impl Controller {
     /// Decides for the next second. `sample` is absent if nothing could be read. Minutes of the week since some Monday
     /// are `week_minute`, for what is usual at this time of the week; absent = not known.
     pub fn tick(&mut self, now: Time, week_minute: Option<u32>, sample: Option<&Sample>) -> Vec<Event> {
-        let _ = (now, week_minute, sample, &self.settings);
-        Vec::new()
+        let seconds = match self.last {
+            // Twice for one second: what there was to learn is learned.
+            Some(last) if now.since(last).as_secs_f64() < 0.2 => return Vec::new(),
+            Some(last) => now.since(last).as_secs_f64(),
+            None => 1.0,
+        };
+        self.last = Some(now);
+        self.age += seconds;
+        self.meter.read(&self.board, seconds);
+        self.usual.resize_with(self.meter.flows.len(), Usual::default);
+        let reading = self.sense(sample, seconds);
+        self.cores = reading.cores;
+        let load = self.load(&reading);
+        let demands = self.demands(&reading, load, week_minute);
+        self.trigger(now, &reading, load);
+        if self.active {
+            self.regulate(now, &reading, load, &demands, seconds);
+        }
+        self.mark.tick(now, self.active, load.level, self.theta(), self.queue.drains());
+        self.learn(&reading, load, week_minute, seconds);
+        self.give(now, &reading, week_minute);
+        let level = self.level(now, &reading);
+        self.recorder.second(now, level, reading.standing, &self.culprits, &demands, &self.board)
+    }
+
+    fn theta(&self) -> f64 {
+        self.settings.threshold.clamp(0.5, 0.95)
+    }
+
+    /// What the sample says, held against what the flows say; and the queue.
+    fn sense(&mut self, sample: Option<&Sample>, seconds: f64) -> Reading {
+        let mut work = Work { done: self.costs.background, asked: self.costs.background, ..Work::default() };
+        let mut slow = Vec::new();
+        for (i, (flow, usual)) in self.meter.flows.iter().zip(&self.usual).enumerate() {
+            let cost = self.costs.of(i);
+            work.done += flow.completed / seconds * cost;
+            work.asked += flow.admitted * cost;
+            if let (Some(latency), true) = (flow.latency, usual.latency > 0.0 && flow.completed >= 3.0) {
+                slow.push(latency / usual.latency);
+            }
+        }
+        work.slow = median(&mut slow);
+        work.queued = self.queue.now > self.queue.reference();
+        let reading = self.signal.read(sample, self.settings.cores, &work, seconds);
+        let wanted: f64 =
+            self.meter.flows.iter().enumerate().map(|(i, f)| f.inflight * self.costs.of(i)).sum();
+        let q = &mut self.queue;
+        (q.before, q.now) = (q.now, wanted / reading.cores);
+        q.growing = if q.now > q.before + 0.01 { q.growing + 1 } else { 0 };
+        reading
+    }
+
+    /// Which is shorter, cores or memory.
+    fn load(&mut self, reading: &Reading) -> Load {
+        let cpu = Load { level: reading.cpu, memory: false };
+        let Some(memory) = reading.memory else { return cpu };
+        let usual = *self.memory_usual.get_or_insert(memory);
+        // What the app uses without load is nobody's fault: shortage begins with the last half of what is left.
+        let short = self.settings.memory_threshold.max(usual + 0.5 * (1.0 - usual)).max(usual + 1e-3);
+        let level = (self.theta() * (memory - usual) / (short - usual)).clamp(0.0, 1.0);
+        if level > self.theta() && level > reading.cpu { Load { level, memory: true } } else { cpu }
+    }
+
+    /// What each interface asks for, as a share of what is short.
+    fn demands(&self, reading: &Reading, load: Load, minute: Option<u32>) -> Vec<Demand> {
+        let held: f64 = self.meter.flows.iter().map(|f| f.admitted * f.lately).sum();
+        let slow = self.slowness();
+        let flows = self.meter.flows.iter().zip(&self.usual).enumerate();
+        flows
+            .map(|(i, (flow, usual))| {
+                let cost = self.costs.of(i);
+                let unit = if load.memory {
+                    load.level * flow.lately / held.max(1e-9)
+                } else {
+                    cost / reading.cores
+                };
+                let infant = self.age < INFANCY;
+                let held = self.culprits.holds(i);
+                let rate = if held || flow.offered > 1.5 * flow.smooth { flow.offered } else { flow.smooth };
+                Demand {
+                    rate,
+                    usual: std::array::from_fn(|m| usual.rate(m, minute)),
+                    unit,
+                    cost,
+                    rises: std::array::from_fn(|m| !infant && usual.rises(rate, m, minute)),
+                    dearer: if infant { 0.0 } else { slow.dearer(flow, usual, cost) },
+                }
+            })
+            .collect()
+    }
+
+    /// Adds up shortage; begins.
+    fn trigger(&mut self, now: Time, reading: &Reading, load: Load) {
+        let theta = self.theta();
+        let q = &self.queue;
+        let over = (load.level / theta - 1.0).min(0.5);
+        let severe = if load.memory {
+            if load.level > theta { 0.4 } else { 0.0 }
+        } else if reading.cpu > 0.95 {
+            (0.25 * (q.now / q.reference() - 1.0)).clamp(0.0, 0.75)
+        } else {
+            0.0
+        };
+        let waits = load.memory || !reading.doubtful || q.now > q.reference();
+        if reading.standing == Standing::Stale {
+            return;
+        }
+        let over = if over > 0.0 && !waits { 0.0 } else { over };
+        self.shortage = (self.shortage + over + severe).clamp(0.0, 3.0);
+        let again = self.ended.is_some_and(|t| now.since(t).as_secs() < 60);
+        if !self.active && self.shortage >= if again { 0.4 } else { 1.0 } && self.age >= INFANCY {
+            self.active = true;
+            self.tier = Tier::Culprits;
+            (self.trim, self.error, self.blameless, self.calm, self.fits) = (1.0, 0.0, 0, 0, 0);
+            self.mark.begin(now);
+            let level = self.level(now, reading);
+            self.recorder.begin(now, load.memory, &level, &self.top(5));
+        }
+    }
+
+    fn regulate(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand], seconds: f64) {
+        if reading.standing == Standing::Stale {
+            if self.signal.blind() >= 3.0 + RELEASE {
+                self.end(now, "no sample of the app's load came for 30 s");
+            }
+            return;
+        }
+        let theta = self.theta();
+        let draining = self.queue.drains();
+        let hidden = self.hidden(reading, load, demands);
+        if !draining && reading.cpu < 0.93 && !load.memory {
+            self.learn_drift(reading, demands);
+        }
+        let worsens = load.level > 0.95 && self.queue.growing >= 2;
+        let fits = FITS.min(theta - 0.02);
+        let fresh = self.recorder.seconds(now) == 0
+            || worsens
+            || (load.level > theta && self.culprits.members.is_empty());
+        if fresh && self.tier == Tier::Culprits {
+            let added = self.culprits.find(demands, hidden, fits, &self.board);
+            self.recorder.added(now, &added, demands, &self.culprits, &self.board);
+        }
+        let others = self.culprits.others(demands) + self.background(reading, load);
+        let blameless = self.culprits.members.is_empty() && others.max(hidden) > 0.0 && load.level > 0.85;
+        self.blameless = if blameless && self.mark.closed(now) { self.blameless + 1 } else { 0 };
+        if self.tier == Tier::Culprits && (self.blameless >= 2 || (self.blameless >= 1 && draining)) {
+            self.tier = Tier::All;
+            (self.trim, self.fits) = (1.0, 0);
+            self.recorder.everything(now, load.level, self.queue.now);
+        }
+        match self.tier {
+            Tier::All => self.regulate_all(now, reading, load, demands),
+            _ => self.regulate_culprits(now, load, demands, others, draining),
+        }
+        self.finish(now, load, seconds);
+    }
+
+    /// Share in use that neither what is asked of anybody nor what is usual explains.
+    fn hidden(&self, reading: &Reading, load: Load, demands: &[Demand]) -> f64 {
+        if load.memory {
+            return 0.0;
+        }
+        let of = |(i, d): (usize, &Demand)| {
+            let drift = self.culprits.members.iter().find(|m| m.id as usize == i).map_or(1.0, |m| m.drift);
+            self.meter.flows[i].admitted * d.unit * drift
+        };
+        let explained: f64 = demands.iter().enumerate().map(of).sum();
+        (reading.cpu - explained - self.background(reading, load)).max(0.0)
+    }
+
+    fn background(&self, reading: &Reading, load: Load) -> f64 {
+        if load.memory { 0.0 } else { self.costs.background / reading.cores }
+    }
+
+    fn learn_drift(&mut self, reading: &Reading, demands: &[Demand]) {
+        let flows = &self.meter.flows;
+        let others: f64 = demands
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !self.culprits.holds(*i))
+            .map(|(i, d)| flows[i].admitted * d.unit)
+            .sum();
+        let used = reading.cpu - others - self.costs.background / reading.cores;
+        self.culprits.learn_drift(used, |i| flows[i].admitted, demands);
+    }
+
+    /// Tier 1: culprits get what the others leave, trimmed by how far the load is off.
+    fn regulate_culprits(&mut self, now: Time, load: Load, demands: &[Demand], others: f64, draining: bool) {
+        let target = (self.theta() - 0.01) - if draining { 0.12 } else { 0.0 };
+        let error = 1.0 - load.level / target;
+        let mut step = 0.3 * (error - self.error) + 0.15 * error;
+        self.error = error;
+        if error.abs() < 0.03 {
+            step = 0.0;
+        }
+        if draining {
+            step = step.min(if self.queue.growing > 0 { -0.1 } else { 0.0 });
+        } else if !self.culprits.binding(demands) {
+            step = step.min(0.0);
+        }
+        self.trim = (self.trim * step.clamp(-0.2, 0.05).exp()).clamp(0.2, 1.6);
+        let usual = self.culprits.usual(demands);
+        let mut room = (target - others).max(0.0) * self.trim;
+        if !draining {
+            room = room.max(usual.min((0.95 - others).max(0.0)));
+        }
+        self.room = room;
+        self.culprits.share_out(demands, room);
+        let gone = self.culprits.let_go(demands);
+        self.recorder.let_go(now, &gone, &self.board);
+    }
+
+    /// Tier 2: everything shares what there is; the queue, bounded by the gates, says whether that is too much.
+    fn regulate_all(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand]) {
+        let target = (self.theta() + 0.17).min(0.97);
+        let over = self.queue.now - self.queue.usual;
+        let step = if load.level < target - 0.04 {
+            0.15 * (1.0 - load.level / target)
+        } else {
+            0.1 * (0.5 - over / GATE_QUEUE)
+        };
+        let all: f64 = demands.iter().map(Demand::share).sum::<f64>() + self.background(reading, load);
+        self.trim = (self.trim * step.clamp(-0.2, 0.05).exp()).clamp(0.2, 1.6);
+        self.room = (target - self.background(reading, load)).max(0.0) * self.trim;
+        let fits = all <= self.room && over < 0.5 * GATE_QUEUE;
+        self.fits = if fits { self.fits + 1 } else { 0 };
+        if self.fits >= 5 {
+            self.tier = Tier::Culprits;
+            (self.trim, self.error) = (1.0, 0.0);
+            self.recorder.fits(now, all);
+        }
+    }
+
+    /// Ends when nobody is held any more and nothing is short, or when it has been calm for long.
+    fn finish(&mut self, now: Time, load: Load, seconds: f64) {
+        let theta = self.theta();
+        let calm = load.level <= 0.9 * theta && !self.queue.drains();
+        self.calm = if calm { self.calm + 1 } else { 0 };
+        let free = self.tier == Tier::Culprits && self.culprits.members.is_empty();
+        if free && self.mark.open() && load.level < theta && self.recorder.seconds(now) >= 5 {
+            self.end(now, "nobody asks for more than there is");
+        } else if f64::from(self.calm) * seconds >= 60.0 {
+            self.end(now, "it was calm for 60 s");
+        }
+    }
+
+    fn end(&mut self, now: Time, why: &str) {
+        self.active = false;
+        self.tier = Tier::Idle;
+        self.culprits.members.clear();
+        (self.shortage, self.ended) = (0.0, Some(now));
+        self.mark.end();
+        self.recorder.end(now, why);
+    }
+
+    /// Learns what is usual, while it is.
+    fn learn(&mut self, reading: &Reading, load: Load, minute: Option<u32>, seconds: f64) {
+        if reading.standing == Standing::Latency {
+            self.costs.assume(self.usual.iter().map(|u| u.latency));
+        }
+        if self.active || load.level > 0.9 || self.shortage > 0.5 || reading.standing == Standing::Stale {
+            return;
+        }
+        let pull = 1.0 / self.age.clamp(1.0, 60.0);
+        self.queue.usual += (self.queue.now - self.queue.usual) * pull;
+        if let Some(memory) = reading.memory {
+            let usual = self.memory_usual.get_or_insert(memory);
+            *usual += (memory - *usual) * (seconds / 300.0).min(0.5);
+        }
+        for (flow, usual) in self.meter.flows.iter().zip(&mut self.usual) {
+            usual.learn(flow.offered, flow.inflight, flow.latency, seconds);
+            if let Some(minute) = minute {
+                if !usual.has_week() {
+                    if self.weeks >= rise::WEEKS {
+                        continue;
+                    }
+                    self.weeks += 1;
+                }
+                usual.learn_week(minute, flow.offered, seconds);
+            }
+        }
+        if let Some(used) = reading.used {
+            let usual = self.usual.iter();
+            let work: Vec<cost::Work> = self.meter.flows.iter().zip(usual).map(|(f, u)| work(f, u)).collect();
+            self.costs.learn(used * seconds, &work, seconds);
+        }
+    }
+
+    /// Gives the gates their orders.
+    fn give(&mut self, now: Time, reading: &Reading, minute: Option<u32>) {
+        let (holds, shares) = match self.tier {
+            Tier::Idle => (Vec::new(), Vec::new()),
+            Tier::Culprits => {
+                let release = self.release();
+                let flows = &self.meter.flows;
+                self.culprits.orders(&self.board, |m| {
+                    let wanted = flows.get(m.id as usize).map_or(0.0, |f| f.offered) * 1.2;
+                    m.limit + (wanted - m.limit).max(0.0) * release
+                })
+            }
+            Tier::All => (self.turns(reading), Vec::new()),
+        };
+        let mut terms: Vec<Term> = self
+            .meter
+            .flows
+            .iter()
+            .zip(&self.usual)
+            .enumerate()
+            .map(|(i, (flow, usual))| Term {
+                cost: self.costs.of(i) as f32,
+                inflight: usual.inflight as f32,
+                rate: usual.rate(0, minute) as f32,
+                seen: flow.seen.0,
+                seen_before: flow.seen.1,
+                hold: NOT_HELD,
+            })
+            .collect();
+        for (at, hold) in holds.iter().enumerate() {
+            terms[hold.id as usize].hold = at as u32;
+        }
+        let known = self.age >= INFANCY && reading.standing != Standing::Stale;
+        let when_known = |queue: f64| if known { queue } else { f64::INFINITY };
+        let usual = self.queue.usual;
+        self.board.give(Orders {
+            tier: self.tier,
+            at: now,
+            before: self.given.0,
+            cores: reading.cores,
+            mark_pass: self.mark.pass,
+            mark_queue: when_known(usual + 0.1),
+            guard_queue: when_known(usual + GUARD_QUEUE),
+            usual_queue: usual,
+            gate_queue: when_known(usual + GATE_QUEUE),
+            unknown_cost: self.costs.typical(),
+            terms: terms.into(),
+            holds: holds.into(),
+            shares: shares.into(),
+        });
+        self.given = (now, self.given.0);
+    }
+
+    /// What part of the way to letting everything go it is, while no sample comes.
+    fn release(&self) -> f64 {
+        ((self.signal.blind() - 3.0) / RELEASE).clamp(0.0, 1.0)
+    }
+
+    /// What part of each interface's classes passes: the highest class is served first, within a class all up to the
+    /// same level.
+    fn turns(&self, reading: &Reading) -> Vec<Hold> {
+        let flows = &self.meter.flows;
+        let mut holds: Vec<Hold> =
+            (0..flows.len()).map(|i| Hold { id: i as u32, rate: 0.0, pass: [1.0; CLASSES] }).collect();
+        let mut room = self.room;
+        let release = self.release() as f32;
+        for class in [Priority::Critical, Priority::Normal, Priority::Batch, Priority::LoadTest] {
+            let class = class as usize;
+            let demand = |i: usize| flows[i].classes[class] * self.costs.of(i) / reading.cores;
+            let demands: Vec<f64> = (0..flows.len()).map(demand).collect();
+            let level = water::level(&demands, room);
+            for (hold, demand) in holds.iter_mut().zip(&demands) {
+                let pass = if *demand > level { (level / demand) as f32 } else { 1.0 };
+                hold.pass[class] = pass + (1.0 - pass) * release;
+                room -= demand.min(level);
+            }
+            room = room.max(0.0);
+        }
+        holds
+    }
+
+    fn level(&self, now: Time, reading: &Reading) -> Level {
+        Level {
+            at_secs: now.as_nanos() as f64 * 1e-9,
+            cpu: reading.cpu,
+            theta: self.theta(),
+            cores: reading.cores,
+            memory: reading.memory.unwrap_or(0.0),
+            q: self.queue.now,
+            qref: self.queue.reference(),
+            s: self.shortage,
+            g: self.trim,
+            mark_p: self.mark.pass,
+            room: if self.active { self.room } else { 0.0 },
+            tier: self.tier as u8,
+            offered: self.meter.offered,
+            refused: self.meter.refused,
+        }
+    }
+
+    /// The interfaces that use most of the CPU.
+    fn top(&self, most: usize) -> Vec<Interface> {
+        let used = |i: usize| self.meter.flows[i].smooth * self.costs.of(i);
+        let mut order: Vec<usize> = (0..self.meter.flows.len()).filter(|i| used(*i) > 0.0).collect();
+        order.sort_by(|a, b| used(*b).total_cmp(&used(*a)));
+        order.truncate(most);
+        let cores = self.cores.max(1e-6);
+        let interface = |i: usize| {
+            let flow = &self.meter.flows[i];
+            Interface {
+                name: self.board.name(i as u32),
+                share: used(i) / cores,
+                cost_ms: self.costs.of(i) * 1e3,
+                offered: flow.smooth,
+                baseline: self.usual.get(i).map_or(0.0, |u| u.rate(0, None)),
+                inflight: flow.inflight as u32,
+                latency_ms: flow.lately * 1e3,
+            }
+        };
+        order.into_iter().map(interface).collect()
     }
 
     /// What it knows and does.
     pub fn view(&self) -> View {
-        View { observe: self.board.observes(), interfaces: self.board.interfaces(), ..View::default() }
+        View {
+            observe: self.board.observes(),
+            top: self.top(TOP),
+            interfaces: self.board.interfaces(),
+            ..self.recorder.view()
+        }
     }
+
+    fn slowness(&self) -> Slowness {
+        let pairs = self.meter.flows.iter().zip(&self.usual).enumerate();
+        let pairs = pairs.filter(|(_, (f, u))| u.latency > 0.0 && f.completed >= 3.0);
+        let (mut added, mut times, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, (flow, usual)) in pairs {
+            let Some(latency) = flow.latency else { continue };
+            let (more, cost) = ((latency - usual.latency).max(0.0), self.costs.of(i).max(1e-6));
+            added.push(more);
+            times.push(more / cost);
+            all.push((more, cost));
+        }
+        let (add, times) = (median(&mut added), median(&mut times));
+        let off = |guess: &dyn Fn(f64) -> f64| {
+            let mut off: Vec<f64> = all.iter().map(|(more, c)| (more - guess(*c)).abs()).collect();
+            median(&mut off)
+        };
+        if off(&|_| add) <= off(&|c| c * times) {
+            Slowness { add, times: 0.0 }
+        } else {
+            Slowness { add: 0.0, times }
+        }
+    }
+}
+
+/// What all requests take longer than usual: the same time for all, as those in one line do, or in proportion to their
+/// work, as those that share cores do.
+#[derive(Clone, Copy, Debug)]
+struct Slowness {
+    add: f64,
+    times: f64,
+}
+
+impl Slowness {
+    /// What requests of an interface take longer than that, in units of what they usually take.
+    fn dearer(self, flow: &Flow, usual: &Usual, cost: f64) -> f64 {
+        let Some(latency) = flow.latency.filter(|_| usual.latency > 0.0) else { return 0.0 };
+        let expected = usual.latency + self.add + self.times * cost;
+        (latency - expected).max(0.0) / (usual.latency + self.times * cost).max(1e-6)
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+fn work(flow: &Flow, usual: &Usual) -> cost::Work {
+    let latency = if usual.latency > 0.0 { usual.latency } else { flow.lately };
+    cost::Work { completed: flow.completed, latency, said: flow.said }
 }

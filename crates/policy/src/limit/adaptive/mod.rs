@@ -11,9 +11,17 @@
 //! The simulator drives the same three.
 mod board;
 mod controller;
+mod cost;
+mod culprits;
 mod evidence;
 mod gate;
+mod mark;
+mod meter;
 mod orders;
+mod record;
+mod rise;
+mod signal;
+mod water;
 
 pub use board::Board;
 pub use controller::Controller;

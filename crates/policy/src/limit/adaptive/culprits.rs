@@ -1,0 +1,206 @@
+//! Who causes the shortage: the set S of those that are held, and what each of them may have.
+use super::board::Board;
+use super::orders::Hold;
+use super::water;
+use super::{InterfaceId, rise};
+
+/// An interface's demand, as the controller sees it this second. Shares are of what is short: cores or memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Demand {
+    /// Requests offered a second.
+    pub rate: f64,
+    /// Requests offered a second as usual, by memory.
+    pub usual: [f64; 3],
+    /// Share that one request a second takes, without what is only known since it is held.
+    pub unit: f64,
+    /// CPU seconds of a request.
+    pub cost: f64,
+    /// Whether it asks for more than chance explains, by memory.
+    pub rises: [bool; 3],
+    /// By how much more than all others a request takes longer than usual, in units of the usual; 0 = it does not.
+    pub dearer: f64,
+}
+
+impl Demand {
+    pub(super) fn share(&self) -> f64 {
+        self.rate * self.unit
+    }
+}
+
+/// One that is held.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub id: InterfaceId,
+    /// Requests a second as usual, when it was found.
+    pub usual: f64,
+    /// Whether its cost rose, not what is asked of it.
+    pub dearer: bool,
+    /// What its requests cost now, in units of what they did.
+    pub drift: f64,
+    /// Requests a second that may pass.
+    pub limit: f64,
+    /// What it asks for, as a share.
+    pub demand: f64,
+    /// Ticks in which it asked for no more than it may have.
+    slack: u32,
+    /// Offered in all, by worker, at the last tick.
+    seen: Vec<u32>,
+}
+
+/// Those that are held.
+#[derive(Debug, Default)]
+pub(super) struct Culprits {
+    pub members: Vec<Member>,
+}
+
+/// Ticks of slack after which one is let go.
+const SLACK: u32 = 5;
+/// What is asked beyond this many times the usual is excess.
+const USUAL: f64 = 1.2;
+/// Part of a hold's rate that is split evenly between workers, whatever they had lately.
+const FLOOR: f64 = 0.1;
+
+impl Culprits {
+    pub(super) fn holds(&self, id: usize) -> bool {
+        self.members.iter().any(|m| m.id as usize == id)
+    }
+
+    /// Share that all others ask for.
+    pub(super) fn others(&self, demands: &[Demand]) -> f64 {
+        let all: f64 = demands.iter().map(Demand::share).sum();
+        let held: f64 =
+            self.members.iter().filter_map(|m| demands.get(m.id as usize)).map(Demand::share).sum();
+        (all - held).max(0.0)
+    }
+
+    /// Adds those that rose, the largest excess first, until the others fit in `most`: by the shortest memory against
+    /// which anyone rose. Then, if what is asked does not explain what is used (`hidden` is the difference), those
+    /// that take longer than all others. Returns who was added.
+    pub(super) fn find(
+        &mut self,
+        demands: &[Demand],
+        hidden: f64,
+        most: f64,
+        board: &Board,
+    ) -> Vec<InterfaceId> {
+        let mut added = Vec::new();
+        for memory in 0..rise::MEMORIES.len() {
+            let mut others = self.others(demands) + hidden;
+            if others <= most {
+                return added;
+            }
+            let excess = |d: &Demand| d.share() - USUAL * d.usual[memory] * d.unit;
+            let rose = |(i, d): &(usize, &Demand)| d.rises[memory] && excess(d) > 0.0 && !self.holds(*i);
+            let mut risers: Vec<(usize, &Demand)> = demands.iter().enumerate().filter(rose).collect();
+            risers.sort_by(|a, b| excess(b.1).total_cmp(&excess(a.1)));
+            for (i, d) in risers {
+                if others <= most || excess(d) < 0.002 {
+                    break;
+                }
+                others -= d.share();
+                added.push(self.add(i, d.usual[memory], None, board));
+            }
+        }
+        if hidden > 0.1 && self.others(demands) + hidden > most {
+            added.extend(self.find_dearer(demands, hidden, board));
+        }
+        added
+    }
+
+    /// The one whose cost rose, if what it takes longer explains a good part of what is hidden.
+    fn find_dearer(&mut self, demands: &[Demand], hidden: f64, board: &Board) -> Option<InterfaceId> {
+        let more = |d: &Demand| d.dearer * d.share();
+        let grown = |(i, d): &(usize, &Demand)| d.dearer > 2.0 && !self.holds(*i);
+        let (i, d) =
+            demands.iter().enumerate().filter(grown).max_by(|a, b| more(a.1).total_cmp(&more(b.1)))?;
+        if more(d) < 0.25 * hidden {
+            return None;
+        }
+        let drift = 1.0 + (hidden / d.share().max(1e-9)).min(d.dearer * 2.0);
+        Some(self.add(i, d.usual[0].max(d.rate.min(d.usual[2])), Some(drift), board))
+    }
+
+    fn add(&mut self, i: usize, usual: f64, drift: Option<f64>, board: &Board) -> InterfaceId {
+        let id = i as InterfaceId;
+        let seen = (0..board.workers()).map(|w| board.offered_to(w, id)).collect();
+        let dearer = drift.is_some();
+        let drift = drift.unwrap_or(1.0);
+        let (limit, demand) = (f64::INFINITY, 0.0);
+        self.members.push(Member { id, usual, dearer, drift, limit, demand, slack: 0, seen });
+        id
+    }
+
+    /// What the members ask for as usual.
+    pub(super) fn usual(&self, demands: &[Demand]) -> f64 {
+        self.members.iter().map(|m| m.usual * unit(m, demands, false)).sum()
+    }
+
+    /// Learns what the members' requests cost from what is left of the load when all others' is taken off.
+    pub(super) fn learn_drift(&mut self, used: f64, admitted: impl Fn(usize) -> f64, demands: &[Demand]) {
+        let shares = |m: &Member| admitted(m.id as usize) * unit(m, demands, true);
+        let theirs: f64 = self.members.iter().map(shares).sum();
+        if theirs < 0.05 || used <= 0.0 {
+            return;
+        }
+        let off = (used / theirs).clamp(0.5, 2.0).sqrt();
+        for m in &mut self.members {
+            m.drift = (m.drift * off).clamp(0.3, 30.0);
+        }
+    }
+
+    /// Shares `room` out: what is usual first, the rest by excess.
+    pub(super) fn share_out(&mut self, demands: &[Demand], room: f64) {
+        let asked: Vec<f64> =
+            self.members.iter().map(|m| rate(m, demands) * unit(m, demands, true)).collect();
+        let usual: Vec<f64> = self.members.iter().map(|m| m.usual * unit(m, demands, false)).collect();
+        let parts = water::by_excess(&asked, &usual, room);
+        for ((m, part), asked) in self.members.iter_mut().zip(parts).zip(asked) {
+            let unit = unit(m, demands, true).max(1e-12);
+            m.limit = part / unit;
+            m.demand = asked;
+        }
+    }
+
+    /// Whether any member asks for more than it may have.
+    pub(super) fn binding(&self, demands: &[Demand]) -> bool {
+        self.members.iter().any(|m| rate(m, demands) > m.limit)
+    }
+
+    /// Lets those go that ask for no more than they may have, for some time. Returns who.
+    pub(super) fn let_go(&mut self, demands: &[Demand]) -> Vec<InterfaceId> {
+        for m in &mut self.members {
+            let slack = rate(m, demands) <= m.limit;
+            m.slack = if slack { m.slack + 1 } else { 0 };
+        }
+        let (gone, stay): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|m| m.slack >= SLACK);
+        self.members = stay;
+        gone.into_iter().map(|m| m.id).collect()
+    }
+
+    /// The holds, and each worker's share of each: by what it was offered of late, a tenth of it evenly.
+    pub(super) fn orders(&mut self, board: &Board, times: impl Fn(&Member) -> f64) -> (Vec<Hold>, Vec<f32>) {
+        self.members.sort_by_key(|m| m.id);
+        let mut shares = Vec::with_capacity(self.members.len() * board.workers());
+        let even = 1.0 / board.workers() as f64;
+        let mut holds = Vec::with_capacity(self.members.len());
+        for m in &mut self.members {
+            let now: Vec<u32> = (0..board.workers()).map(|w| board.offered_to(w, m.id)).collect();
+            let came: Vec<f64> =
+                now.iter().zip(&m.seen).map(|(n, s)| f64::from(n.wrapping_sub(*s))).collect();
+            let all: f64 = came.iter().sum();
+            m.seen = now;
+            let part = |c: &f64| if all > 0.0 { c / all } else { even };
+            shares.extend(came.iter().map(|c| (part(c) * (1.0 - FLOOR) + even * FLOOR) as f32));
+            holds.push(Hold { id: m.id, rate: times(m), pass: [1.0; 4] });
+        }
+        (holds, shares)
+    }
+}
+
+fn rate(m: &Member, demands: &[Demand]) -> f64 {
+    demands.get(m.id as usize).map_or(0.0, |d| d.rate)
+}
+
+fn unit(m: &Member, demands: &[Demand], now: bool) -> f64 {
+    demands.get(m.id as usize).map_or(0.0, |d| d.unit) * if now { m.drift } else { 1.0 }
+}
