@@ -46,6 +46,7 @@ pub struct Rules {
     /// Circuit breakers, in file order.
     pub breakers: Vec<CircuitBreaker>,
     program: Program,
+    breaker_program: breaker::program::Program,
 }
 
 impl Rules {
@@ -58,6 +59,7 @@ impl Rules {
     ) -> Rules {
         Rules {
             program: Program::new(rates, prev.map(|p| &p.program)),
+            breaker_program: breaker::program::Program::new(breakers, prev.map(|p| &p.breaker_program)),
             adaptive: adaptive.cloned(),
             rates: rates.iter().copied().cloned().collect(),
             breakers: breakers.iter().copied().cloned().collect(),

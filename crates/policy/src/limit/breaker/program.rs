@@ -1,0 +1,159 @@
+//! `kind: CircuitBreaker`, compiled, and what workers share of it.
+use super::super::index::Index;
+use super::super::program;
+use super::target::{Change, Target, Why};
+use super::{Event, State};
+use crate::limit::Held;
+use ahash::RandomState;
+use raddle_core::{Reason, Time};
+use raddle_model::{BreakerPer, BreakerSettings, CircuitBreaker, Forced, RuleMode};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most breakers of a rule.
+pub(super) const MOST: usize = 10_000;
+
+/// The breakers of a sidecar.
+#[derive(Debug, Default)]
+pub(crate) struct Program {
+    pub(super) rules: Vec<Rule>,
+    pub(super) index: Index,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) name: Arc<str>,
+    pub(super) observe: bool,
+    pub(super) settings: BreakerSettings,
+    pub(super) shared: Arc<Shared>,
+    /// What is said of a call that it holds, by why it is open.
+    details: [Arc<str>; Why::ALL.len()],
+}
+
+/// What workers share of a rule.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) hasher: RandomState,
+    /// Breakers that are not closed.
+    pub(super) unwell: AtomicU32,
+    targets: Mutex<Targets>,
+    pub(super) counts: program::Shared,
+}
+
+#[derive(Debug, Default)]
+struct Targets {
+    map: HashMap<u64, Arc<Target>, RandomState>,
+    /// When it was last looked for breakers that nobody needs.
+    swept: Time,
+}
+
+impl Shared {
+    /// The breaker of this key, made if there is none. `None` = there are too many.
+    pub(super) fn target(
+        &self,
+        key: u64,
+        name: impl FnOnce() -> String,
+        workers: usize,
+        s: &BreakerSettings,
+        now: Time,
+    ) -> Option<Arc<Target>> {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(target) = targets.map.get(&key) {
+            return Some(target.clone());
+        }
+        if targets.map.len() >= MOST {
+            if now.since(targets.swept).as_secs() < 1 && targets.swept != Time::ZERO {
+                return None;
+            }
+            targets.swept = now;
+            targets.map.retain(|_, t| {
+                let needed = t.state() != State::Closed || t.sum(s, now).calls > 0;
+                t.gone.store(!needed, Ordering::Relaxed);
+                needed
+            });
+            if targets.map.len() >= MOST {
+                return None;
+            }
+        }
+        let target = Arc::new(Target::new(key, &name(), workers));
+        targets.map.insert(key, target.clone());
+        Some(target)
+    }
+
+    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.map.values().cloned().collect()
+    }
+
+    /// The breaker of this key, if there is one.
+    pub(super) fn known(&self, key: u64) -> Option<Arc<Target>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner).map.get(&key).cloned()
+    }
+}
+
+impl Program {
+    pub(crate) fn new(sources: &[&CircuitBreaker], prev: Option<&Program>) -> Program {
+        let old: HashMap<&str, &Rule, RandomState> =
+            prev.into_iter().flat_map(|p| &p.rules).map(|r| (&*r.name, r)).collect();
+        let rule = |source: &&CircuitBreaker| {
+            let name = format!("CircuitBreaker/{}", source.metadata.name);
+            let old = old.get(name.as_str()).filter(|o| o.settings.per == source.settings.per);
+            Rule {
+                observe: source.mode == RuleMode::Observe,
+                settings: source.settings.clone(),
+                shared: old.map(|o| o.shared.clone()).unwrap_or_default(),
+                details: Why::ALL.map(|why| detail(&source.settings, why).into()),
+                name: name.into(),
+            }
+        };
+        let index = Index::new((0..).zip(sources.iter().map(|s| &*s.when)));
+        Program { rules: sources.iter().map(rule).collect(), index }
+    }
+}
+
+impl Rule {
+    pub(super) fn per_endpoint(&self) -> bool {
+        self.settings.per == BreakerPer::Endpoint
+    }
+
+    pub(super) fn held(&self, why: Why) -> Held {
+        let detail = self.details[why as usize].clone();
+        Held { reason: Reason::BreakerOpen, rule: self.name.clone(), detail }
+    }
+
+    pub(super) fn forced(&self) -> Option<Forced> {
+        self.settings.forced
+    }
+
+    /// A breaker has changed, which counts here.
+    pub(super) fn event(&self, target: &Target, change: Change, at: Time) -> Event {
+        match change.state {
+            State::Open if change.counts => self.shared.unwell.fetch_add(1, Ordering::Relaxed),
+            State::Closed if change.counts => self.shared.unwell.fetch_sub(1, Ordering::Relaxed),
+            State::Open | State::Closed | State::HalfOpen => 0,
+        };
+        Event {
+            at,
+            rule: self.name.clone(),
+            target: target.name.clone(),
+            state: change.state,
+            text: change.text,
+        }
+    }
+}
+
+fn detail(s: &BreakerSettings, why: Why) -> String {
+    let share = |r: Option<f64>| format!("{} %", (r.unwrap_or(0.0) * 1000.0).round() / 10.0);
+    match why {
+        Why::Failed => format!("{} of its calls failed", share(s.error_ratio)),
+        Why::Slow => format!("{} of its calls took over {:?}", share(s.slow_ratio), s.slow_after),
+        Why::InARow => match s.consecutive_errors.unwrap_or(1) {
+            1 => "a call failed".into(),
+            n => format!("{n} calls in a row failed"),
+        },
+        Why::Probes => "it still failed when it was tried again".into(),
+        Why::Forced => "it is held open by hand".into(),
+    }
+}
