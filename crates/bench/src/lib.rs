@@ -18,6 +18,7 @@ pub mod cpu;
 pub mod dubbo;
 mod http1;
 mod http2;
+pub mod limit;
 pub mod load;
 pub mod mix;
 mod poll;
@@ -28,6 +29,7 @@ mod token;
 
 pub use burn::BurnOptions;
 pub use compare::{CompareOptions, CompareReport, compare};
+pub use limit::{LimitOptions, LimitReport, limit};
 pub use load::{LoadOptions, LoadResult, Progress, load};
 pub use mix::{MixOptions, MixResult, mix};
 pub use protocol::{Protocol, UnknownProtocol};

@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 
 /// What every part of a comparison needs: a scratch directory and the sign to stop.
 #[derive(Clone, Debug)]
-pub(super) struct Bench {
+pub(crate) struct Bench {
     /// For configurations and logs.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Set by the user's Ctrl-C.
-    pub(super) stop: Arc<AtomicBool>,
+    pub(crate) stop: Arc<AtomicBool>,
     /// Where a single-worker proxy is pinned; `None` leaves it to the scheduler.
-    pub(super) proxy_cpu: Option<usize>,
+    pub(crate) proxy_cpu: Option<usize>,
 }
 
 impl Bench {
     /// An error if the user wants to stop.
-    pub(super) fn check_stop(&self) -> io::Result<()> {
+    pub(crate) fn check_stop(&self) -> io::Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::new(ErrorKind::Interrupted, "stopped"));
         }
@@ -32,7 +32,7 @@ impl Bench {
     }
 
     /// Writes a file into the scratch directory.
-    pub(super) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.dir.join(name);
         fs::write(&path, text)?;
         Ok(path)
@@ -43,7 +43,7 @@ impl Bench {
 ///
 /// Where `setpriv` is installed the kernel kills it too if this process dies without a chance to.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -51,7 +51,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `program`; its output goes to a log in the scratch directory.
-    pub(super) fn spawn<S: AsRef<OsStr>>(
+    pub(crate) fn spawn<S: AsRef<OsStr>>(
         bench: &Bench,
         name: &str,
         program: &OsStr,
@@ -80,12 +80,12 @@ impl Process {
     }
 
     /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until `ready` says so; an error with the end of its log if it ends before, or takes too long.
-    pub(super) fn wait_until(
+    pub(crate) fn wait_until(
         &mut self,
         bench: &Bench,
         within: Duration,
@@ -106,7 +106,7 @@ impl Process {
     }
 
     /// Waits until it has ended well; returns what it wrote.
-    pub(super) fn output(&mut self, bench: &Bench, within: Duration) -> io::Result<String> {
+    pub(crate) fn output(&mut self, bench: &Bench, within: Duration) -> io::Result<String> {
         let deadline = Instant::now() + within;
         loop {
             bench.check_stop()?;
@@ -155,20 +155,20 @@ fn pinned<T>(cpu: usize, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// CPUs this process may use.
-pub(super) fn cpus() -> Vec<usize> {
+pub(crate) fn cpus() -> Vec<usize> {
     let set = sched_getaffinity(None).unwrap_or_default();
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 /// A program on the search path.
-pub(super) fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(sbin).map(|dir| dir.join(program)).find(|p| p.is_file())
 }
 
 /// The first line with text in it that a command prints; `None` if it does not run.
-pub(super) fn first_line(program: &Path, args: &[&str]) -> Option<String> {
+pub(crate) fn first_line(program: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
@@ -176,17 +176,17 @@ pub(super) fn first_line(program: &Path, args: &[&str]) -> Option<String> {
 }
 
 /// A port that was free a moment ago on `ip`.
-pub(super) fn free_address(ip: IpAddr) -> io::Result<SocketAddr> {
+pub(crate) fn free_address(ip: IpAddr) -> io::Result<SocketAddr> {
     TcpListener::bind((ip, 0))?.local_addr()
 }
 
 /// Whether something accepts connections there.
-pub(super) fn accepts(address: SocketAddr) -> bool {
+pub(crate) fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
 /// Whether `GET path` is answered with 200.
-pub(super) fn answers_ok(address: SocketAddr, path: &str) -> bool {
+pub(crate) fn answers_ok(address: SocketAddr, path: &str) -> bool {
     let get = || -> io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -200,7 +200,7 @@ pub(super) fn answers_ok(address: SocketAddr, path: &str) -> bool {
 }
 
 /// Lets this process and what it starts open as many files as the system allows; returns how many.
-pub(super) fn raise_open_files() -> u64 {
+pub(crate) fn raise_open_files() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -209,7 +209,7 @@ pub(super) fn raise_open_files() -> u64 {
 }
 
 /// The command that starts an echo server, and its arguments before `--listen`.
-pub(super) fn split(command: &[OsString]) -> io::Result<(&OsStr, &[OsString])> {
+pub(crate) fn split(command: &[OsString]) -> io::Result<(&OsStr, &[OsString])> {
     let (program, args) = command
         .split_first()
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the echo server's command is empty"))?;

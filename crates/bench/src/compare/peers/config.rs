@@ -215,13 +215,13 @@ pub(in crate::compare) fn service(protocol: Protocol, name: &str, endpoints: &[S
 }
 
 #[cfg(test)]
-pub(in crate::compare) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::compare::peers::LOOPBACK;
     use raddle_model::{LoadOptions, Source};
 
     /// Raddle must take the configuration as it is, without a word.
-    pub(in crate::compare) fn assert_loads(name: &str, text: String) {
+    pub(crate) fn assert_loads(name: &str, text: String) {
         let source = Source { name: name.to_owned(), text };
         match raddle_model::load(&[source], LoadOptions::default()) {
             Ok((_, warnings)) => assert_eq!(warnings, [], "{name}"),

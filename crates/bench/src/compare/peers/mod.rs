@@ -2,7 +2,7 @@
 mod config;
 
 #[cfg(test)]
-pub(super) use config::tests::assert_loads;
+pub(crate) use config::tests::assert_loads;
 pub(super) use config::{Sidecar, envoy, service};
 
 use super::process::{self, Bench, Process};
@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const START: Duration = Duration::from_secs(20);
 
 /// A proxy that can stand between generator and server.
@@ -76,13 +76,13 @@ pub struct PeerInfo {
 
 /// A program that was found.
 #[derive(Clone, Debug)]
-pub(super) struct Program {
-    pub(super) kind: Kind,
-    pub(super) path: PathBuf,
+pub(crate) struct Program {
+    pub(crate) kind: Kind,
+    pub(crate) path: PathBuf,
 }
 
 /// Looks for a proxy's program.
-pub(super) fn look_for(kind: Kind, raddle: &Path) -> (PeerInfo, Option<Program>) {
+pub(crate) fn look_for(kind: Kind, raddle: &Path) -> (PeerInfo, Option<Program>) {
     let found = match kind {
         Kind::Haproxy => process::find("haproxy").ok_or("haproxy is not installed (apt install haproxy)"),
         Kind::Nginx => process::find("nginx").ok_or("nginx is not installed (apt install nginx)"),
@@ -124,10 +124,10 @@ fn find_envoy() -> Option<PathBuf> {
 
 /// A running proxy.
 #[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) process: Process,
+pub(crate) struct Peer {
+    pub(crate) process: Process,
     /// Where requests go in.
-    pub(super) listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
 /// An echo server to be started.
@@ -199,7 +199,7 @@ fn wait_accepting(bench: &Bench, mut process: Process, listen: SocketAddr) -> io
 }
 
 /// Starts Envoy with a whole configuration; returns when its admin says it is ready.
-pub(super) fn start_envoy(
+pub(crate) fn start_envoy(
     bench: &Bench,
     program: &Program,
     name: &str,
@@ -216,7 +216,7 @@ pub(super) fn start_envoy(
 }
 
 /// Starts Raddle with a whole configuration; returns when its admin says it is ready.
-pub(super) fn start_raddle(
+pub(crate) fn start_raddle(
     bench: &Bench,
     program: &Program,
     name: &str,

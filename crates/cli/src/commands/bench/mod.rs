@@ -1,6 +1,7 @@
 //! `raddle bench`: echo server, load generator, comparison with other proxies.
 mod compare;
 mod control;
+mod limit;
 mod load;
 mod mix;
 mod serve;
@@ -31,6 +32,7 @@ enum BenchCommand {
     Load(load::LoadArgs),
     Compare(compare::CompareArgs),
     Control(control::ControlArgs),
+    Limit(limit::LimitArgs),
 }
 
 pub(crate) fn run(args: BenchArgs) -> Done {
@@ -39,6 +41,7 @@ pub(crate) fn run(args: BenchArgs) -> Done {
         BenchCommand::Load(args) => load::run(args),
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Control(args) => control::run(args),
+        BenchCommand::Limit(args) => limit::run(args),
     }
 }
 
