@@ -1,11 +1,12 @@
 //! The plain scheme, as Ant Group's account of MOSN describes it in words: above a threshold for N seconds the
-//! baseline is computed: of the interfaces that use most, those that have clearly risen; what they use then is their
-//! baseline. Each second it is multiplied down while the machine is above the threshold, and up while it is below; a
-//! call of such an interface is rejected while more than the baseline are in flight. Load tests are rejected meanwhile.
+//! baseline is computed: of the interfaces that use most, those whose traffic has clearly risen; what they have then is
+//! their baseline. Each second it is multiplied down while the machine is above the threshold, and up while it is
+//! below. Load tests are rejected meanwhile.
 //!
 //! The article gives no figures. Ours: threshold 0.8, N = 5; what an interface uses is its calls in flight; those that
-//! use most are the greatest that together have 80 %; risen is 1.5 times the mean of the minute before; down by
-//! `threshold / cpu`, at least by 5 %, up by 5 %; it is over when nothing was rejected for 10 s.
+//! use most are the greatest that together have 80 %; risen is 1.5 times the calls a second of the minute before; the
+//! baseline is calls a second; down by `threshold / cpu`, at least by 5 %, up by 5 %; it is over when nothing was
+//! rejected for 10 s.
 use super::{Call, End, Limiter};
 use raddle_model::Priority;
 use raddle_policy::limit::adaptive::Sample;
@@ -20,10 +21,28 @@ const QUIET: u32 = 10;
 #[derive(Clone, Debug, Default)]
 struct Interface {
     flying: f64,
-    /// Mean over the last seconds, and over the minute before them.
-    recent: f64,
+    /// Calls of this second.
+    came: f64,
+    /// Calls in flight and calls a second, of the last seconds; calls a second of the minute before them.
+    using: f64,
+    rate: f64,
     usual: f64,
+    /// Calls a second that may pass, and what has not been used of it.
     baseline: Option<f64>,
+    tokens: f64,
+    filled: f64,
+}
+
+impl Interface {
+    fn passes(&mut self, now: f64) -> bool {
+        let Some(baseline) = self.baseline else { return true };
+        let burst = 1.0 + baseline * 0.1;
+        self.tokens = (self.tokens + (now - self.filled) * baseline).min(burst);
+        self.filled = now;
+        let passes = self.tokens >= 1.0;
+        self.tokens -= f64::from(u8::from(passes));
+        passes
+    }
 }
 
 /// The article's scheme.
@@ -43,11 +62,11 @@ impl Seed {
         Seed { interfaces, above: 0, active: false, quiet: 0, rejected: false }
     }
 
-    /// Of those that use most, those that have risen, with what they use.
+    /// Of those that use most, those whose traffic has risen, with what it is.
     fn baselines(&self) -> Vec<(usize, f64)> {
         let mut order: Vec<usize> = (0..self.interfaces.len()).collect();
-        order.sort_by(|&a, &b| self.interfaces[b].recent.total_cmp(&self.interfaces[a].recent));
-        let whole: f64 = self.interfaces.iter().map(|i| i.recent).sum();
+        order.sort_by(|&a, &b| self.interfaces[b].using.total_cmp(&self.interfaces[a].using));
+        let whole: f64 = self.interfaces.iter().map(|i| i.using).sum();
         let mut seen = 0.0;
         let mut found = Vec::new();
         for n in order {
@@ -55,12 +74,24 @@ impl Seed {
                 break;
             }
             let i = &self.interfaces[n];
-            seen += i.recent;
-            if i.recent > RISEN * i.usual {
-                found.push((n, i.recent));
+            seen += i.using;
+            if i.rate > RISEN * i.usual {
+                found.push((n, i.rate));
             }
         }
         found
+    }
+
+    /// A second's counts become averages.
+    fn count(&mut self) {
+        for i in &mut self.interfaces {
+            i.using += (i.flying - i.using) / 3.0;
+            i.rate += (i.came - i.rate) / 3.0;
+            if !self.active {
+                i.usual += (i.rate - i.usual) / 60.0;
+            }
+            i.came = 0.0;
+        }
     }
 }
 
@@ -70,10 +101,11 @@ fn adjusted(baseline: f64, cpu: f64) -> f64 {
 }
 
 impl Limiter for Seed {
-    fn admit(&mut self, call: &Call, _: f64) -> bool {
+    fn admit(&mut self, call: &Call, now: f64) -> bool {
         let interface = &mut self.interfaces[call.interface as usize];
         let marked = self.active && call.priority == Priority::LoadTest;
-        if marked || interface.baseline.is_some_and(|b| interface.flying >= b) {
+        interface.came += 1.0;
+        if marked || !interface.passes(now) {
             self.rejected = true;
             return false;
         }
@@ -85,21 +117,17 @@ impl Limiter for Seed {
         self.interfaces[call.interface as usize].flying -= 1.0;
     }
 
-    fn tick(&mut self, _: f64, sample: Option<&Sample>, _: f64) {
+    fn tick(&mut self, now: f64, sample: Option<&Sample>, _: f64) {
+        self.count();
         let Some(sample) = sample else { return };
         let cpu = sample.cpu / sample.cores;
-        for i in &mut self.interfaces {
-            i.recent += (i.flying - i.recent) / 3.0;
-            if !self.active {
-                i.usual += (i.recent - i.usual) / 60.0;
-            }
-        }
         self.above = if cpu > THRESHOLD { self.above + 1 } else { 0 };
         if !self.active && self.above >= SECONDS {
             self.active = true;
             self.quiet = 0;
             for (n, baseline) in self.baselines() {
-                self.interfaces[n].baseline = Some(baseline);
+                let interface = &mut self.interfaces[n];
+                (interface.baseline, interface.filled) = (Some(baseline), now);
             }
         } else if self.active {
             for baseline in self.interfaces.iter_mut().filter_map(|i| i.baseline.as_mut()) {
@@ -135,6 +163,13 @@ mod tests {
         }
         // 10 and 9 of 20 are enough; the second has not risen; the last has, but is small.
         assert_eq!(seed.baselines(), [(0, 10.0)]);
+    }
+
+    #[test]
+    fn what_is_held_passes_at_its_baseline() {
+        let mut i = Interface { baseline: Some(50.0), ..Interface::default() };
+        let passed = (0..1000).filter(|&n| i.passes(10.0 + f64::from(n) * 0.01)).count();
+        assert!((500..=506).contains(&passed), "50 a second for 10 s: {passed}");
     }
 
     #[test]

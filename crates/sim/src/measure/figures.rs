@@ -16,8 +16,8 @@ const GRACE: usize = 5;
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measures {
-    /// Share of the innocents' calls in the event that were answered in time, by the share that is so in ordinary
-    /// life. A call that was rejected and came through with a retry in time counts.
+    /// Share of the innocents' calls in the event that were answered in time; of an app that is well and has no limiter
+    /// it is 1. A call that was rejected and came through with a retry in time counts.
     pub goodput: f64,
     /// The same, each call by its CPU time.
     pub work_goodput: f64,
@@ -61,18 +61,14 @@ impl Measures {
     /// Takes them.
     pub fn of(scenario: &Scenario, run: &Run) -> Measures {
         let (warm, end) = (scenario.warm as usize, (scenario.warm + scenario.event) as usize);
-        let idle = &run.seconds[warm / 2..warm];
         let event = &run.seconds[warm..end];
         let after = &run.seconds[end + GRACE..scenario.end() as usize];
-        let good = |s: &[Second]| share(sum(s, |x| x.good)[0], sum(s, |x| x.offered)[0]);
-        let work = |s: &[Second]| {
-            share(s.iter().map(|x| x.good_work[0]).sum(), s.iter().map(|x| x.offered_work[0]).sum())
-        };
+        let work = |of: fn(&Second) -> f64| event.iter().map(of).sum::<f64>();
         let all = |counts: [f64; CLASSES]| counts.iter().sum::<f64>();
         let converge = converge(scenario, run);
         Measures {
-            goodput: share(good(event), good(idle)),
-            work_goodput: share(work(event), work(idle)),
+            goodput: share(sum(event, |x| x.good)[0], sum(event, |x| x.offered)[0]),
+            work_goodput: share(work(|x| x.good_work[0]), work(|x| x.offered_work[0])),
             culprit: culprit(scenario, event),
             converge,
             overshoot: overshoot(event, converge as usize),

@@ -116,7 +116,8 @@ impl Server {
         self.backlog = (self.backlog - passed * rate * n).max(0.0);
         let used = if self.paused { self.cores } else { n * rate + self.background.min(self.cores) };
         self.busy += passed * used;
-        self.active += passed * (n + self.background);
+        // What is stopped for the collector does not want to run.
+        self.active += passed * if self.paused { self.cores } else { n + self.background };
         if self.paused || n + self.background > self.cores {
             self.pressed += passed;
         }
