@@ -14,6 +14,7 @@ pub mod bars;
 mod chance;
 pub mod limiter;
 pub mod measure;
+pub mod plot;
 pub mod scenario;
 pub mod server;
 mod world;

@@ -157,12 +157,12 @@ mod tests {
     #[test]
     fn it_takes_of_the_greatest_those_that_have_risen() {
         let mut seed = Seed::new(4);
-        for (n, (usual, recent)) in [(2.0, 10.0), (9.0, 9.0), (1.0, 0.5), (0.1, 0.5)].into_iter().enumerate()
-        {
-            (seed.interfaces[n].usual, seed.interfaces[n].recent) = (usual, recent);
+        let (using, usual) = ([10.0, 9.0, 0.5, 0.5], [20.0, 90.0, 9.0, 1.0]);
+        for (n, i) in seed.interfaces.iter_mut().enumerate() {
+            (i.using, i.usual, i.rate) = (using[n], usual[n], 100.0);
         }
         // 10 and 9 of 20 are enough; the second has not risen; the last has, but is small.
-        assert_eq!(seed.baselines(), [(0, 10.0)]);
+        assert_eq!(seed.baselines(), [(0, 100.0)]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The scenarios by name. What the seed decides: the app, its load, which interface it is that surges.
-use super::build::{app, fit};
+use super::build::{Make, app, fit};
 use super::{Day, Noise, Pauses, Retries, Role, Scenario, Sensor, Shape, Surge};
 use crate::chance::Chance;
 use crate::server::Discipline;
@@ -40,10 +40,20 @@ pub const BARRED: [&str; 13] =
 
 /// The scenario of this name as this seed makes it; `None` if there is none.
 pub fn find(name: &str, seed: u64) -> Option<Scenario> {
+    make(name, seed, &Make::ORDINARY)
+}
+
+/// The same, of an app that this number makes: other cores, interfaces, costs, times and surges. What the limiter was
+/// tuned with says nothing of it.
+pub fn variant(name: &str, seed: u64, number: u64) -> Option<Scenario> {
+    make(name, seed ^ number.wrapping_mul(0x9e37_79b9), &Make::variant(number))
+}
+
+fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
     let (name, about) = ALL.into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name))?;
     let mut chance = Chance::new(seed, 1);
     let load = chance.between(0.5, 0.7);
-    let mut s = app(name, about, 4.0, load, &mut chance);
+    let mut s = app(name, about, make, load, &mut chance);
     // Which interfaces are concerned is drawn for all scenarios alike, such that they can be compared.
     let mut picks: Vec<usize> = Vec::new();
     while picks.len() < 4 {
@@ -53,7 +63,9 @@ pub fn find(name: &str, seed: u64) -> Option<Scenario> {
         }
     }
     let share = chance.between(0.12, 0.16);
-    let step = |interface, rate, cost| Surge { interface, rate, cost, shape: Shape::Step };
+    let grown = |factor: f64| if factor > 1.0 { factor * make.surge } else { 1.0 };
+    let step =
+        |interface, rate, cost| Surge { interface, rate: grown(rate), cost: grown(cost), shape: Shape::Step };
     let one = |s: &mut Scenario, factor: f64| {
         s.culprits(&[(picks[0], share)]);
         s.surges = vec![step(picks[0], factor, 1.0)];

@@ -5,7 +5,7 @@
 mod build;
 mod catalogue;
 
-pub use catalogue::{ALL, BARRED, find};
+pub use catalogue::{ALL, BARRED, find, variant};
 
 use crate::server::Discipline;
 
