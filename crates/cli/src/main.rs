@@ -14,7 +14,7 @@ mod sources;
 mod table;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, capture, check, control, explain, mesh, proxy, status, store, tools};
+use commands::{bench, capture, check, control, explain, mesh, proxy, sim, status, store, tools};
 use exit::{Exit, Failure};
 use std::process::ExitCode;
 
@@ -75,6 +75,7 @@ enum Command {
     Ca(mesh::ca::CaArgs),
     Explain(explain::ExplainArgs),
     Bench(bench::BenchArgs),
+    Sim(sim::SimArgs),
     Capture(capture::CaptureArgs),
     Store(store::StoreCommand),
     Completions(tools::CompletionsArgs),
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         Command::Ca(args) => mesh::ca::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Sim(args) => sim::run(&args),
         Command::Capture(args) => capture::run(args),
         Command::Store(args) => store::run(&args),
         Command::Completions(args) => tools::completions(&args, <Cli as clap::CommandFactory>::command()),

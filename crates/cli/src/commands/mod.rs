@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod flags;
 pub(crate) mod mesh;
 pub(crate) mod proxy;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod tools;

@@ -7,6 +7,8 @@ use serde::Serialize;
 pub const THETA: f64 = 0.8;
 /// The queue is short again: so many seconds of work more than at rest, at most.
 const SHORT: f64 = 0.2;
+/// And the cores are not all busy.
+const BUSY: f64 = 0.95;
 /// For so many seconds in a row.
 const STEADY: usize = 3;
 /// Seconds after the end in which rejections still count for nothing.
@@ -24,8 +26,9 @@ pub struct Measures {
     /// CPU time of the culprits' calls answered in time, by what was feasible: the lesser of what they asked for and
     /// what the innocent leave of 0.8 of the cores. Absent without culprits, or where CPU is not what is short.
     pub culprit: Option<f64>,
-    /// Seconds from the event's begin (a ramp's: from when all together ask for more than there is) until less than
-    /// 0.2 s of work more than at rest wait, for three seconds on end.
+    /// Seconds from the event's begin (a ramp's: from when all together ask for more than there is) until for three
+    /// seconds on end less than 0.2 s of work more than at rest wait, and (where there is a culprit or a load test to be
+    /// held) the mean load of the three is at most 0.95.
     pub converge: f64,
     /// After that: the highest mean load of five seconds, less 0.8.
     pub overshoot: f64,
@@ -37,6 +40,8 @@ pub struct Measures {
     pub false_share: f64,
     /// Rejections in the event, of anything.
     pub rejects: u64,
+    /// The same, as a share of all attempts.
+    pub reject_share: f64,
     /// Share of attempts that were rejected from 5 s after the event on.
     pub rejects_after: f64,
     /// How often the app died.
@@ -76,6 +81,7 @@ impl Measures {
             before: all(sum(&run.seconds[..warm], |x| x.rejects)) as u64,
             false_share: share(sum(event, |x| x.rejects)[0], sum(event, |x| x.attempts)[0]),
             rejects: all(sum(event, |x| x.rejects)) as u64,
+            reject_share: share(all(sum(event, |x| x.rejects)), all(sum(event, |x| x.attempts))),
             rejects_after: share(all(sum(after, |x| x.rejects)), all(sum(after, |x| x.attempts))),
             crashes: run.crashes,
         }
@@ -111,7 +117,10 @@ fn converge(scenario: &Scenario, run: &Run) -> f64 {
     let ramp = scenario.surges.iter().any(|s| s.shape != crate::scenario::Shape::Step);
     let from = if ramp { (warm..end).find(|&t| asked(t)).unwrap_or(end) } else { warm };
     let event = &run.seconds[from..end];
-    let steady = event.windows(STEADY).position(|w| w.iter().all(|s| s.queue <= bound));
+    let held = scenario.capacity >= 1.0;
+    let load = |w: &[Second]| w.iter().map(|s| s.busy / s.cores).sum::<f64>() / STEADY as f64;
+    let calm = |w: &[Second]| w.iter().all(|s| s.queue <= bound) && !(held && load(w) > BUSY);
+    let steady = event.windows(STEADY).position(calm);
     steady.unwrap_or(event.len()) as f64
 }
 

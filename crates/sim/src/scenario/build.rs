@@ -119,9 +119,8 @@ pub(super) fn fit(interfaces: &mut [Interface], cores: f64, fixed: Option<&[usiz
 }
 
 impl Scenario {
-    /// Makes these interfaces, each with a share of the cores, the culprits; the whole load stays what it was.
-    pub(super) fn culprits(&mut self, shares: &[(usize, f64)]) {
-        let load = self.load();
+    /// Makes these interfaces, each with a share of the cores, the culprits; the whole load is this one.
+    pub(super) fn culprits(&mut self, load: f64, shares: &[(usize, f64)]) {
         for &(n, share) in shares {
             let i = &mut self.interfaces[n];
             i.role = Role::Culprit;

@@ -27,7 +27,7 @@ pub const ALL: [(&str, &str); 26] = [
     ("missing", "one interface ×5, a tenth of the looks at the load fail"),
     ("cores+50", "one interface ×5, the app is taken to have half as many cores more"),
     ("cores-50", "one interface ×5, the app is taken to have half of its cores"),
-    ("memory", "an interface that waits and holds memory ×8"),
+    ("memory", "an interface that waits and holds memory slowly to ×8"),
     ("background", "one interface ×5, 0.15 C are used by no call"),
     ("later", "one interface ×5, 40 % of CPU time is used after the answer"),
     ("retries", "one interface ×5 for 60 s, callers try three times"),
@@ -66,17 +66,17 @@ fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
     let grown = |factor: f64| if factor > 1.0 { factor * make.surge } else { 1.0 };
     let step =
         |interface, rate, cost| Surge { interface, rate: grown(rate), cost: grown(cost), shape: Shape::Step };
-    let one = |s: &mut Scenario, factor: f64| {
-        s.culprits(&[(picks[0], share)]);
+    let one = |s: &mut Scenario, load: f64, factor: f64| {
+        s.culprits(load, &[(picks[0], share)]);
         s.surges = vec![step(picks[0], factor, 1.0)];
     };
     match name {
-        "S1x10" => one(&mut s, 10.0),
-        "S1x20" => one(&mut s, 20.0),
+        "S1x10" => one(&mut s, load, 10.0),
+        "S1x20" => one(&mut s, load, 20.0),
         "S2" => {
             s.interfaces[picks[0]].cpu = 0.3;
             s.interfaces[picks[0]].timeout = 3.0;
-            s.culprits(&[(picks[0], chance.between(0.1, 0.13))]);
+            s.culprits(load, &[(picks[0], chance.between(0.1, 0.13))]);
             s.surges = vec![step(picks[0], 6.0, 1.0)];
         }
         "S3" => s.pauses = Some(Pauses { every: 10.0, length: 0.3 }),
@@ -86,7 +86,7 @@ fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
             s.capacity = 0.5;
         }
         "S6" => {
-            one(&mut s, 5.0);
+            one(&mut s, load, 5.0);
             s.event = 20.0;
             s.retries = Retries { attempts: 3, backoff: 0.1 };
         }
@@ -95,11 +95,11 @@ fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
             // Many calls in flight, hardly any CPU: what waits for others.
             (i.io, i.cpu, i.timeout) = (0.4, 0.001, 3.0);
             i.rate = chance.between(40.0, 80.0);
-            one(&mut s, 5.0);
+            one(&mut s, load, 5.0);
             s.surges.push(step(picks[1], 2.0, 1.0));
         }
         "S8" => {
-            one(&mut s, 6.0);
+            one(&mut s, load, 6.0);
             s.surges[0].shape = Shape::Ramp(180.0);
             s.event = 240.0;
         }
@@ -108,27 +108,29 @@ fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
             (s.warm, s.event) = (300.0, 1800.0);
         }
         "S10" | "pool-S10" => {
-            s.culprits(&[(picks[0], chance.between(0.07, 0.1))]);
+            s.culprits(load, &[(picks[0], chance.between(0.07, 0.1))]);
             s.surges = vec![step(picks[0], 1.0, 10.0)];
         }
         "two" | "three" => {
             let n = if name == "two" { 2 } else { 3 };
             let shares: Vec<(usize, f64)> =
                 picks[..n].iter().map(|&p| (p, chance.between(0.16, 0.2) / n as f64)).collect();
-            s.culprits(&shares);
+            s.culprits(load, &shares);
             s.surges = shares.iter().map(|&(p, _)| step(p, 5.0, 1.0)).collect();
         }
         "memory" => {
             let i = &mut s.interfaces[picks[0]];
-            (i.io, i.cpu, i.timeout, i.memory) = (0.5, 0.002, 3.0, 0.01);
-            i.rate = 16.0;
+            (i.io, i.cpu, i.timeout, i.memory) = (0.5, 0.0005, 3.0, 0.002);
+            i.rate = 80.0;
             i.role = Role::Culprit;
-            s.surges = vec![step(picks[0], 8.0, 1.0)];
+            fit(&mut s.interfaces, 0.6 * s.cores, Some(&[picks[0]]));
+            // Slowly enough for one who looks once a second: about 7 s from 0.9 to 1.
+            s.surges = vec![Surge { shape: Shape::Ramp(60.0), ..step(picks[0], 8.0, 1.0) }];
+            s.event = 120.0;
             s.memory = Some(0.5);
         }
         "background" => {
-            fit(&mut s.interfaces, (load - 0.1) * s.cores, None);
-            one(&mut s, 5.0);
+            one(&mut s, load - 0.1, 5.0);
             s.background = [0.15, 0.15];
         }
         "noise" => {
@@ -138,7 +140,7 @@ fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
             s.sensor = Sensor { jitter: 0.05, error: 0.02, missing: 0.001, cores: 1.0 };
             (s.warm, s.event) = (300.0, 4320.0);
         }
-        _ => one(&mut s, 5.0),
+        _ => one(&mut s, load, 5.0),
     }
     match name {
         "pool" | "pool-S5" | "pool-S10" => s.discipline = Discipline::Pool { threads: 64, queue: 1000 },
@@ -151,4 +153,40 @@ fn make(name: &str, seed: u64, make: &Make) -> Option<Scenario> {
         _ => {}
     }
     Some(s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_begins_with_a_load_that_its_cores_can_take() {
+        for (name, _) in ALL {
+            for seed in 1..=40 {
+                for s in [find(name, seed).unwrap(), variant(name, seed, seed).unwrap()] {
+                    let load = s.load() + s.background[0];
+                    let range = if name == "background" { 0.5..0.76 } else { 0.49..0.71 };
+                    assert!(range.contains(&load), "{name} {seed}: {load}");
+                    assert!(
+                        s.interfaces.iter().all(|i| i.rate >= 0.0 && i.rate.is_finite()),
+                        "{name} {seed}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_events_something_is_short_and_the_innocent_have_room() {
+        for (name, _) in ALL.iter().filter(|(n, _)| !["S3", "S9", "noise", "memory"].contains(n)) {
+            for seed in 1..=40 {
+                let s = find(name, seed).unwrap();
+                let t = s.warm + s.event - 0.5;
+                let innocent = s.demand(Role::Innocent, t) + s.background[1];
+                let asked = innocent + s.demand(Role::Culprit, t) + s.load_test;
+                assert!(asked > 0.9 * s.capacity, "{name} {seed}: {asked} is asked for");
+                assert!(innocent < 0.65 || s.surges.is_empty(), "{name} {seed}: {innocent}");
+            }
+        }
+    }
 }
