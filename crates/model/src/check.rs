@@ -1,5 +1,6 @@
 //! Rules between resources: what no document shows alone.
 mod authorization;
+mod limit;
 mod speech;
 
 use crate::decode::{At, Cx, Referent};
@@ -18,6 +19,7 @@ pub(crate) fn all(resources: &Resources, demand: Option<&str>, cx: &mut Cx) {
     hosts(resources, cx);
     speech::all(resources, cx);
     authorization::all(&resources.authorization, cx);
+    limit::all(resources, cx);
 }
 
 /// Exactly one sidecar to run one; at most one to check.

@@ -125,3 +125,29 @@ fn the_http_example_says_what_its_comments_say() {
     let service = "shop.v1.Payments".to_owned();
     assert_eq!(checks, [CheckKind::Http { path: "/healthz".into() }, CheckKind::Grpc { service }]);
 }
+
+#[test]
+fn the_limits_example_says_what_its_comments_say() {
+    use raddle_model::{Bound, KeyBy, Priority, Reach, RuleMode};
+    use std::time::Duration;
+    let resources = read(&["shop.yaml", "limits.yaml"], LoadOptions::default());
+    let classes: Vec<_> = resources.adaptive[0].settings.priorities.iter().map(|p| p.priority).collect();
+    assert_eq!(classes, [Priority::Critical, Priority::Batch]);
+    let [payments, exports, search, at_once, per_user, everywhere] = resources.rates.as_slice() else {
+        panic!("six limits")
+    };
+    let rate = |limit: &raddle_model::RateLimit| match &limit.bound {
+        Bound::Rate(rate) => rate.clone(),
+        Bound::Concurrency(_) => panic!("it bounds the rate"),
+    };
+    assert_eq!((rate(payments).per_second, rate(payments).burst), (100.0, 50));
+    assert_eq!(rate(exports).max_wait, Some(Duration::from_millis(500)));
+    assert_eq!(rate(search).warm_up, Some(Duration::from_secs(30)));
+    assert_eq!(at_once.bound, Bound::Concurrency(64));
+    let key = per_user.key.as_ref().expect("it counts by value");
+    assert_eq!((&key.by, key.overrides.get("partner-7")), (&KeyBy::Header("user".into()), Some(&200.0)));
+    assert_eq!((rate(everywhere).reach, everywhere.mode), (Reach::Cluster, RuleMode::Observe));
+    let [endpoints, slow] = resources.breakers.as_slice() else { panic!("two breakers") };
+    assert_eq!(endpoints.settings.open_for, Duration::from_secs(5));
+    assert_eq!(slow.settings.slow_ratio, Some(0.8));
+}

@@ -64,7 +64,6 @@ pub struct Local {
     taken: Vec<Taken>,
     asks: Vec<u32>,
     rng: Rng,
-    turn: u32,
 }
 
 /// A worker's part of a rule.
@@ -113,7 +112,6 @@ impl Local {
             taken: Vec::new(),
             asks: Vec::new(),
             rng: Rng::new(worker as u64 + 1),
-            turn: 0,
         }
     }
 
@@ -157,7 +155,6 @@ impl Local {
             return Verdict::Pass { ticket: Ticket::NONE, wait: Duration::ZERO, ask: false, observed: None };
         }
         self.taken.clear();
-        self.turn = self.turn.wrapping_add(1);
         let (mut observed, mut wait) = (None, Duration::ZERO);
         for n in 0..self.taking.len() {
             let i = self.taking[n];
@@ -202,8 +199,8 @@ impl Local {
                 rule.shared.meter.reserve(pace, now, most).map(|slot| Taken::Slot(i, slot))
             }
             Link::Hot(hot) => {
-                let (turn, rng) = (self.turn, &mut self.rng);
-                let asked = hot::with_value(&hot.by, req, |value| hot.take(value, now, turn, rng));
+                let rng = &mut self.rng;
+                let asked = hot::with_value(&hot.by, req, |value| hot.take(value, now, rng));
                 match asked {
                     None => return Ok(Duration::ZERO),
                     Some(Ok(took)) => Some(Taken::Value(i, took)),

@@ -15,10 +15,12 @@ mod priority;
 mod program;
 mod rate;
 mod slab;
+mod view;
 
 pub use breaker::Breakers;
 pub use local::{Local, Ticket, Verdict};
 pub use priority::Priorities;
+pub use view::{BreakerView, LimitView, TargetView, ValueView, View};
 
 use program::Program;
 use raddle_core::Reason;

@@ -9,7 +9,7 @@ use crate::rng::Rng;
 use crate::route::Attributes;
 use ahash::RandomState;
 use raddle_core::Time;
-use raddle_model::{BreakerPer, Forced};
+use raddle_model::Forced;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -135,26 +135,14 @@ impl Breakers {
         for n in 0..self.taking.len() {
             let i = self.taking[n] as usize;
             let rule = &self.rules.breaker_program.rules[i];
-            let name = match rule.settings.per {
-                BreakerPer::Endpoint => {
-                    let id = self.states[i].id;
-                    if let Some(c) = self.calls.find(key) {
-                        c.endpoints.push(id);
-                    }
-                    continue;
+            let Some(hash) = rule.key(req) else {
+                let id = self.states[i].id;
+                if let Some(c) = self.calls.find(key) {
+                    c.endpoints.push(id);
                 }
-                BreakerPer::Service => (req.service(), None),
-                BreakerPer::Method => (req.service(), req.method()),
+                continue;
             };
-            let text = || match name {
-                (service, None) => String::from_utf8_lossy(service).into_owned(),
-                (service, Some(method)) => {
-                    format!("{}.{}", String::from_utf8_lossy(service), String::from_utf8_lossy(method))
-                }
-            };
-            let hash = self.states[i].shared.hasher.hash_one(name);
-            let asked = self.ask(i, hash, text, now);
-            match asked {
+            match self.ask(i, hash, |rule| rule.target_name(req), now) {
                 Ok(grip) => {
                     if let (Some(grip), Some(c)) = (grip, self.calls.find(key)) {
                         c.whole.push(grip);
@@ -177,7 +165,7 @@ impl Breakers {
         &mut self,
         i: usize,
         key: u64,
-        name: impl FnOnce() -> String,
+        name: impl FnOnce(&Rule) -> String,
         now: Time,
     ) -> Result<Option<Grip>, (Held, bool)> {
         let rule = &self.rules.breaker_program.rules[i];
@@ -190,7 +178,7 @@ impl Breakers {
             }
             None => {}
         }
-        let Some(t) = known.target(rule, key, name, self.workers, now) else {
+        let Some(t) = known.target(rule, key, || name(rule), self.workers, now) else {
             known.cell.passed();
             return Ok(None);
         };
@@ -251,7 +239,7 @@ impl Breakers {
             let Some(&id) = self.calls.find(call.0).and_then(|c| c.endpoints.get(n)) else { break };
             let Some(&i) = self.place.get(&id) else { continue };
             let key = self.states[i as usize].shared.hasher.hash_one(endpoint);
-            match self.ask(i as usize, key, || endpoint.to_string(), now) {
+            match self.ask(i as usize, key, |_| endpoint.to_string(), now) {
                 Ok(grip) => {
                     if let (Some(grip), Some(call)) = (grip, self.calls.find(call.0)) {
                         call.tried.push(grip);

@@ -9,8 +9,8 @@
 //! but its worker's own memory.
 mod local;
 pub(super) mod program;
-mod target;
-mod window;
+pub(super) mod target;
+pub(super) mod window;
 mod word;
 
 pub use local::Breakers;

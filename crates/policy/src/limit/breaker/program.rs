@@ -4,6 +4,7 @@ use super::super::program;
 use super::target::{Change, Target, Why};
 use super::{Event, State};
 use crate::limit::Held;
+use crate::route::Attributes;
 use ahash::RandomState;
 use raddle_core::{Reason, Time};
 use raddle_model::{BreakerPer, BreakerSettings, CircuitBreaker, Forced, RuleMode};
@@ -17,29 +18,29 @@ pub(super) const MOST: usize = 10_000;
 /// The breakers of a sidecar.
 #[derive(Debug, Default)]
 pub(crate) struct Program {
-    pub(super) rules: Vec<Rule>,
-    pub(super) index: Index,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) index: Index,
 }
 
 /// One rule.
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) name: Arc<str>,
-    pub(super) observe: bool,
-    pub(super) settings: BreakerSettings,
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Rule {
+    pub(crate) name: Arc<str>,
+    pub(crate) observe: bool,
+    pub(crate) settings: BreakerSettings,
+    pub(crate) shared: Arc<Shared>,
     /// What is said of a call that it holds, by why it is open.
     details: [Arc<str>; Why::ALL.len()],
 }
 
 /// What workers share of a rule.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     pub(super) hasher: RandomState,
     /// Breakers that are not closed.
     pub(super) unwell: AtomicU32,
     targets: Mutex<Targets>,
-    pub(super) counts: program::Shared,
+    pub(crate) counts: program::Shared,
 }
 
 #[derive(Debug, Default)]
@@ -82,14 +83,9 @@ impl Shared {
         Some(target)
     }
 
-    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+    pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
         let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         targets.map.values().cloned().collect()
-    }
-
-    /// The breaker of this key, if there is one.
-    pub(super) fn known(&self, key: u64) -> Option<Arc<Target>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).map.get(&key).cloned()
     }
 }
 
@@ -114,11 +110,28 @@ impl Program {
 }
 
 impl Rule {
-    pub(super) fn per_endpoint(&self) -> bool {
-        self.settings.per == BreakerPer::Endpoint
+    /// The key of the breaker that a call has by its service or method; `None` = endpoints have them.
+    pub(crate) fn key(&self, req: &impl Attributes) -> Option<u64> {
+        let of = match self.settings.per {
+            BreakerPer::Endpoint => return None,
+            BreakerPer::Service => (req.service(), None),
+            BreakerPer::Method => (req.service(), req.method()),
+        };
+        Some(self.shared.hasher.hash_one(of))
     }
 
-    pub(super) fn held(&self, why: Why) -> Held {
+    /// What that breaker is called.
+    pub(super) fn target_name(&self, req: &impl Attributes) -> String {
+        let service = String::from_utf8_lossy(req.service());
+        match req.method() {
+            Some(method) if self.settings.per == BreakerPer::Method => {
+                format!("{service}.{}", String::from_utf8_lossy(method))
+            }
+            _ => service.into_owned(),
+        }
+    }
+
+    pub(crate) fn held(&self, why: Why) -> Held {
         let detail = self.details[why as usize].clone();
         Held { reason: Reason::BreakerOpen, rule: self.name.clone(), detail }
     }

@@ -17,7 +17,7 @@ const JITTER: f64 = 0.2;
 /// Why a breaker opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Why {
+pub(crate) enum Why {
     Failed,
     Slow,
     InARow,
@@ -31,9 +31,9 @@ impl Why {
 
 /// A breaker, shared by all workers.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) key: u64,
-    pub(super) name: Arc<str>,
+pub(crate) struct Target {
+    pub(crate) key: u64,
+    pub(crate) name: Arc<str>,
     word: Shared,
     /// When it became what it is.
     since: AtomicU64,
@@ -81,7 +81,7 @@ impl Target {
         }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match self.word.load() {
             Word::Closed { .. } => State::Closed,
             Word::Open { .. } => State::Open,
@@ -89,25 +89,25 @@ impl Target {
         }
     }
 
-    pub(super) fn since(&self) -> Time {
+    pub(crate) fn since(&self) -> Time {
         Time::from_nanos(self.since.load(Ordering::Relaxed))
     }
 
     /// Until when it is open at least; `None` = it is not.
-    pub(super) fn until(&self) -> Option<Time> {
+    pub(crate) fn until(&self) -> Option<Time> {
         match self.word.load() {
             Word::Open { until, .. } => Some(time_of(until)),
             Word::Closed { .. } | Word::Half { .. } => None,
         }
     }
 
-    pub(super) fn why(&self) -> Why {
+    pub(crate) fn why(&self) -> Why {
         let why = self.why.load(Ordering::Relaxed);
         Why::ALL.into_iter().find(|w| *w as u8 == why).unwrap_or(Why::Failed)
     }
 
     /// Calls in the window.
-    pub(super) fn sum(&self, s: &BreakerSettings, now: Time) -> Sum {
+    pub(crate) fn sum(&self, s: &BreakerSettings, now: Time) -> Sum {
         let mut sum = Sum::default();
         let floor = self.floor.load(Ordering::Relaxed);
         for window in &self.windows {

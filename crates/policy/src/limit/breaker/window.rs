@@ -21,10 +21,10 @@ struct Part {
 
 /// Calls counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sum {
-    pub(super) calls: u32,
-    pub(super) failed: u32,
-    pub(super) slow: u32,
+pub(crate) struct Sum {
+    pub(crate) calls: u32,
+    pub(crate) failed: u32,
+    pub(crate) slow: u32,
 }
 
 /// The part of time that `now` is in, for windows of this many nanoseconds. Never 0.

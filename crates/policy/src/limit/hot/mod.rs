@@ -87,13 +87,7 @@ impl Hot {
     }
 
     /// Asks for a request with this value. The error is the bound of its own that holds it, if it has one.
-    pub(super) fn take(
-        &self,
-        value: &[u8],
-        now: Time,
-        turn: u32,
-        rng: &mut Rng,
-    ) -> Result<Took, Option<&Own>> {
+    pub(super) fn take(&self, value: &[u8], now: Time, rng: &mut Rng) -> Result<Took, Option<&Own>> {
         if let Some(own) = self.own.get(value) {
             if own.each.take(&own.exact.word, now) {
                 return Ok(Took::Own(own.exact.id));
@@ -117,7 +111,7 @@ impl Hot {
             }
             return Ok(Took::Nothing);
         }
-        slot.touch(now, !passes, turn);
+        slot.touch(now, !passes, rng);
         if passes { Ok(Took::Place { slot: i, hash }) } else { Err(None) }
     }
 
@@ -235,7 +229,7 @@ impl Each {
         }
     }
 
-    fn state(&self, word: &AtomicU64, now: Time) -> f64 {
+    pub(super) fn state(&self, word: &AtomicU64, now: Time) -> f64 {
         match self {
             Each::Rate(pace) => Bare(word).level(pace, now),
             Each::AtOnce(_) => word.load(Ordering::Relaxed) as f64,

@@ -9,6 +9,7 @@
 //! What is wrong, and how much: a value that loses its place gets back what it had used; two workers that enter the
 //! same new value at the same instant may count up to one request each by itself. A value never pays for another one:
 //! hashes are of 64 bits, with a key of the process's own.
+use crate::rng::Rng;
 use ahash::RandomState;
 use raddle_core::Time;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +57,8 @@ pub(crate) struct Slot {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Kept {
     pub(crate) text: String,
-    pub(crate) heat: u32,
+    /// How often it came lately, roughly.
+    pub(crate) per_second: f64,
     pub(crate) held: u64,
     pub(crate) slot: u32,
 }
@@ -162,9 +164,13 @@ impl Table {
             .collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
         all.truncate(most);
+        // At a steady rate: what came in this period so far, and a period's worth of halves.
+        let half = (1u64 << HALVED) as f64;
+        let seconds = half / 1e9 * (1.0 + (now.as_nanos() % (1 << HALVED)) as f64 / half);
         let kept = all.into_iter().map(|(heat, slot)| {
             let place = self.slot(slot);
-            Kept { text: place.text(), heat, held: place.held.load(Ordering::Relaxed), slot }
+            let held = place.held.load(Ordering::Relaxed);
+            Kept { text: place.text(), per_second: f64::from(heat) / seconds, held, slot }
         });
         kept.collect()
     }
@@ -210,11 +216,11 @@ impl Slot {
         (word as u32).checked_shr(halvings).unwrap_or(0)
     }
 
-    /// Counts a request. `turn` counts a worker's requests.
-    pub(crate) fn touch(&self, now: Time, held: bool, turn: u32) {
+    /// Counts a request.
+    pub(crate) fn touch(&self, now: Time, held: bool, rng: &mut Rng) {
         let heat = self.heat(now);
         let n = match heat >= SAMPLED {
-            true if turn % SAMPLE == 0 => SAMPLE,
+            true if rng.below(SAMPLE) == 0 => SAMPLE,
             true => return,
             false => 1,
         };

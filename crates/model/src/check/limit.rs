@@ -1,0 +1,145 @@
+//! Limits that say what another says already, or that never come to bear beside it.
+use super::place;
+use crate::decode::{At, Cx};
+use crate::mistake::Mistake;
+use crate::resources::{AdaptiveLimit, Bound, Metadata, Rate, RateLimit, Reach, Resources};
+use std::collections::HashMap;
+
+pub(super) fn all(resources: &Resources, cx: &mut Cx) {
+    adaptive(&resources.adaptive, cx);
+    rates(&resources.rates, cx);
+    let mut first = HashMap::new();
+    for rule in &resources.breakers {
+        let said = (&rule.scope, rule.mode, &rule.when, &rule.settings);
+        same(&rule.metadata, serde_json::to_string(&said).ok(), &mut first, cx);
+    }
+}
+
+/// Two rules of which neither is the more particular for the same sidecar: it follows one of them.
+fn adaptive(rules: &[AdaptiveLimit], cx: &mut Cx) {
+    // Pairs looked at; a file made to be slow ends here, and a real one never comes near.
+    let mut budget = 1_000_000usize;
+    for (i, rule) in rules.iter().enumerate() {
+        let level = rule.scope.specificity();
+        let other = rules[..i].iter().find(|other| {
+            budget = budget.saturating_sub(1);
+            budget > 0 && other.scope.specificity() == level && other.scope.overlaps(&rule.scope)
+        });
+        let Some(other) = other else { continue };
+        let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field("scope"));
+        finding.problem = format!(
+            "limits {} and {} reach the same sidecars, and neither is more particular",
+            rule.metadata.name,
+            at(&other.metadata)
+        );
+        finding.remedy = "merge them, or give their scopes parts that differ".into();
+        cx.mistake_at(finding);
+    }
+}
+
+fn rates(rules: &[RateLimit], cx: &mut Cx) {
+    let mut first = HashMap::new();
+    // Rules that count the same requests in the same way.
+    let mut alike: HashMap<String, Vec<&RateLimit>> = HashMap::new();
+    for rule in rules {
+        pointless(rule, cx);
+        let counted = (rule.side, &rule.scope, rule.mode, &rule.when, &rule.key, kind(&rule.bound));
+        let Ok(counted) = serde_json::to_string(&counted) else { continue };
+        let said = serde_json::to_string(&rule.bound).ok().map(|bound| format!("{counted} {bound}"));
+        if same(&rule.metadata, said, &mut first, cx) {
+            continue;
+        }
+        let others = alike.entry(counted).or_default();
+        // A few of them tell enough.
+        for other in others.iter().take(20) {
+            let (never, by) = match (covers(&rule.bound, &other.bound), covers(&other.bound, &rule.bound)) {
+                (true, _) => (rule, *other),
+                (false, true) => (*other, rule),
+                (false, false) => continue,
+            };
+            cx.warning_at(never_holds(never, by));
+            break;
+        }
+        others.push(rule);
+    }
+}
+
+fn never_holds(rule: &RateLimit, lower: &RateLimit) -> Mistake {
+    let field = if matches!(rule.bound, Bound::Rate(_)) { "rate" } else { "concurrency" };
+    let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field(field));
+    finding.problem =
+        format!("{} bounds the same requests lower, so this rule never holds one", at(&lower.metadata));
+    finding.remedy = "keep one of them".into();
+    finding
+}
+
+/// What kind of bound it is, for bounds of one kind can be compared.
+fn kind(bound: &Bound) -> u8 {
+    match bound {
+        Bound::Concurrency(_) => 0,
+        Bound::Rate(Rate { reach: Reach::Local, max_wait: None, .. }) => 1,
+        Bound::Rate(Rate { reach: Reach::Local, max_wait: Some(_), .. }) => 2,
+        Bound::Rate(Rate { reach: Reach::Cluster, .. }) => 3,
+    }
+}
+
+/// Whether what passes `other` always passes this, too. A lower rate with a longer burst says something else.
+fn covers(this: &Bound, other: &Bound) -> bool {
+    match (this, other) {
+        (Bound::Concurrency(this), Bound::Concurrency(other)) => this >= other,
+        (Bound::Rate(this), Bound::Rate(other)) => {
+            this.per_second >= other.per_second
+                && this.burst >= other.burst
+                && this.max_wait == other.max_wait
+                && (this.warm_up.is_none() || this.warm_up == other.warm_up)
+        }
+        _ => false,
+    }
+}
+
+/// Fields that mean nothing beside others.
+fn pointless(rule: &RateLimit, cx: &mut Cx) {
+    let Bound::Rate(rate) = &rule.bound else { return };
+    let mut warn = |field: &str, problem: &str| {
+        let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field(field));
+        finding.problem = problem.into();
+        finding.remedy = "leave it out".into();
+        cx.warning_at(finding);
+    };
+    let cluster = rate.reach == Reach::Cluster;
+    if rate.max_wait.is_some() && cluster {
+        warn("maxWait", "means nothing with reach: cluster: what is over the quota is refused at once");
+    }
+    // What the burst is when nothing is said of it is no mistake.
+    if rate.max_wait.is_some() && f64::from(rate.burst) != rate.per_second.ceil().max(1.0) {
+        warn("burst", "means nothing with maxWait: requests leave evenly, one by one");
+    }
+    if rate.warm_up.is_some() && (cluster || rule.key.is_some()) {
+        let with = if cluster { "reach: cluster" } else { "key" };
+        warn("warmUp", &format!("means nothing with {with}: the rate is whole at once"));
+    }
+}
+
+/// Warns if a rule says what one before it says; says whether it does.
+fn same<'r>(
+    rule: &'r Metadata,
+    said: Option<String>,
+    first: &mut HashMap<String, &'r Metadata>,
+    cx: &mut Cx,
+) -> bool {
+    let Some(said) = said else { return false };
+    let other = *first.entry(said).or_insert(rule);
+    if std::ptr::eq(other, rule) {
+        return false;
+    }
+    let mut finding = place(rule, &At::ROOT.field("spec"));
+    finding.problem = format!("{} says the same", at(other));
+    finding.remedy = "keep one of them".into();
+    cx.warning_at(finding);
+    true
+}
+
+/// A rule and where it is.
+fn at(rule: &Metadata) -> String {
+    format!("{} ({}:{})", rule.name, rule.origin.file, rule.origin.line)
+}
