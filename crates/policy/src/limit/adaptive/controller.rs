@@ -16,15 +16,14 @@ use raddle_model::{AdaptiveSettings, Priority, RuleMode};
 use std::sync::Arc;
 
 /// Seconds of life in which everything is new, and nobody rises.
-const INFANCY: f64 = 10.0;
+const INFANCY: f64 = 15.0;
 /// Share of the cores below which what others use leaves room for culprits.
 const FITS: f64 = 0.78;
 /// Interfaces shown.
 const TOP: usize = 20;
-/// Queue, above the usual, at which the guard looks at who surges; and at which everything is held in
-/// [`Tier::All`].
-const GUARD_QUEUE: f64 = 0.12;
-const GATE_QUEUE: f64 = 0.12;
+/// Queue, above the usual, at which the guard looks at who surges; and at which nothing more passes of what is held.
+const GUARD_QUEUE: f64 = 0.07;
+const GATE_QUEUE: f64 = 0.05;
 
 /// The part that decides, once a second.
 #[derive(Debug)]
@@ -46,6 +45,8 @@ pub struct Controller {
     queue: Queue,
     memory_usual: Option<f64>,
     shortage: f64,
+    /// Ticks in a row in which something was short.
+    short: u32,
     active: bool,
     tier: Tier,
     ended: Option<Time>,
@@ -106,6 +107,7 @@ impl Controller {
             queue: Queue::default(),
             memory_usual: None,
             shortage: 0.0,
+            short: 0,
             active: false,
             tier: Tier::Idle,
             ended: None,
@@ -143,7 +145,7 @@ impl Controller {
         self.cores = reading.cores;
         let load = self.load(&reading);
         let demands = self.demands(&reading, load, week_minute);
-        self.trigger(now, &reading, load);
+        self.trigger(now, &reading, load, &demands);
         if self.active {
             self.regulate(now, &reading, load, &demands, seconds);
         }
@@ -152,6 +154,11 @@ impl Controller {
         self.give(now, &reading, week_minute);
         let level = self.level(now, &reading);
         self.recorder.second(now, level, reading.standing, &self.culprits, &demands, &self.board)
+    }
+
+    /// CPU seconds of a request, with what is only known since it is held.
+    fn cost(&self, i: usize) -> f64 {
+        self.costs.of(i) * self.culprits.drift(i)
     }
 
     fn theta(&self) -> f64 {
@@ -163,7 +170,7 @@ impl Controller {
         let mut work = Work { done: self.costs.background, asked: self.costs.background, ..Work::default() };
         let mut slow = Vec::new();
         for (i, (flow, usual)) in self.meter.flows.iter().zip(&self.usual).enumerate() {
-            let cost = self.costs.of(i);
+            let cost = self.cost(i);
             work.done += flow.completed / seconds * cost;
             work.asked += flow.admitted * cost;
             if let (Some(latency), true) = (flow.latency, usual.latency > 0.0 && flow.completed >= 3.0) {
@@ -173,8 +180,7 @@ impl Controller {
         work.slow = median(&mut slow);
         work.queued = self.queue.now > self.queue.reference();
         let reading = self.signal.read(sample, self.settings.cores, &work, seconds);
-        let wanted: f64 =
-            self.meter.flows.iter().enumerate().map(|(i, f)| f.inflight * self.costs.of(i)).sum();
+        let wanted: f64 = self.meter.flows.iter().enumerate().map(|(i, f)| f.inflight * self.cost(i)).sum();
         let q = &mut self.queue;
         (q.before, q.now) = (q.now, wanted / reading.cores);
         q.growing = if q.now > q.before + 0.01 { q.growing + 1 } else { 0 };
@@ -207,46 +213,86 @@ impl Controller {
                 };
                 let infant = self.age < INFANCY;
                 let held = self.culprits.holds(i);
-                let rate = if held || flow.offered > 1.5 * flow.smooth { flow.offered } else { flow.smooth };
+                let rises =
+                    std::array::from_fn(|m| !infant && usual.rises(flow.offered, flow.smooth, m, minute));
+                let rate = if held || rises.contains(&true) { flow.offered } else { flow.smooth };
                 Demand {
                     rate,
                     usual: std::array::from_fn(|m| usual.rate(m, minute)),
                     unit,
                     cost,
-                    rises: std::array::from_fn(|m| !infant && usual.rises(rate, m, minute)),
+                    rises,
                     dearer: if infant { 0.0 } else { slow.dearer(flow, usual, cost) },
                 }
             })
             .collect()
     }
 
-    /// Adds up shortage; begins.
-    fn trigger(&mut self, now: Time, reading: &Reading, load: Load) {
+    /// Adds up shortage; begins, if there is somebody to hold.
+    fn trigger(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand]) {
+        if reading.standing == Standing::Stale {
+            return;
+        }
         let theta = self.theta();
         let q = &self.queue;
+        let queued = q.now > q.reference();
         let over = (load.level / theta - 1.0).min(0.5);
         let severe = if load.memory {
-            if load.level > theta { 0.4 } else { 0.0 }
+            0.4
         } else if reading.cpu > 0.95 {
             (0.25 * (q.now / q.reference() - 1.0)).clamp(0.0, 0.75)
         } else {
             0.0
         };
-        let waits = load.memory || !reading.doubtful || q.now > q.reference();
-        if reading.standing == Standing::Stale {
+        // Cores whose number is in doubt are short only if requests wait.
+        let over = if over > 0.0 && reading.doubtful && !queued && !load.memory { 0.0 } else { over };
+        self.shortage = (self.shortage + over + severe).clamp(0.0, 3.0);
+        let short = load.level > 0.95 || (load.level > theta && (queued || load.memory));
+        self.short = if short { self.short + 1 } else { 0 };
+        let again = self.ended.is_some_and(|t| now.since(t).as_secs() < 60);
+        if self.active || self.age < INFANCY {
             return;
         }
-        let over = if over > 0.0 && !waits { 0.0 } else { over };
-        self.shortage = (self.shortage + over + severe).clamp(0.0, 3.0);
-        let again = self.ended.is_some_and(|t| now.since(t).as_secs() < 60);
-        if !self.active && self.shortage >= if again { 0.4 } else { 1.0 } && self.age >= INFANCY {
-            self.active = true;
-            self.tier = Tier::Culprits;
-            (self.trim, self.error, self.blameless, self.calm, self.fits) = (1.0, 0.0, 0, 0, 0);
-            self.mark.begin(now);
-            let level = self.level(now, reading);
-            self.recorder.begin(now, load.memory, &level, &self.top(5));
+        let background = self.background(reading, load);
+        let asked = demands.iter().map(Demand::share).sum::<f64>() + background;
+        let marked = self.meter.flows.iter().enumerate();
+        let marked: f64 = marked.map(|(i, f)| f.classes[0] * self.costs.of(i) / reading.cores).sum();
+        let plain = load.level > 0.95 && asked > 1.0;
+        let enough = self.shortage >= if again { 0.4 } else { 0.999 };
+        if !enough && load.level <= 0.95 {
+            return;
         }
+        let added = self.blame(reading, load, demands);
+        if !added.is_empty() && (plain || self.culprits.members.iter().any(|m| m.dearer)) {
+            // All of it is used, and it is known by whom: nothing to wait for.
+            self.shortage = self.shortage.max(1.0);
+        } else if !enough {
+            self.culprits.members.clear();
+            return;
+        }
+        // A pause of the app looks like a shortage for a second or two; nothing that is asked explains it.
+        let steady: f64 = demands.iter().zip(&self.meter.flows).map(|(d, f)| d.unit * f.smooth).sum();
+        let known = self.age > 4.0 * INFANCY;
+        let lasting = self.short >= 3 || (queued && known && steady + background > 0.97);
+        let tested = marked > 0.01 && (asked + marked > theta || self.short >= 2);
+        if added.is_empty() && !lasting && !tested {
+            return;
+        }
+        self.active = true;
+        self.tier = Tier::Culprits;
+        (self.trim, self.error, self.blameless, self.calm, self.fits) = (1.0, 0.0, 0, 0, 0);
+        self.mark.begin(now);
+        let level = self.level(now, reading);
+        self.recorder.begin(now, load.memory, &level, &self.top(5));
+        self.recorder.added(now, &added, demands, &self.culprits, &self.board);
+    }
+
+    /// Adds those to the culprits who are to blame.
+    fn blame(&mut self, reading: &Reading, load: Load, demands: &[Demand]) -> Vec<super::InterfaceId> {
+        let hidden = self.hidden(reading, load, demands);
+        let own = self.background(reading, load);
+        let fits = FITS.min(self.theta() - 0.02);
+        self.culprits.find(demands, own, hidden, self.short >= 2, fits, &self.board)
     }
 
     fn regulate(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand], seconds: f64) {
@@ -258,22 +304,22 @@ impl Controller {
         }
         let theta = self.theta();
         let draining = self.queue.drains();
-        let hidden = self.hidden(reading, load, demands);
         if !draining && reading.cpu < 0.93 && !load.memory {
             self.learn_drift(reading, demands);
         }
         let worsens = load.level > 0.95 && self.queue.growing >= 2;
-        let fits = FITS.min(theta - 0.02);
-        let fresh = self.recorder.seconds(now) == 0
-            || worsens
-            || (load.level > theta && self.culprits.members.is_empty());
-        if fresh && self.tier == Tier::Culprits {
-            let added = self.culprits.find(demands, hidden, fits, &self.board);
+        let stays = load.level > 0.95 && self.short >= 3 && self.short.is_multiple_of(2);
+        let worsens = worsens || stays;
+        let nobody = load.level > theta && self.culprits.members.is_empty();
+        if (worsens || nobody) && self.tier == Tier::Culprits {
+            let added = self.blame(reading, load, demands);
             self.recorder.added(now, &added, demands, &self.culprits, &self.board);
         }
         let others = self.culprits.others(demands) + self.background(reading, load);
-        let blameless = self.culprits.members.is_empty() && others.max(hidden) > 0.0 && load.level > 0.85;
-        self.blameless = if blameless && self.mark.closed(now) { self.blameless + 1 } else { 0 };
+        let hidden = self.hidden(reading, load, demands);
+        let too_much = others > 0.85 || (self.culprits.members.is_empty() && others + hidden > 0.85);
+        let blameless = load.level > 0.85 && too_much && (self.short > 0) && self.mark.closed();
+        self.blameless = if blameless { self.blameless + 1 } else { 0 };
         if self.tier == Tier::Culprits && (self.blameless >= 2 || (self.blameless >= 1 && draining)) {
             self.tier = Tier::All;
             (self.trim, self.fits) = (1.0, 0);
@@ -291,10 +337,7 @@ impl Controller {
         if load.memory {
             return 0.0;
         }
-        let of = |(i, d): (usize, &Demand)| {
-            let drift = self.culprits.members.iter().find(|m| m.id as usize == i).map_or(1.0, |m| m.drift);
-            self.meter.flows[i].admitted * d.unit * drift
-        };
+        let of = |(i, d): (usize, &Demand)| self.meter.flows[i].admitted * d.unit * self.culprits.drift(i);
         let explained: f64 = demands.iter().enumerate().map(of).sum();
         (reading.cpu - explained - self.background(reading, load)).max(0.0)
     }
@@ -345,13 +388,11 @@ impl Controller {
     fn regulate_all(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand]) {
         let target = (self.theta() + 0.17).min(0.97);
         let over = self.queue.now - self.queue.usual;
-        let step = if load.level < target - 0.04 {
-            0.15 * (1.0 - load.level / target)
-        } else {
-            0.1 * (0.5 - over / GATE_QUEUE)
-        };
+        // A little more than fits: the gates hold back what would queue, the moment it would.
+        let free = target + 0.015 - load.level;
+        let step = if free > 0.0 { 0.5 * free } else { -0.02 };
         let all: f64 = demands.iter().map(Demand::share).sum::<f64>() + self.background(reading, load);
-        self.trim = (self.trim * step.clamp(-0.2, 0.05).exp()).clamp(0.2, 1.6);
+        self.trim = (self.trim * step.clamp(-0.2, 0.05).exp()).clamp(1.03, 1.6);
         self.room = (target - self.background(reading, load)).max(0.0) * self.trim;
         let fits = all <= self.room && over < 0.5 * GATE_QUEUE;
         self.fits = if fits { self.fits + 1 } else { 0 };
@@ -389,7 +430,19 @@ impl Controller {
         if reading.standing == Standing::Latency {
             self.costs.assume(self.usual.iter().map(|u| u.latency));
         }
-        if self.active || load.level > 0.9 || self.shortage > 0.5 || reading.standing == Standing::Stale {
+        if reading.standing == Standing::Stale {
+            return;
+        }
+        let held = self.tier == Tier::All || !self.culprits.members.is_empty();
+        if let Some(used) = reading.used
+            && ((load.level <= 0.9 && !self.queue.drains() && !held) || self.age < INFANCY)
+        {
+            let usual = self.usual.iter();
+            let work: Vec<cost::Work> = self.meter.flows.iter().zip(usual).map(|(f, u)| work(f, u)).collect();
+            self.costs.learn(used * seconds, &work, seconds);
+        }
+        let odd = load.level > 0.9 || (self.shortage > 0.9 && self.queue.drains());
+        if held || (odd && self.age >= INFANCY) {
             return;
         }
         let pull = 1.0 / self.age.clamp(1.0, 60.0);
@@ -409,11 +462,6 @@ impl Controller {
                 }
                 usual.learn_week(minute, flow.offered, seconds);
             }
-        }
-        if let Some(used) = reading.used {
-            let usual = self.usual.iter();
-            let work: Vec<cost::Work> = self.meter.flows.iter().zip(usual).map(|(f, u)| work(f, u)).collect();
-            self.costs.learn(used * seconds, &work, seconds);
         }
     }
 
@@ -438,9 +486,10 @@ impl Controller {
             .zip(&self.usual)
             .enumerate()
             .map(|(i, (flow, usual))| Term {
-                cost: self.costs.of(i) as f32,
+                cost: self.cost(i) as f32,
                 inflight: usual.inflight as f32,
                 rate: usual.rate(0, minute) as f32,
+                share: (usual.rate(0, minute) * self.cost(i) / reading.cores) as f32,
                 seen: flow.seen.0,
                 seen_before: flow.seen.1,
                 hold: NOT_HELD,
@@ -550,26 +599,22 @@ impl Controller {
     }
 
     fn slowness(&self) -> Slowness {
-        let pairs = self.meter.flows.iter().zip(&self.usual).enumerate();
-        let pairs = pairs.filter(|(_, (f, u))| u.latency > 0.0 && f.completed >= 3.0);
-        let (mut added, mut times, mut all) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, (flow, usual)) in pairs {
-            let Some(latency) = flow.latency else { continue };
-            let (more, cost) = ((latency - usual.latency).max(0.0), self.costs.of(i).max(1e-6));
-            added.push(more);
-            times.push(more / cost);
-            all.push((more, cost));
+        let mut seen = Vec::new();
+        for (i, (flow, usual)) in self.meter.flows.iter().zip(&self.usual).enumerate() {
+            if let Some(latency) = flow.latency.filter(|_| usual.latency > 0.0 && flow.completed >= 3.0) {
+                seen.push((latency - usual.latency, self.costs.of(i).max(1e-6), flow.completed.sqrt()));
+            }
         }
-        let (add, times) = (median(&mut added), median(&mut times));
-        let off = |guess: &dyn Fn(f64) -> f64| {
-            let mut off: Vec<f64> = all.iter().map(|(more, c)| (more - guess(*c)).abs()).collect();
-            median(&mut off)
-        };
-        if off(&|_| add) <= off(&|c| c * times) {
-            Slowness { add, times: 0.0 }
+        let of = |f: &dyn Fn(&(f64, f64, f64)) -> f64| median(&mut seen.iter().map(f).collect::<Vec<_>>());
+        let (add, times) = (of(&|s| s.0.max(0.0)), of(&|s| s.0.max(0.0) / s.1));
+        let (off_add, off_times) = (of(&|s| (s.0 - add).abs()), of(&|s| (s.0 - s.1 * times).abs()));
+        let mut slow = if off_add <= off_times {
+            Slowness { add, ..Slowness::NONE }
         } else {
-            Slowness { add: 0.0, times }
-        }
+            Slowness { times, ..Slowness::NONE }
+        };
+        slow.scatter = 1.5 * of(&|s| (s.0 - slow.add - slow.times * s.1).abs() * s.2);
+        slow
     }
 }
 
@@ -579,14 +624,23 @@ impl Controller {
 struct Slowness {
     add: f64,
     times: f64,
+    /// Deviation of one request's latency from that.
+    scatter: f64,
 }
 
 impl Slowness {
-    /// What requests of an interface take longer than that, in units of what they usually take.
+    const NONE: Slowness = Slowness { add: 0.0, times: 0.0, scatter: 0.0 };
+
+    /// What requests of an interface take longer than that and than chance explains, in units of what they usually
+    /// take.
     fn dearer(self, flow: &Flow, usual: &Usual, cost: f64) -> f64 {
-        let Some(latency) = flow.latency.filter(|_| usual.latency > 0.0) else { return 0.0 };
-        let expected = usual.latency + self.add + self.times * cost;
-        (latency - expected).max(0.0) / (usual.latency + self.times * cost).max(1e-6)
+        let known = usual.latency > 0.0 && flow.completed >= 5.0;
+        let Some(latency) = flow.latency.filter(|_| known) else { return 0.0 };
+        let more = latency - usual.latency - self.add - self.times * cost;
+        if more < 5.0 * self.scatter / flow.completed.sqrt() {
+            return 0.0;
+        }
+        more / (usual.latency + self.times * cost).max(1e-6)
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Demand {
     pub cost: f64,
     /// Whether it asks for more than chance explains, by memory.
     pub rises: [bool; 3],
-    /// By how much more than all others a request takes longer than usual, in units of the usual; 0 = it does not.
+    /// By how much more than all others, and than chance explains, a request takes longer than usual, in units of the usual; 0 = it does not.
     pub dearer: f64,
 }
 
@@ -53,6 +53,9 @@ pub(super) struct Culprits {
     pub members: Vec<Member>,
 }
 
+/// What others leave free must be this much more than enough before no more culprits are looked for: costs are
+/// estimates.
+const SPARE: f64 = 0.08;
 /// Ticks of slack after which one is let go.
 const SLACK: u32 = 5;
 /// What is asked beyond this many times the usual is excess.
@@ -74,35 +77,66 @@ impl Culprits {
     }
 
     /// Adds those that rose, the largest excess first, until the others fit in `most`: by the shortest memory against
-    /// which anyone rose. Then, if what is asked does not explain what is used (`hidden` is the difference), those
-    /// that take longer than all others. Returns who was added.
+    /// which anyone rose. `own` is used by none of them. Then, if what is asked does not explain what is used (`hidden`
+    /// is the difference), those that take longer than all others; if there are none and it `lasts`, what is hidden is
+    /// laid to those that rose after all. Returns who was added.
     pub(super) fn find(
         &mut self,
         demands: &[Demand],
+        own: f64,
         hidden: f64,
+        lasts: bool,
         most: f64,
         board: &Board,
     ) -> Vec<InterfaceId> {
+        let mut added = self.find_risers(demands, own, most, false, board);
+        if lasts && added.is_empty() {
+            added = self.find_risers(demands, own, most, true, board);
+        }
+        if hidden > 0.1 && self.others(demands) + own + hidden > most {
+            if lasts {
+                added.extend(self.find_risers(demands, own + hidden, most, true, board));
+            }
+            if added.is_empty() {
+                added.extend(self.find_dearer(demands, hidden, board));
+            }
+        }
+        added
+    }
+
+    /// Those that ask for twice as much as usual; for half more (`any`).
+    fn find_risers(
+        &mut self,
+        demands: &[Demand],
+        own: f64,
+        most: f64,
+        any: bool,
+        board: &Board,
+    ) -> Vec<InterfaceId> {
         let mut added = Vec::new();
+        if self.others(demands) + own <= most {
+            return added;
+        }
         for memory in 0..rise::MEMORIES.len() {
-            let mut others = self.others(demands) + hidden;
-            if others <= most {
-                return added;
+            let mut others = self.others(demands) + own;
+            if others <= most - SPARE {
+                break;
             }
             let excess = |d: &Demand| d.share() - USUAL * d.usual[memory] * d.unit;
-            let rose = |(i, d): &(usize, &Demand)| d.rises[memory] && excess(d) > 0.0 && !self.holds(*i);
+            let least = (0.05 * (others - most)).max(0.01);
+            let rose = |(i, d): &(usize, &Demand)| {
+                let far = any || d.rate > 2.0 * d.usual[memory];
+                d.rises[memory] && far && excess(d) > least && !self.holds(*i)
+            };
             let mut risers: Vec<(usize, &Demand)> = demands.iter().enumerate().filter(rose).collect();
             risers.sort_by(|a, b| excess(b.1).total_cmp(&excess(a.1)));
             for (i, d) in risers {
-                if others <= most || excess(d) < 0.002 {
+                if others <= most - SPARE {
                     break;
                 }
                 others -= d.share();
                 added.push(self.add(i, d.usual[memory], None, board));
             }
-        }
-        if hidden > 0.1 && self.others(demands) + hidden > most {
-            added.extend(self.find_dearer(demands, hidden, board));
         }
         added
     }
@@ -135,14 +169,22 @@ impl Culprits {
         self.members.iter().map(|m| m.usual * unit(m, demands, false)).sum()
     }
 
+    /// What an interface's requests cost, in units of what they did before it was held.
+    pub(super) fn drift(&self, id: usize) -> f64 {
+        self.members.iter().find(|m| m.id as usize == id).map_or(1.0, |m| m.drift)
+    }
+
     /// Learns what the members' requests cost from what is left of the load when all others' is taken off.
     pub(super) fn learn_drift(&mut self, used: f64, admitted: impl Fn(usize) -> f64, demands: &[Demand]) {
         let shares = |m: &Member| admitted(m.id as usize) * unit(m, demands, true);
         let theirs: f64 = self.members.iter().map(shares).sum();
-        if theirs < 0.05 || used <= 0.0 {
+        if theirs < 0.02 {
             return;
         }
-        let off = (used / theirs).clamp(0.5, 2.0).sqrt();
+        let off = (used / theirs).clamp(0.2, 5.0);
+        // Far off, it is learned at once; near, slowly: what is left holds the chance of all others.
+        let fresh = if (0.5..2.0).contains(&off) { 0.25 } else { 0.7 };
+        let off = off.powf(fresh * theirs / (theirs + 0.03));
         for m in &mut self.members {
             m.drift = (m.drift * off).clamp(0.3, 30.0);
         }

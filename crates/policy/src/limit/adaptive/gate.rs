@@ -147,6 +147,10 @@ impl Gate {
         let Some((at, hold)) = orders.hold(id) else { return Ok(()) };
         let Some(place) = self.places.get_mut(id as usize) else { return Ok(()) };
         if orders.tier == Tier::Culprits {
+            let place_taken = queue > orders.gate_queue && priority != Priority::Critical;
+            if place_taken {
+                return Err(Why::Culprit);
+            }
             let rate = orders.rate_of(at, self.worker, self.board.workers());
             return if place.draw(rate, priority, now) { Ok(()) } else { Err(Why::Culprit) };
         }
@@ -202,8 +206,9 @@ fn guarded(board: &Board, orders: &Orders, id: InterfaceId, queue: f64, now: Tim
     if inflight < 4.0 * usual + 4.0 {
         return false;
     }
-    let common = queue / orders.usual_queue.max(1e-3);
-    inflight > 2.5 * common * usual || surges(term, offered, orders, now)
+    // When the app stands still, everybody's requests pile up as they come. When one's requests cost more, its own do.
+    let part = inflight * f64::from(term.cost) / (queue * orders.cores);
+    surges(term, offered, orders, now) || part > (3.0 * f64::from(term.share)).max(0.3)
 }
 
 /// Whether more than usual is offered than chance explains, since the last orders or those before.
@@ -211,7 +216,7 @@ fn surges(term: &Term, offered: u32, orders: &Orders, now: Time) -> bool {
     let since = |seen: u32, at: Time| {
         let time = now.since(at).as_secs_f64().min(5.0);
         let (came, usual) = (f64::from(offered.wrapping_sub(seen)), f64::from(term.rate) * time);
-        came > 1.5 * usual && came - usual > 4.0 * usual.sqrt() + 3.0
+        came > 2.0 * usual && came - usual > 5.0 * usual.sqrt() + 4.0
     };
     since(term.seen, orders.at) || since(term.seen_before, orders.before)
 }

@@ -35,7 +35,7 @@ impl Mark {
     }
 
     /// Whether none of it passes.
-    pub(super) fn closed(&self, _now: Time) -> bool {
+    pub(super) fn closed(&self) -> bool {
         self.pass <= 0.0
     }
 

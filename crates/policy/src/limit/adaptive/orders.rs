@@ -54,6 +54,8 @@ pub(super) struct Term {
     pub inflight: f32,
     /// Requests offered a second as usual.
     pub rate: f32,
+    /// Share of the cores that these use.
+    pub share: f32,
     /// How many were offered in all when these orders were given.
     pub seen: u32,
     /// How many were offered in all when those before were given.

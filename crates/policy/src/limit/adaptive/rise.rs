@@ -92,11 +92,13 @@ impl Usual {
         self.means[memory].max(week)
     }
 
-    /// Whether it asks for more than chance explains: half more than usual, and three deviations.
-    pub(super) fn rises(&self, rate: f64, memory: usize, minute: Option<u32>) -> bool {
+    /// Whether it asks for more than chance explains: half more than usual, and by five deviations in one second, or by
+    /// two (of one second) over some three.
+    pub(super) fn rises(&self, rate: f64, smooth: f64, memory: usize, minute: Option<u32>) -> bool {
         let usual = self.rate(memory, minute);
         let deviation = usual.max(self.variance.min(usual * usual)).max(1.0).sqrt();
-        rate > 1.5 * usual && rate - usual > 3.0 * deviation
+        let by = |rate: f64, times: f64| rate > 1.5 * usual && rate - usual > times * deviation;
+        by(rate, 5.0) || by(smooth, 2.0)
     }
 }
 
@@ -131,15 +133,16 @@ mod tests {
             usual.learn_week(minute, rate, 60.0);
         }
         (0..40).for_each(|_| usual.learn(50.0, 1.0, None, 60.0));
-        assert!(usual.rises(500.0, 0, Some(30)));
-        assert!(!usual.rises(500.0, 0, Some(620)));
+        assert!(usual.rises(500.0, 50.0, 0, Some(30)));
+        assert!(!usual.rises(500.0, 500.0, 0, Some(620)));
     }
 
     #[test]
     fn chance_is_no_rise() {
         let mut usual = Usual::default();
         (0..100).for_each(|i| usual.learn(f64::from(4 + i % 3), 1.0, None, 1.0));
-        assert!(!usual.rises(10.0, 0, None), "within three deviations of so few");
-        assert!(usual.rises(25.0, 0, None));
+        assert!(!usual.rises(15.0, 8.0, 0, None), "within five deviations of so few");
+        assert!(usual.rises(25.0, 8.0, 0, None));
+        assert!(usual.rises(10.0, 10.0, 0, None), "if it goes on");
     }
 }

@@ -90,10 +90,13 @@ impl Signal {
         }
         let Some(sample) = sample else { return self.without(work, seconds) };
         (self.ever, self.blind) = (true, 0.0);
-        self.said = cores.unwrap_or(sample.cores).max(1e-3);
+        let said = cores.unwrap_or(sample.cores).max(1e-3);
+        // Cores taken away within the time of the sample were there for a part of it.
+        let most = if self.said > 0.0 { said.max(self.said) } else { said };
+        self.said = said;
         let waiting = sample.pressure.is_some_and(|p| p > 0.5) || sample.throttled.is_some_and(|t| t > 0.5);
         let free = sample.pressure.is_some_and(|p| p < 0.1) && !waiting;
-        self.weigh(sample.cpu, work, waiting, free);
+        self.weigh(sample.cpu * said / most, work, waiting, free);
         let share = |v: Option<f64>| v.filter(|v| v.is_finite() && *v >= 0.0);
         let mut reading = self.reading(Standing::Load, sample.cpu);
         (reading.used, reading.memory) = (Some(sample.cpu), share(sample.memory));
