@@ -1,4 +1,4 @@
-"""Calls everything with grpcio and writes what came of it: `client.py OUT TARGET NARROW_TARGET`.
+"""Calls everything with grpcio and writes what came of it: `client.py OUT TARGET NARROW_TARGET [CASE]`.
 
 The outcome of a case is one line of text, equal for every peer and way that does it right.
 """
@@ -402,9 +402,12 @@ def outcome(function, peers):
 
 def main():
     out, target, narrow_target = sys.argv[1:4]
+    only = sys.argv[4:]
     peers = Peers(target, narrow_target)
     results = {}
     for name, function in cases.items():
+        if only and name not in only:
+            continue
         began = time.monotonic()
         results[name] = outcome(function, peers)
         print(f"{time.monotonic() - began:6.2f} s {name}: {results[name][:200]}", flush=True)

@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets", "encryption"):
+for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets", "encryption", "limits"):
     sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 
 import capture
@@ -20,6 +20,7 @@ import grpc_suites
 import ha_suites
 import http_load
 import http_suites
+import limits
 import mesh_api_suites
 import pairings
 import secret_hygiene
@@ -39,10 +40,10 @@ DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug"
                 **wire_proof.SUITES, **secret_hygiene.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
-               **ws_suites.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
+               **ws_suites.COMPARISONS, **limits.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}
 SUITES = (*PAIRINGS, *COMPARISONS, *DISTURBANCES)
 LIMIT_SECONDS = 300
-LIMITS = {"encryption": 600}
+LIMITS = {"encryption": 600, "limits": 600}
 
 
 class OutOfTime(Exception):

@@ -99,3 +99,26 @@ fn encryption_goes_on_and_off_under_load_without_a_failed_request() {
     assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "its files are removed");
     assert_eq!(sidecars(tmp.path()), 0);
 }
+
+#[test]
+fn a_surge_is_told_with_the_limiter_and_without_and_nothing_is_left_behind() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raddle"));
+    command.args(["demo", "limit", "--headless", "--duration", "20s", "--cores", "0.3"]);
+    let output = command.env("TMPDIR", tmp.path()).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}\n{complaints}");
+    for part in [
+        "shop asks for 100 interfaces",
+        "is asked for 5 times as often",
+        "AdaptiveLimit/order in mode: observe",
+        "Surge with the limiter   : the 99 others got",
+        "Surge without the limiter: the 99 others got",
+        "raddle explain limit order",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "its files are removed");
+    assert_eq!(sidecars(tmp.path()), 0);
+}

@@ -1,5 +1,5 @@
 'use strict';
-// Calls everything with grpc-js and writes what came of it: `client.js OUT TARGET NARROW_TARGET`.
+// Calls everything with grpc-js and writes what came of it: `client.js OUT TARGET NARROW_TARGET [CASE]`.
 // The outcome of a case is one line of text, equal for every peer and way that does it right.
 
 const crypto = require('crypto');
@@ -16,7 +16,7 @@ const ROUNDS = 10;
 // Longer than any case takes on a busy machine; a case that needs it hangs.
 const PATIENCE_MS = 20000;
 
-const [out, target, narrowTarget] = process.argv.slice(2);
+const [out, target, narrowTarget, ...only] = process.argv.slice(2);
 const insecure = grpc.credentials.createInsecure();
 const echo = new services.Echo(target, insecure, RAISED);
 const narrow = new services.Narrow(narrowTarget, insecure);
@@ -353,6 +353,7 @@ async function outcome(work) {
 async function main() {
   const results = {};
   for (const [name, work] of Object.entries(cases)) {
+    if (only.length && !only.includes(name)) continue;
     const began = Date.now();
     results[name] = await outcome(work);
     console.log(`${((Date.now() - began) / 1000).toFixed(2).padStart(6)} s ${name}: ${results[name].slice(0, 200)}`);

@@ -9,11 +9,12 @@
 //! once a second and [`board`] is what is known. [`tour`] acts by a script and prints lines, [`live`] by
 //! the user's keys on a screen that [`screen`] draws. [`summary`] is the end of both.
 //!
-//! [`encryption`] is a story of its own, told with the same means.
+//! [`encryption`] and [`limit`] are stories of their own, told with the same means.
 mod board;
 mod config;
 mod control;
 mod encryption;
+mod limit;
 mod live;
 mod mesh;
 mod probe;
@@ -53,7 +54,8 @@ Examples:
   raddle demo
   raddle demo --rate 5000 --duration 1m
   raddle demo --headless
-  raddle demo encryption                      links encrypted and back under load, with the bytes on the wire")]
+  raddle demo encryption                      links encrypted and back under load, with the bytes on the wire
+  raddle demo limit                           one of a hundred interfaces surges, with the limiter and without")]
 pub(crate) struct DemoArgs {
     #[command(subcommand)]
     story: Option<Story>,
@@ -71,11 +73,14 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Subcommand)]
 enum Story {
     Encryption(encryption::EncryptionArgs),
+    Limit(limit::LimitArgs),
 }
 
 pub(crate) fn run(args: &DemoArgs) -> Done {
-    if let Some(Story::Encryption(args)) = &args.story {
-        return encryption::run(args);
+    match &args.story {
+        Some(Story::Encryption(args)) => return encryption::run(args),
+        Some(Story::Limit(args)) => return limit::run(args),
+        None => {}
     }
     let stop = stop_on_signal()?;
     let screen = !args.headless && io::stdout().is_terminal() && io::stdin().is_terminal();

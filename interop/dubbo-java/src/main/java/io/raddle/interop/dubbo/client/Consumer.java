@@ -12,7 +12,7 @@ import org.apache.dubbo.config.ReferenceConfig;
  *
  * <p>Usage: {@code Consumer OUT.json dubbo ADDRESS FASTJSON2_ADDRESS}, {@code Consumer OUT.json tri ADDRESS} or
  * {@code Consumer OUT.json refused dubbo|tri ADDRESS}; {@code Consumer OUT.json probe ADDRESS TEXT...} echoes the texts
- * and shows what came of it, how often it was tried too. The same program runs directly against a provider and
+ * and shows what came of it, how often it was tried too ({@code probe-tri}: over Triple). The same program runs directly against a provider and
  * through sidecars; the runner compares the two files. Behind the fastjson2 address the sidecar must know the
  * service without reading the frames.
  */
@@ -35,6 +35,9 @@ public final class Consumer {
                 break;
             case "probe":
                 probe(out, new References("dubbo", args[2]), Arrays.asList(args).subList(3, args.length));
+                break;
+            case "probe-tri":
+                probe(out, new References("tri", args[2]), Arrays.asList(args).subList(3, args.length));
                 break;
             default:
                 throw new IllegalArgumentException("no such cases: " + args[1]);

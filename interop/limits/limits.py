@@ -1,0 +1,245 @@
+"""What real clients see of each limit, protocol by protocol: exception or status, and whether it names the rule.
+
+Every sidecar has one rule that lets nothing pass, so no app is needed behind it. Outcomes are compared with the recorded
+ones, and each must name its reason and its rule.
+"""
+
+import http.server
+import json
+import re
+import threading
+import urllib.error
+
+import comparing
+import curl
+import dubbo_peers
+import dubbo_suites
+import grpc_peers
+import grpc_suites
+import http_mesh
+import mesh
+import peers
+from harness import Skip, Workspace, free_ports, need, wait_until
+
+NAME = "limits"
+RULE = "nothing-passes"
+# What stands in every rule; each adds a line or two.
+HEAD = "apiVersion: raddle.io/v1\nkind: {kind}\nmetadata: {{name: " + RULE + "}}\nspec:\n"
+KINDS = {
+    "RL": ("RateLimit", "  rate: 0\n"),
+    "RL at once": ("RateLimit", "  concurrency: 0\n"),
+    "HL": ("RateLimit", "  rate: 0\n  key: {by: callerIp}\n"),
+    # Everything is load-test traffic, which goes first, and whole, as soon as the app is short.
+    "AL": ("AdaptiveLimit", "  signal: {url: \"http://127.0.0.1:%d/load\"}\n  cores: 1\n"
+                            "  priorities: [{priority: loadTest}]\n"),
+    "CB": ("CircuitBreaker", "  state: open\n  per: service\n"),
+}
+# Bolt and Dubbo replies have two forms; where the sidecar is told nothing it is the first.
+FORMS = ("readable", "status")
+ACTIVE_SECONDS = 40
+PROTOCOLS = ("bolt", "dubbo", "tri", "grpc", "http")
+
+
+def limits(report, _name, record):
+    """The suite."""
+    mesh.binary()
+    clients, missing = ready()
+    for why in missing:
+        report.skip(f"{NAME}: a client", why)
+    seen = {}
+    with Workspace(NAME) as work, Busy() as busy:
+        for kind in KINDS:
+            for form in FORMS if kind == "RL" else FORMS[:1]:
+                ports = start(work, kind, form, busy)
+                title = kind if form == FORMS[0] else f"{kind} as {form}"
+                for client, (protocol, call) in clients.items():
+                    if form == "status" and protocol not in ("bolt", "dubbo"):
+                        continue
+                    label = f"{client}-{title}".replace(" ", "-")
+                    for case, outcome in call(work, label, ports[protocol]).items():
+                        seen[f"{client}.{title}: {case}"] = normalise(outcome)
+        wanted = comparing.recorded(NAME, seen, record)
+        known = {case: outcome for case, outcome in wanted.items() if case.split(".")[0] in clients}
+        right = comparing.compare(report, NAME, known, seen, comparing.Agreement())
+        right = named(report, seen) and right
+        if not right:
+            work.print_logs()
+
+
+def named(report, seen):
+    """Whether every outcome says by its own words which limit it was, and which rule."""
+    silent = []
+    for case, outcome in seen.items():
+        flag = re.search(r"\.(\w\w)[ :]", case)[1]
+        kind = KINDS[flag][0]
+        if not re.search(rf"\b{flag}\b", outcome) or f"{kind}/{RULE}" not in outcome:
+            silent.append(f"{case}: {outcome}")
+    # A bare status has no room for words.
+    silent = [one for one in silent if " as status" not in one]
+    if silent:
+        report.fail(f"{NAME} named", "these do not say why:\n    " + "\n    ".join(silent))
+        return False
+    report.ok(f"{NAME} named", f"{len(seen)} refusals")
+    return True
+
+
+def normalise(outcome):
+    """Times to wait differ."""
+    return re.sub(r"retry-after: [\d.]+", "retry-after: N", outcome)
+
+
+class Busy:
+    """An app's word for its load: more than everything."""
+
+    def __enter__(self):
+        class Page(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = b'{"cpu": 1.0, "memory": 0.5}'
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def rule(kind, busy):
+    name, lines = KINDS[kind]
+    return HEAD.format(kind=name) + (lines % busy.port if "%d" in lines else lines)
+
+
+def start(work, kind, form, busy):
+    """A sidecar with the rule; the port to call for each protocol."""
+    admin, outbound, *ports = free_ports(2 + 2 * len(PROTOCOLS))
+    inbound, apps = ports[:len(PROTOCOLS)], ports[len(PROTOCOLS):]
+    name = f"sidecar-{kind}-{form}".replace(" ", "-")
+    if kind == "CB":
+        listeners, pairs = [http_mesh.listen(outbound)], []
+        documents = [*(http_mesh.service(one, apps[:1], "bolt") for one in mesh.SERVICES[::2]),
+                     http_mesh.service(dubbo_suites.SHOP, apps[:1], "dubbo"),
+                     http_mesh.service(dubbo_suites.TRIPLE_SHOP, apps[:1], "grpc"),
+                     http_mesh.service(grpc_suites.ECHO, apps[:1], "grpc"),
+                     http_mesh.service(curl.HOST, apps[:1], "http")]
+        at = dict.fromkeys(PROTOCOLS, outbound)
+    else:
+        listeners, documents = [], []
+        pairs = [http_mesh.forward(port, app) for port, app in zip(inbound, apps)]
+        at = dict(zip(PROTOCOLS, inbound))
+    head = http_mesh.sidecar(name.lower(), "callee", admin, pairs, listeners, log=work.folder / f"{name}-access.log")
+    http_mesh.start(work, name, admin, head + f"  replies: {form}\n", *documents, rule(kind, busy))
+    if kind == "AL":
+        wait_until(lambda: active(admin), ACTIVE_SECONDS, "the adaptive limit to become active")
+    return at
+
+
+def active(admin):
+    """Whether the sidecar says that it holds something."""
+    try:
+        return bool(re.search(r'"active": ?true', mesh.get(admin, "/limits")))
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def ready():
+    """Clients that can be had: {name: (protocol, how to call)}; and why others cannot."""
+    clients, missing = {}, []
+    wanted = [
+        ("sofa-java", peers.ready_java, {"sofa-java": ("bolt", sofa_java)}),
+        ("sofa-node", peers.ready_node, {"sofa-node": ("bolt", sofa_node)}),
+        ("dubbo-java", dubbo_peers.ready_java, {"dubbo-java": ("dubbo", dubbo_java), "triple-java": ("tri", triple_java)}),
+        ("dubbo-node", dubbo_peers.ready_node, {"dubbo-node": ("dubbo", dubbo_node)}),
+        ("dubbo-python", dubbo_peers.ready_python, {"dubbo-python": ("dubbo", dubbo_python)}),
+        ("grpc-python", grpc_peers.ready_python, {"grpc-python": ("grpc", grpc_python)}),
+        ("grpc-node", grpc_peers.ready_node, {"grpc-node": ("grpc", grpc_node)}),
+        ("curl", lambda: need("curl"), {"curl-http1": ("http", curl_http1), "curl-http2": ("http", curl_http2)}),
+    ]
+    for name, prepare, what in wanted:
+        try:
+            prepare()
+            clients.update(what)
+        except Skip as why:
+            missing.append(f"{name}: {why}")
+    return clients, missing
+
+
+# `CASE | 12 ms | OUTCOME`
+PRINTED = re.compile(r"^(\w+):x \| \d+ ms \| (.*)$", re.M)
+
+
+def printed(process, seconds):
+    return dict(PRINTED.findall(process.finish(seconds)))
+
+
+def sofa_java(work, label, port):
+    kinds = ("sync:x", "future:x", "callback:x", "protobuf:x")
+    return printed(work.start(label, peers.java("client.Probe", f"127.0.0.1:{port}", *kinds)), 60)
+
+
+def sofa_node(work, label, port):
+    return printed(work.start(label, ["node", peers.NODE / "src/probe.js", port, "hessian:x", "protobuf:x"]), 30)
+
+
+def written(work, label, run):
+    """What a client wrote into its file."""
+    out = work.folder / f"{label}.json"
+    run(out)
+    return json.loads(out.read_text())
+
+
+def dubbo_java(work, label, port):
+    address = f"{dubbo_peers.HOST}:{port}"
+    return written(work, label, lambda out: dubbo_peers.run_java_client(work, label, out, "probe", address, "echo"))
+
+
+def triple_java(work, label, port):
+    address = f"{dubbo_peers.HOST}:{port}"
+    return written(work, label, lambda out: dubbo_peers.run_java_client(work, label, out, "probe-tri", address, "echo"))
+
+
+def dubbo_node(work, label, port):
+    command = ["node", dubbo_peers.NODE / "src/client.js"]
+    return written(work, label, lambda out: work.start(label, [*command, out, "probe", port, "echo"]).finish(30))
+
+
+def dubbo_python(work, label, port):
+    def run(out):
+        work.start(label, dubbo_peers.python("dubbo_client.py", out, "probe", port, "echo"),
+                   dubbo_peers.PYTHON_SETTINGS).finish(30)
+    return written(work, label, run)
+
+
+def grpc_call(language):
+    def call(work, label, port):
+        def run(out):
+            target = f"127.0.0.1:{port}"
+            work.start(label, grpc_peers.command(language, "client", out, target, target, "unary.echo"),
+                       grpc_peers.SETTINGS).finish(60)
+        return written(work, label, run)
+    return call
+
+
+grpc_python, grpc_node = grpc_call("py"), grpc_call("js")
+
+
+def curl_in(version):
+    def call(work, _label, port):
+        reply = curl.Curl(work, None, port, version).run("/order")
+        headers = [f"{name}: {reply.header(name)}" for name in ("x-raddle-reason", "x-raddle-rule", "retry-after")
+                   if reply.header(name)]
+        body = reply.body.decode(errors="replace").strip()
+        return {"GET": " | ".join([f"status {reply.status()}", *headers, body])}
+    return call
+
+
+curl_http1, curl_http2 = curl_in(1), curl_in(2)
+COMPARISONS = {NAME: limits}
