@@ -1,6 +1,6 @@
 //! Counts of services, for the sidecar's reports: cheaper than totals, and without names of reasons.
 use crate::cell::Snapshot;
-use crate::cells::WorkerCells;
+use crate::cells::{LimitCells, WorkerCells};
 use crate::labels::Direction;
 use crate::registry::Registry;
 use crate::table::OTHER;
@@ -63,6 +63,20 @@ impl Registry {
             out.push(count);
         }
         out
+    }
+
+    /// What each limit and breaker held and would have held so far, `KIND/NAME` first, in no order.
+    pub fn limit_counts(&self) -> Vec<(Arc<str>, u64, u64)> {
+        let entries = self.tables.limits.entries();
+        let sum = |entry: &crate::table::Entry<LimitCells>| {
+            let all = entry.resolved();
+            all.fold((0, 0), |(held, observed), c| (held + c.held.read(), observed + c.observed.read()))
+        };
+        let counts = entries.iter().map(|(name, entry)| {
+            let (held, observed) = sum(entry);
+            (name.0.clone(), held, observed)
+        });
+        counts.collect()
     }
 
     /// Whether services may have no series of their own because there are too many.

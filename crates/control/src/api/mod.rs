@@ -11,6 +11,7 @@ mod encryption;
 mod explain;
 mod health;
 pub(crate) mod http;
+mod limits;
 mod live;
 mod log;
 mod mesh;
@@ -79,6 +80,7 @@ fn routes() -> Vec<http::Route> {
         status::routes(),
         explain::routes(),
         encryption::routes(),
+        limits::routes(),
         log::routes(),
         live::routes(),
         tokens::routes(),

@@ -13,9 +13,9 @@ const MISSING: usize = 10_000;
 /// Most callers.
 const EDGES: usize = 4_000;
 /// Most bytes of a name.
-const NAME: usize = 512;
+pub(super) const NAME: usize = 512;
 /// Most bytes of a revision, version, digest.
-const HASH: usize = 128;
+pub(super) const HASH: usize = 128;
 /// Most bytes of a reason; longer ones are cut.
 pub(super) const REASON: usize = 2_048;
 /// Most requests of a service between two reports.
@@ -53,6 +53,9 @@ pub(super) fn report(report: &ReportRequest) -> Result<(), String> {
         text("encryption.effective", &e.effective, HASH)?;
         text("encryption.waits", &e.waits, REASON)?;
     }
+    if let Some(l) = &report.limiting {
+        super::limits::check(l)?;
+    }
     report.stats.iter().try_for_each(stats)
 }
 
@@ -70,11 +73,11 @@ fn requests(what: &str, n: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn most(what: &str, have: usize, most: usize) -> Result<(), String> {
+pub(super) fn most(what: &str, have: usize, most: usize) -> Result<(), String> {
     if have > most { Err(format!("{what}: {have} entries are more than {most}")) } else { Ok(()) }
 }
 
-fn text(what: &str, text: &str, most: usize) -> Result<(), String> {
+pub(super) fn text(what: &str, text: &str, most: usize) -> Result<(), String> {
     if text.len() > most {
         return Err(format!("{what}: {} bytes are more than {most}", text.len()));
     }

@@ -9,6 +9,7 @@ mod drift;
 mod edges;
 mod keep;
 mod known;
+mod limits;
 mod observe;
 mod service;
 mod state;
@@ -18,6 +19,7 @@ mod sums;
 
 pub use drift::{Differs, drift, wanted};
 pub use edges::{AppLinks, CallerLink};
+pub use limits::{Culprit, HeldCount, LimitStatus, LimitedTime};
 pub use service::Service;
 pub use status::{LinkStatus, NodeStatus, Refusal, Running};
 pub use story::subject;

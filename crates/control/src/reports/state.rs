@@ -1,5 +1,6 @@
 //! What one replica knows of all sidecars: its own from their reports, the others' from the store. Time is passed in.
 use super::edges::Edges;
+use super::limits::LimitStatus;
 use super::status::{LinkStatus, NodeStatus, Refusal};
 use super::story::Story;
 use super::sums::{self, Sums};
@@ -115,6 +116,11 @@ impl State {
         let happened = self.edges.take(&app, &from.id, &report, at, resolve);
         self.story.callers(happened);
         self.mode_of(&app, &from.id, before.as_deref(), &status);
+        let limited = |s: &NodeStatus| s.limits.clone().unwrap_or_default();
+        let news = limited(&status).news(before.as_deref().map(limited).as_ref());
+        if let Some((what, does)) = news {
+            self.story.instance(&app, what, does, &from.id);
+        }
         let own = self.own.entry(from.id.clone()).or_insert_with(|| Own {
             status: status.clone(),
             stream: from.stream,
@@ -324,6 +330,7 @@ fn status(
             waits: e.waits.clone(),
             certificate_ends: e.certificate_ends,
         }),
+        limits: report.limiting.as_ref().and_then(LimitStatus::of),
     }
 }
 
@@ -347,7 +354,12 @@ fn kept(status: &NodeStatus) -> Bytes {
     if value.len() <= VALUE {
         return value.into();
     }
-    let short =
-        NodeStatus { running: Arc::default(), refused: Vec::new(), missing: Vec::new(), ..status.clone() };
+    let short = NodeStatus {
+        running: Arc::default(),
+        refused: Vec::new(),
+        missing: Vec::new(),
+        limits: None,
+        ..status.clone()
+    };
     serde_json::to_vec(&short).unwrap_or_default().into()
 }

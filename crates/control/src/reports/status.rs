@@ -1,4 +1,5 @@
 //! What is known of a sidecar, and how that is kept in the store.
+use super::limits::LimitStatus;
 use raddle_xds::proto::Node;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub struct NodeStatus {
     /// How its inbound side is encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkStatus>,
+    /// What holds requests back there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitStatus>,
 }
 
 /// How a sidecar's inbound side is encrypted, in its own words.
@@ -60,6 +64,7 @@ impl NodeStatus {
             && self.refused == other.refused
             && self.missing == other.missing
             && self.link == other.link
+            && self.limits.as_ref().map(LimitStatus::story) == other.limits.as_ref().map(LimitStatus::story)
             && self.node == other.node
     }
 }

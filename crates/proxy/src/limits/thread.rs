@@ -222,11 +222,12 @@ impl Keeper {
         if sample.is_none() && self.limiting.settings.signal != LoadSignal::Latency {
             cells.samples_missing.inc();
         }
-        for event in self.controller.tick(now, wall.map(week_minute), sample.as_ref()) {
+        let events = self.controller.tick(now, wall.map(week_minute), sample.as_ref());
+        for event in &events {
             if event.kind == Kind::Began {
                 cells.activations.inc();
             }
-            self.tell(shared, now, &event);
+            self.tell(shared, now, event);
         }
         let view = self.controller.view();
         cells.active.set(view.active.into());
@@ -245,6 +246,10 @@ impl Keeper {
             sample,
         };
         self.limiting.sensing.store(Some(Arc::new(sensing)));
+        // The control plane is told of it at once.
+        if let Some(link) = shared.mesh.get().filter(|_| !events.is_empty()) {
+            link.changed.notify_one();
+        }
     }
 
     /// Says once what is read of the app, or that nothing is.

@@ -19,6 +19,7 @@ pub(crate) mod edges;
 pub mod fed;
 pub(crate) mod feeder;
 pub mod handle;
+pub(crate) mod limits;
 pub mod link;
 pub mod local;
 pub(crate) mod local_state;

@@ -1,6 +1,7 @@
 //! Tells the control plane what runs here and how it goes.
 use super::channel::Dialer;
 use super::edges::{self, Tally};
+use super::limits;
 use super::thread::Parts;
 use raddle_telemetry::{Direction, ServiceCount};
 use raddle_xds::client::{Handle, RefusedResource};
@@ -117,12 +118,14 @@ struct Said {
     refused: Vec<Refused>,
     /// The mode that is asked for, the one carried out, and the certificate's end.
     link: (String, String, u64),
+    limits: limits::Story,
 }
 
 impl Said {
     fn of(report: &ReportRequest) -> Said {
         let link = report.encryption.as_ref().map(link).unwrap_or_default();
-        Said { digest: report.digest.clone(), refused: report.refused.clone(), link }
+        let limits = report.limiting.as_ref().map(limits::Story::of).unwrap_or_default();
+        Said { digest: report.digest.clone(), refused: report.refused.clone(), link, limits }
     }
 
     fn now(parts: &Parts, handle: &Handle) -> Said {
@@ -131,6 +134,7 @@ impl Said {
             digest: digest(running.iter().map(|r| (&*r.rule, &*r.revision))),
             refused: handle.status().refused.iter().map(refused).collect(),
             link: link(&edges::encryption(parts)),
+            limits: limits::Story::of(&limits::limiting(&parts.shared)),
         }
     }
 }
@@ -161,6 +165,7 @@ async fn make(parts: &Parts, handle: &Handle, counted: &mut Counted) -> ReportRe
         missing: status.missing.iter().take(MISSING_MOST).map(ToString::to_string).collect(),
         edges: counted.edges.since_last(&callers),
         encryption: Some(encryption),
+        limiting: Some(limits::limiting(&parts.shared)),
     }
 }
 

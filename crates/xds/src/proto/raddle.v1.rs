@@ -131,6 +131,9 @@ pub struct ReportRequest {
     /// How the inbound side is encrypted, whole each time.
     #[prost(message, optional, tag = "9")]
     pub encryption: ::core::option::Option<Encryption>,
+    /// What holds requests back, whole each time.
+    #[prost(message, optional, tag = "10")]
+    pub limiting: ::core::option::Option<Limiting>,
 }
 /// A caller as its callee's sidecar sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -178,6 +181,112 @@ pub struct Encryption {
     pub encrypted_connections: u32,
     #[prost(uint32, tag = "7")]
     pub plaintext_connections: u32,
+}
+/// What holds requests of one sidecar back.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Limiting {
+    /// The AdaptiveLimit in force, KIND/NAME; empty = none.
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// enforce, observe.
+    #[prost(string, tag = "2")]
+    pub mode: ::prost::alloc::string::String,
+    /// 0 = it holds nothing, 1 = those that cause the shortage, 2 = everything.
+    #[prost(uint32, tag = "3")]
+    pub tier: u32,
+    /// Since when it holds something, milliseconds since the Unix epoch; 0 = it does not.
+    #[prost(uint64, tag = "4")]
+    pub since_ms: u64,
+    /// What it goes by: load, latency, stale; empty = not known yet.
+    #[prost(string, tag = "5")]
+    pub signal: ::prost::alloc::string::String,
+    /// What of the app is read, or why nothing is; a sentence.
+    #[prost(string, tag = "6")]
+    pub sensing: ::prost::alloc::string::String,
+    /// Share of the app's cores in use, and that above which they are short.
+    #[prost(double, tag = "7")]
+    pub cpu: f64,
+    #[prost(double, tag = "8")]
+    pub threshold: f64,
+    #[prost(double, tag = "9")]
+    pub cores: f64,
+    /// Share of its memory in use; 0 = not known.
+    #[prost(double, tag = "10")]
+    pub memory: f64,
+    /// Seconds of work it has in hand.
+    #[prost(double, tag = "11")]
+    pub queue_s: f64,
+    /// Held for causing the shortage, the largest excess first; bounded.
+    #[prost(message, repeated, tag = "12")]
+    pub culprits: ::prost::alloc::vec::Vec<LimitCulprit>,
+    /// The last times something was held, oldest first; bounded.
+    #[prost(message, repeated, tag = "13")]
+    pub activations: ::prost::alloc::vec::Vec<LimitActivation>,
+    /// What each limit and breaker held since the sidecar started; bounded.
+    #[prost(message, repeated, tag = "14")]
+    pub counts: ::prost::alloc::vec::Vec<LimitCount>,
+}
+/// An interface that is held.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LimitCulprit {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Requests a second: offered, let through, usual.
+    #[prost(double, tag = "2")]
+    pub offered: f64,
+    #[prost(double, tag = "3")]
+    pub limit: f64,
+    #[prost(double, tag = "4")]
+    pub baseline: f64,
+    /// Share of the cores that it asks for.
+    #[prost(double, tag = "5")]
+    pub demand: f64,
+    /// CPU milliseconds of a request.
+    #[prost(double, tag = "6")]
+    pub cost_ms: f64,
+    /// How many times the usual.
+    #[prost(double, tag = "7")]
+    pub rise: f64,
+    /// It is its cost that rose.
+    #[prost(bool, tag = "8")]
+    pub dearer: bool,
+}
+/// One time that something was held.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LimitActivation {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Milliseconds since the Unix epoch; no end = it goes on.
+    #[prost(uint64, tag = "2")]
+    pub began_ms: u64,
+    #[prost(uint64, tag = "3")]
+    pub ended_ms: u64,
+    /// What was short, and why it ended; sentences.
+    #[prost(string, tag = "4")]
+    pub cause: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub end: ::prost::alloc::string::String,
+    #[prost(double, tag = "6")]
+    pub peak_cpu: f64,
+    #[prost(double, tag = "7")]
+    pub peak_queue_s: f64,
+    #[prost(message, repeated, tag = "8")]
+    pub culprits: ::prost::alloc::vec::Vec<LimitCulprit>,
+    /// Requests refused: load-test traffic, by the burst guard, of culprits, of everything.
+    #[prost(uint64, repeated, tag = "9")]
+    pub refused: ::prost::alloc::vec::Vec<u64>,
+}
+/// What a limit or a breaker held.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitCount {
+    /// KIND/NAME.
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub held: u64,
+    /// Passed, and would have been held were it not for mode observe.
+    #[prost(uint64, tag = "3")]
+    pub observed: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Running {
