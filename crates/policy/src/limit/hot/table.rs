@@ -175,6 +175,13 @@ impl Table {
         kept.collect()
     }
 
+    /// How many places there are.
+    #[cfg(test)]
+    pub(crate) fn places_in_all(&self) -> usize {
+        assert_eq!(self.sets.len() * WAYS, self.slots.len());
+        self.slots.len()
+    }
+
     /// How many values have a place.
     pub(crate) fn len(&self) -> usize {
         let marks = self.sets.iter().flat_map(|s| &s.0);
