@@ -293,3 +293,47 @@ fn targets_are_bounded_and_those_that_are_open_stay() {
     assert!(call(&mut crew, "m1", FAILED, at(60.0)).is_ok());
     assert!(call(&mut crew, "m1", OK, at(60.0)).is_err(), "new ones still find a place");
 }
+
+#[test]
+fn breakers_of_endpoints_that_are_gone_are_forgotten() {
+    let rules = breakers(&[("b", "{consecutiveErrors: 1, openFor: 1s}")], None);
+    let mut crew = Crew::new(&rules, 2);
+    assert!(crew.call(0, 1, FAILED, at(1.0)).is_ok() && crew.call(1, 2, FAILED, at(1.0)).is_ok());
+    assert_eq!(rules.view(at(1.5)).breakers[0].unwell, 2);
+    for _ in 0..3 {
+        assert!(crew.call(0, 2, OK, at(3.0)).is_ok());
+    }
+    // A new endpoint comes much later; the first one was not asked for since it opened.
+    assert!(crew.call(0, 3, OK, at(700.0)).is_ok());
+    let view = rules.view(at(700.0));
+    assert_eq!((view.breakers[0].unwell, view.breakers[0].closed), (0, 2), "{view:?}");
+    assert!(crew.call(0, 1, FAILED, at(701.0)).is_ok(), "it begins anew");
+    assert!(crew.call(1, 1, OK, at(701.1)).is_err());
+    let (call, _) =
+        crew.workers[1].begin(&request("s", "m", &[]), at(701.1), &mut Rng::new(1)).expect("closed");
+    assert!(crew.workers[1].open(&call, endpoint(1), at(701.1)));
+}
+
+#[test]
+fn a_window_of_another_length_counts_from_now_on() {
+    let short = breakers(&[("b", "{errorRatio: 0.5, minCalls: 5, window: 1s}")], None);
+    let mut crew = Crew::new(&short, 1);
+    for _ in 0..4 {
+        assert!(crew.call(0, 1, FAILED, at(1000.0)).is_ok());
+    }
+    let long = breakers(&[("b", "{errorRatio: 0.5, minCalls: 5, window: 100s}")], Some(&short));
+    crew.workers[0].sync(&long);
+    for _ in 0..5 {
+        assert!(crew.call(0, 1, FAILED, at(1001.0)).is_ok());
+    }
+    assert!(crew.call(0, 1, FAILED, at(1001.0)).is_err());
+    let again = breakers(&[("b", "{errorRatio: 0.5, minCalls: 5, window: 1s}")], Some(&long));
+    crew.workers[0].sync(&again);
+    for _ in 0..3 {
+        assert!(crew.call(0, 1, OK, at(1020.0)).is_ok(), "the probes close it");
+    }
+    for _ in 0..5 {
+        assert!(crew.call(0, 1, FAILED, at(1021.0)).is_ok());
+    }
+    assert!(crew.call(0, 1, FAILED, at(1021.0)).is_err());
+}

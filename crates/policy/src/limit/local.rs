@@ -159,7 +159,7 @@ impl Local {
         for n in 0..self.taking.len() {
             let i = self.taking[n];
             let observe = self.rules.program.rules[i as usize].observe;
-            match self.take(i, req, now, can_wait || observe) {
+            match self.take(i, req, now, can_wait) {
                 Ok(slot) if !observe => wait = wait.max(slot),
                 Ok(_) => {}
                 Err(held) => {
@@ -287,7 +287,8 @@ impl Local {
     }
 
     /// Counts the quota server's word on a request for a rule of [`Local::asks`]. `Ok(Some(_))` = it would hold the
-    /// request, but is in `mode: observe`. A rule that is not known is harmless.
+    /// request, but is in `mode: observe`. A rule that is not known is harmless. What other rules counted for a request
+    /// that is refused here stays counted: the quota server is asked last, and may answer late.
     ///
     /// # Errors
     /// It holds the request: end it, [`Local::done`] included.

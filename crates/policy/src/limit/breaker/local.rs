@@ -336,10 +336,10 @@ impl Known {
             self.targets[i as usize] = target;
             return Some(i as usize);
         }
-        if self.targets.len() >= 2 * MOST {
-            // Mostly ones that are gone. What is under way to the others is not counted.
-            self.by_key.clear();
-            self.targets.clear();
+        if self.targets.len() >= MOST + MOST / 4 {
+            // A quarter at least is gone, as there are never more than so many.
+            self.targets.retain(|t| !t.gone.load(Ordering::Relaxed));
+            self.by_key = self.targets.iter().zip(0..).map(|(t, i)| (t.key, i)).collect();
         }
         self.by_key.insert(key, self.targets.len() as u32);
         self.targets.push(target);

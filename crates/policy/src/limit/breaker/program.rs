@@ -11,9 +11,14 @@ use raddle_model::{BreakerPer, BreakerSettings, CircuitBreaker, Forced, RuleMode
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Most breakers of a rule.
-pub(super) const MOST: usize = 10_000;
+pub(super) const MOST: usize = 5_000;
+/// A breaker that is not closed and that nobody has asked for so long is of something that is gone.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// How often it is looked for those.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// The breakers of a sidecar.
 #[derive(Debug, Default)]
@@ -64,23 +69,43 @@ impl Shared {
         if let Some(target) = targets.map.get(&key) {
             return Some(target.clone());
         }
-        if targets.map.len() >= MOST {
-            if now.since(targets.swept).as_secs() < 1 && targets.swept != Time::ZERO {
-                return None;
-            }
+        let full = targets.map.len() >= MOST;
+        let pause = if full { Duration::from_secs(1) } else { SWEEP };
+        if now.since(targets.swept) >= pause {
             targets.swept = now;
-            targets.map.retain(|_, t| {
-                let needed = t.state() != State::Closed || t.sum(s, now).calls > 0;
-                t.gone.store(!needed, Ordering::Relaxed);
-                needed
-            });
-            if targets.map.len() >= MOST {
-                return None;
-            }
+            self.sweep(&mut targets.map, full, s, now);
+        }
+        if targets.map.len() >= MOST {
+            return None;
         }
         let target = Arc::new(Target::new(key, &name(), workers));
         targets.map.insert(key, target.clone());
         Some(target)
+    }
+
+    /// Forgets breakers of endpoints that are gone; if it is full, those without calls too.
+    fn sweep(
+        &self,
+        map: &mut HashMap<u64, Arc<Target>, RandomState>,
+        full: bool,
+        s: &BreakerSettings,
+        now: Time,
+    ) {
+        let long = FORGOTTEN.max(s.max_open_for.saturating_mul(2));
+        map.retain(|_, target| {
+            let closed = target.state() == State::Closed;
+            let needed = match closed {
+                true => !full || target.sum(s, now).calls > 0,
+                false => now.since(target.since()) < long,
+            };
+            if !needed {
+                target.gone.store(true, Ordering::Relaxed);
+                if !closed {
+                    self.unwell.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            needed
+        });
     }
 
     pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
@@ -143,6 +168,7 @@ impl Rule {
     /// A breaker has changed, which counts here.
     pub(super) fn event(&self, target: &Target, change: Change, at: Time) -> Event {
         match change.state {
+            _ if target.gone.load(Ordering::Relaxed) => 0,
             State::Open if change.counts => self.shared.unwell.fetch_add(1, Ordering::Relaxed),
             State::Closed if change.counts => self.shared.unwell.fetch_sub(1, Ordering::Relaxed),
             State::Open | State::Closed | State::HalfOpen => 0,

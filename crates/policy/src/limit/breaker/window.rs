@@ -36,8 +36,8 @@ impl Window {
     pub(super) fn add(&self, epoch: u64, failed: bool, slow: bool) {
         let part = &self.0[epoch as usize % PARTS];
         let was = part.epoch.load(Ordering::Relaxed);
-        if was > epoch {
-            // The clock went back: the counts there are newer.
+        if was > epoch && was <= epoch + PARTS as u64 {
+            // The clock went back: the counts there are newer. Far newer ones are of a rule with shorter parts.
             return;
         }
         if was != epoch {
@@ -57,6 +57,8 @@ impl Window {
 
     /// Adds what it counted from `floor` on to `sum`.
     pub(super) fn read(&self, epoch: u64, floor: u64, sum: &mut Sum) {
+        // A floor far ahead is of a rule with shorter parts, too.
+        let floor = if floor > epoch + 1 { 0 } else { floor };
         let first = floor.max((epoch + 1).saturating_sub(PARTS as u64));
         for part in &self.0 {
             if (first..=epoch).contains(&part.epoch.load(Ordering::Acquire)) {
