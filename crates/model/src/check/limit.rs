@@ -111,7 +111,7 @@ fn pointless(rule: &RateLimit, cx: &mut Cx) {
         warn("maxWait", "means nothing with reach: cluster: what is over the quota is refused at once");
     }
     // What the burst is when nothing is said of it is no mistake.
-    if rate.max_wait.is_some() && f64::from(rate.burst) != rate.per_second.ceil().max(1.0) {
+    if rate.max_wait.is_some() && rate.burst != (rate.per_second.ceil() as u32).max(1) {
         warn("burst", "means nothing with maxWait: requests leave evenly, one by one");
     }
     if rate.warm_up.is_some() && (cluster || rule.key.is_some()) {
