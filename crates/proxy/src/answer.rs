@@ -3,6 +3,7 @@ use crate::authorize;
 use crate::call::Call;
 use crate::conn::{Deferred, Direction, Paused, Role};
 use crate::frame::{self, Asker, Head, Said};
+use crate::limits::done::Fate;
 use crate::pending::InFlight;
 use crate::record::End;
 use crate::request::{Origin, Sent};
@@ -62,6 +63,7 @@ impl Worker {
     /// Refuses a request that was not sent to anyone.
     pub(crate) fn refuse(&mut self, origin: &Origin, call: &Call<'_>, row: u32, why: Refusal) -> Sent {
         let rule = why.rule.as_deref();
+        self.limited_ends(origin.ticket.as_ref(), Fate::of(why.reason));
         if !origin.one_way {
             let readable = self.readable_to(origin.caller);
             let rule = authorize::told(rule);

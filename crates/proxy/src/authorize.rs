@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Stands before the name of a rule that would have refused a request, in the access log.
-const OBSERVED: &str = "observed:";
+pub(crate) const OBSERVED: &str = "observed:";
 
 /// A worker's part of authorization.
 #[derive(Default)]
@@ -252,7 +252,7 @@ impl Worker {
         };
         let facts = CallFacts { call, service, peer: peer(conn), ip };
         let judged = judge(self.config.snapshot.authorization(), &facts);
-        self.count(judged, origin.deadline == Time::MAX)
+        self.count(judged, origin.deadline == Time::MAX && origin.ticket.is_none())
     }
 
     /// Judges an HTTP request that came in.
@@ -267,7 +267,7 @@ impl Worker {
             _ => None,
         };
         let facts = HttpFacts { request, grpc: x.protocol == Protocol::Grpc, peer: peer(conn), ip };
-        let first = x.tried == 0 && x.moves == 0 && !x.acted;
+        let first = x.tried == 0 && x.moves == 0 && !x.acted && x.ticket.is_none();
         let judged = judge(self.config.snapshot.authorization(), &facts);
         self.count(judged, first)
     }

@@ -83,6 +83,7 @@ impl Worker {
         conn.role = Role::Caller(Box::new(Caller {
             accepted,
             direction,
+            blocked: None,
             in_flight: 0,
             active_at: now,
             private: false,

@@ -28,6 +28,9 @@ impl Worker {
             Role::Caller(c) => {
                 self.count_caller_gone();
                 self.forget_parked(key);
+                if c.in_flight > 0 {
+                    self.forget_delayed(key);
+                }
                 for f in c.feeders {
                     self.unpause(f, Paused::SINK_FULL);
                 }

@@ -148,6 +148,8 @@ pub struct Accepted {
 pub struct Caller {
     /// How it came.
     pub accepted: Accepted,
+    /// What the request holds of limits that cannot go on yet and is offered again.
+    pub blocked: Option<crate::limits::ticket::Ticket>,
     /// Which way its requests go.
     pub direction: Direction,
     /// Requests whose replies it waits for.
@@ -226,6 +228,8 @@ pub struct Endpoint {
 
 /// One side of a TCP relay.
 pub struct Relay {
+    /// What the request that began it holds of limits, on the caller's side.
+    pub ticket: Option<crate::limits::ticket::Ticket>,
     /// How the caller's side came; `None` on the endpoint's side.
     pub accepted: Option<Accepted>,
     /// The other side.

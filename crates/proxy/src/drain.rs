@@ -68,6 +68,7 @@ impl Worker {
         self.stopped = true;
         self.listen_no_more();
         self.end_exchanges();
+        self.end_delayed();
         for key in self.conns.keys() {
             let Some(conn) = self.conns.get_mut(key) else { continue };
             let Role::Endpoint(e) = &mut conn.role else { continue };

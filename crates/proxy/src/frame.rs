@@ -252,6 +252,15 @@ impl Head {
         }
     }
 
+    /// A header of a reply, where replies have headers that can be read.
+    pub fn reply_header<'a>(&self, frame: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        match self {
+            Head::Bolt(h) if h.header_len > 0 => h.headers(frame).get(name.as_bytes()),
+            // Attachments of a reply stand behind its value, whose length only a whole parse would tell.
+            Head::Bolt(_) | Head::Dubbo(_) => None,
+        }
+    }
+
     /// Whether a heartbeat says that its sender understands GOAWAY.
     pub fn announces_goaway(&self, frame: &[u8]) -> bool {
         match self {

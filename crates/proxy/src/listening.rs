@@ -57,6 +57,7 @@ impl Worker {
         self.review_destinations();
         self.review_demand();
         self.review_authorization();
+        self.review_limits();
         self.prune_hosts();
         self.review_transports();
         self.shard.config_generation.set(self.config.generation as i64);

@@ -6,6 +6,7 @@
 use crate::conn::Direction;
 use crate::frame::Asker;
 use crate::lane::Lane;
+use crate::limits::ticket::Ticket;
 use raddle_core::Time;
 use raddle_net::Key;
 use raddle_policy::permits::Permit;
@@ -53,6 +54,8 @@ pub struct InFlight {
     pub sofa: bool,
     /// Its share of the bound on outstanding requests.
     pub permit: Option<Permit>,
+    /// What it holds of limits.
+    pub ticket: Option<Ticket>,
     /// What only some requests need: a copy for retries, the trace.
     pub extra: Option<Box<Extra>>,
 }
@@ -282,6 +285,7 @@ mod tests {
             len: 0,
             sofa: false,
             permit: None,
+            ticket: None,
             extra: None,
         }
     }

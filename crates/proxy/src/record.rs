@@ -2,6 +2,7 @@
 use crate::authorize::is_observed;
 use crate::conn::Role;
 use crate::fault::Faults;
+use crate::limits::done::Fate;
 use crate::pending::InFlight;
 use crate::request::Origin;
 use crate::worker::Worker;
@@ -17,6 +18,8 @@ pub(crate) struct End<'a> {
     pub status: u16,
     /// The app answered with an error.
     pub app_error: bool,
+    /// Another sidecar answered in its place, for this reason.
+    pub said: Option<Reason>,
     pub endpoint: Option<std::net::SocketAddr>,
     /// The service as the request names it, where it has no row of its own.
     pub service: Option<&'a str>,
@@ -35,6 +38,10 @@ pub(crate) const NOBODY: std::net::SocketAddr =
 impl Worker {
     /// Counts and logs the end of a request that had been sent.
     pub(crate) fn finish(&mut self, r: &InFlight, end: &End<'_>) {
+        if r.ticket.is_some() {
+            let fate = end.reason.map_or_else(|| Fate::of_reply(!end.app_error, end.said), Fate::of);
+            self.limited_ends(r.ticket.as_ref(), fate);
+        }
         let cells = self.services.cells(r.cells);
         let latency = self.now.since(r.start);
         match end.reason {
@@ -70,6 +77,7 @@ impl Worker {
             tries_left: None,
             moves: 0,
             faults: Faults::Over,
+            ticket: None,
         };
         let origin = self.origin_of(r).unwrap_or(origin);
         self.write_line(&origin, r.cells, &end);

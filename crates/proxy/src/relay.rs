@@ -104,6 +104,7 @@ impl Worker {
         let row = self.services.get(service).map_or(0, |s| s.row);
         let relay = Relay {
             accepted: Some(accepted),
+            ticket: None,
             peer: Key::NONE,
             host: Key::NONE,
             service,
@@ -198,6 +199,7 @@ impl Worker {
             return self.relay_refused(caller, Reason::ConnectFailure);
         };
         let relay = Relay {
+            ticket: None,
             accepted: None,
             peer: caller,
             host,

@@ -3,6 +3,7 @@ use crate::answer::ReplyTo;
 use crate::conn::Role;
 use crate::fault::Faults;
 use crate::frame::Head;
+use crate::limits::done::Fate;
 use crate::pending::InFlight;
 use crate::record::End;
 use crate::request::{MOVES_MOST, Origin, Requeued};
@@ -32,13 +33,24 @@ impl Worker {
         } else if failure.is_none() {
             self.host_answers(host);
         }
-        if failure.is_some_and(|f| self.retry(&r, f)) {
+        let (status, ok) = head.outcome(frame);
+        let said = match r.ticket {
+            Some(_) if !ok => head.said_by_sidecar(frame).map(|(reason, _)| reason),
+            _ => None,
+        };
+        if failure.is_some_and(|f| self.retry(&r, f, Fate::of_reply(ok, said))) {
             return None;
         }
-        let (status, ok) = head.outcome(frame);
+        if r.ticket.is_some()
+            && let Some(name) = self.limits.cost_header()
+        {
+            let cost = head.reply_header(frame, name);
+            self.limited_costs(r.ticket.as_ref(), cost);
+        }
         let end = End {
             status,
             app_error: !ok,
+            said,
             endpoint: self.hosts.get(host).map(|h| h.host.addr),
             bytes_in: u64::from(r.len),
             bytes_out: head.frame_len() as u64,
@@ -56,7 +68,7 @@ impl Worker {
         self.host_done(host, Some(latency), true);
         self.release_permit(&mut r);
         self.services.cells(r.cells).in_flight.dec();
-        if !self.retry(&r, RetryOn::Timeout) {
+        if !self.retry(&r, RetryOn::Timeout, Fate::Failed) {
             self.answer(host, &r, Reason::Timeout, "no reply in time");
         }
     }
@@ -76,11 +88,12 @@ impl Worker {
             // The kernel never took all of it, so the endpoint cannot have seen it whole: sending it to
             // another one repeats nothing.
             let frame = frame.to_vec();
+            self.limited_returns(r.ticket.as_ref(), Fate::Unknown);
             self.shard.requeued.inc();
             self.requeue.push_back(Requeued { origin: Origin { moves: 1, ..origin }, frame });
             return;
         }
-        if !self.retry(&r, RetryOn::ConnectionLost) {
+        if !self.retry(&r, RetryOn::ConnectionLost, Fate::Failed) {
             self.answer(host, &r, why, "the endpoint closed its connection");
         }
     }
@@ -93,8 +106,8 @@ impl Worker {
         self.answer(host, &r, Reason::Draining, "the sidecar ends");
     }
 
-    /// Tries a request again if its policy, its budget and its time allow.
-    pub(crate) fn retry(&mut self, r: &InFlight, failure: RetryOn) -> bool {
+    /// Tries a request again if its policy, its budget and its time allow. `fate` is what became of this try.
+    pub(crate) fn retry(&mut self, r: &InFlight, failure: RetryOn, fate: Fate) -> bool {
         let now = self.now;
         let Some(x) = &r.extra else { return false };
         if x.tries_left == 0 || x.frame.is_empty() {
@@ -115,6 +128,7 @@ impl Worker {
         origin.tried = x.tried + 1;
         origin.tries_left = Some(x.tries_left - 1);
         origin.deadline = deadline;
+        self.limited_returns(r.ticket.as_ref(), fate);
         self.shard.retries.inc();
         self.requeue.push_back(Requeued { origin, frame: x.frame.clone() });
         true
@@ -137,6 +151,7 @@ impl Worker {
             tries_left: r.extra.as_ref().map(|x| x.tries_left),
             moves: 0,
             faults: Faults::Over,
+            ticket: r.ticket.clone(),
         })
     }
 

@@ -12,6 +12,8 @@ use crate::fault::{self, Faults};
 use crate::frame::{Head, Told};
 use crate::lane::Lane;
 use crate::lease::{Lease, readiness};
+use crate::limits::state::{Broken, Limited};
+use crate::limits::ticket::Ticket;
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
 use crate::record::End;
 use crate::worker::{STREAM_FROM, Worker};
@@ -63,6 +65,8 @@ pub struct Origin {
     pub moves: u8,
     /// Faults made on purpose.
     pub faults: Faults,
+    /// What it holds of limits, once they were asked.
+    pub ticket: Option<Ticket>,
 }
 
 /// A request that is dispatched again: it waited for a connection, or is retried.
@@ -96,11 +100,13 @@ struct HostView<'a> {
     lane: Lane,
     owner: Key,
     now: Time,
+    breakers: Option<Broken<'a>>,
 }
 
 impl Load for HostView<'_> {
     fn ready(&self, i: u32) -> Readiness {
         match self.map.get(i as usize).and_then(|k| self.worker.get(*k)) {
+            Some(h) if self.breakers.as_ref().is_some_and(|b| b.open(h.host.addr)) => Readiness::Down,
             Some(h) => readiness(h, self.conns, self.lane, self.owner, self.now),
             None => Readiness::Down,
         }
@@ -138,6 +144,8 @@ impl Worker {
         c.active_at = self.now;
         let lane = head.lane();
         c.lane = lane;
+        // It may have been here before, without a connection to go on.
+        let ticket = c.blocked.take();
         let origin = Origin {
             caller,
             caller_id: head.id(),
@@ -152,6 +160,7 @@ impl Worker {
             tries_left: None,
             moves: 0,
             faults: Faults::Undrawn,
+            ticket,
         };
         if !origin.one_way {
             c.in_flight += 1;
@@ -260,12 +269,20 @@ impl Worker {
             Judged::Refuse(denial) => return self.refuse(&origin, call, row, denial.refusal()),
         };
 
+        // Limits.
+        let observed = match self.limit_call(&mut origin, &attributes) {
+            Limited::Pass(None) => observed,
+            Limited::Pass(Some(limit)) => Some(limit.into()),
+            Limited::Wait(until) => return self.keep_back(origin, call, row, until),
+            Limited::Refuse(held) => return self.refuse(&origin, call, row, held.into()),
+        };
+
         // Route and endpoint. A frame too large to be held, and a caller that is slow, go on a connection of
         // their own.
         let private = !call.whole() || self.is_private(origin.caller);
         let owner = if private { origin.caller } else { Key::NONE };
         let plan = match self.plan(&mut origin, service, &attributes, owner) {
-            Ok(p) => Plan { rule: p.rule.or(observed), ..p },
+            Ok(p) => Plan { rule: observed.or(p.rule), ..p },
             Err(refusal) => return self.refuse(&origin, call, row, refusal),
         };
         if let Some(delay) = plan.delay.filter(|_| call.whole())
@@ -289,7 +306,7 @@ impl Worker {
         let most = s.service.policy.settings.pool.max_outstanding;
         let conn = match self.lease(service, host, origin.lane, owner) {
             Lease::Ready(conn) => conn,
-            Lease::Soon if !call.whole() => return self.block(origin.caller, host),
+            Lease::Soon if !call.whole() => return self.block(origin, host),
             Lease::Soon => return self.wait(origin, service, host, call, row),
             Lease::Full => {
                 let r = Refusal::new(Reason::Overflow, "the endpoint does not read and its queue is full");
@@ -299,6 +316,10 @@ impl Worker {
         };
 
         // Bounds.
+        let to = self.hosts.get(host).map(|h| h.host.addr);
+        if let Err(held) = self.limited_goes(origin.ticket.as_ref(), to) {
+            return self.refuse(&origin, call, row, held.into());
+        }
         let cap = if origin.one_way { 0 } else { most };
         let Some(permit) = self.services.get_mut(service).and_then(|s| s.permits.acquire(cap)) else {
             let rule =
@@ -345,8 +366,9 @@ impl Worker {
         };
         let hash = service.hash_key(a);
         let state = balance.entry(subset.id).or_default();
-        let view =
-            HostView { worker: &self.hosts, conns: &self.conns, map: hosts, lane: origin.lane, owner, now };
+        let breakers = self.limits.broken(origin.ticket.as_ref(), now);
+        let (worker, conns) = (&self.hosts, &self.conns);
+        let view = HostView { worker, conns, map: hosts, lane: origin.lane, owner, now, breakers };
         let Some(picked) = pick(subset, service, state, &view, hash, now, &mut self.rng, origin.avoid) else {
             let rule = rule.map(ToString::to_string);
             return Err(Refusal { rule, ..Refusal::new(Reason::NoHealthy, "") });
@@ -439,6 +461,7 @@ impl Worker {
                 len: if whole { (tail.len() - at) as u32 } else { 0 },
                 sofa: call.sofa(),
                 permit: Some(permit),
+                ticket: origin.ticket.clone(),
                 extra,
             };
             if e.pending.live() == 0 {
@@ -479,6 +502,7 @@ impl Worker {
             let rule = plan.rule.as_deref();
             let end = End { rule, bytes_in: call.head.frame_len() as u64, ..End::default() };
             self.log_end(origin, row, &end);
+            self.limited_one_way(origin.ticket.as_ref());
         } else {
             cells.in_flight.inc();
         }

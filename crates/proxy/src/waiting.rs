@@ -1,7 +1,7 @@
 //! Requests for which there is no connection yet, or none to be had.
 use crate::answer::Refusal;
 use crate::call::Call;
-use crate::conn::Paused;
+use crate::conn::{Paused, Role};
 use crate::lane::Lane;
 use crate::lease::readiness;
 use crate::request::{MOVES_MOST, Origin, Plan, Requeued, Sent};
@@ -23,7 +23,11 @@ impl Worker {
     }
 
     /// The caller is not read until the connection is there: its large frame cannot be held meanwhile.
-    pub(crate) fn block(&mut self, caller: Key, host: Key) -> Sent {
+    pub(crate) fn block(&mut self, origin: Origin, host: Key) -> Sent {
+        let caller = origin.caller;
+        if let Some(Role::Caller(c)) = self.conns.get_mut(caller).map(|c| &mut c.role) {
+            c.blocked = origin.ticket;
+        }
         if let Some(h) = self.hosts.get_mut(host) {
             h.blocked.push(caller);
         }

@@ -61,6 +61,7 @@ pub struct Worker {
     pub(crate) destinations: Destinations,
     pub(crate) http: crate::http::Http,
     pub(crate) authorizing: crate::authorize::Authorizing,
+    pub(crate) limits: crate::limits::state::Limits,
     pub(crate) cipher: Vec<u8>,
     /// Who called on the inbound side.
     pub(crate) callers_seen: crate::callers::Callers,
@@ -130,6 +131,9 @@ impl Worker {
         let config = parts.shared.config.load_full();
         let now = parts.shared.clock.now();
         let shard = parts.shared.registry.shard(parts.id);
+        let count = parts.shared.workers().len().max(1);
+        let mut limits = crate::limits::state::Limits::new(parts.id, count, shard.clone());
+        limits.sync(config.snapshot.limits(), parts.shared.limits.load_full());
         Worker {
             id: parts.id,
             now,
@@ -154,6 +158,7 @@ impl Worker {
             destinations: Destinations::default(),
             http: Default::default(),
             authorizing: Default::default(),
+            limits,
             cipher: Vec::new(),
             callers_seen: Default::default(),
             strict: Vec::new(),
@@ -440,6 +445,7 @@ impl Worker {
     fn settle(&mut self) {
         for _ in 0..8 {
             self.settle_http();
+            self.settle_limits();
             if self.resume.is_empty() && self.requeue.is_empty() && self.doomed.is_empty() {
                 return;
             }

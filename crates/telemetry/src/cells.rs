@@ -154,6 +154,7 @@ cells! {
         identity_skipped: Counter = "raddle_link_identity_skipped_total", "", "requests", "Requests of callers with a verified certificate that went to the app without saying who calls: too large to be held (Dubbo), in a serialisation that is not read, or with no room for it.";
         limit_in_flight: Gauge = "raddle_limit_requests_in_flight", "", "requests", "Requests under way that a limit counts.";
         limit_waiting: Gauge = "raddle_limit_requests_waiting", "", "requests", "Requests that wait because a limit lets them pass later.";
+        limit_waited: Counter = "raddle_limit_waited_total", "", "requests", "Requests that a limit let pass later.";
         turns: Counter = "raddle_turns_total", "", "turns", "Reactor turns.";
         turn_events: Sizes = "raddle_turn_events", "", "events", "Socket events handled in one reactor turn.";
         turn_time: Histogram = "raddle_turn_seconds", "", "seconds", "Time from a reactor turn's wake-up to its end; long turns delay every connection of the worker.";
@@ -254,7 +255,6 @@ cells! {
     LimitCells {
         held: Counter = "raddle_limit_held_total", "", "requests", "Requests that a limit or a breaker refused, by rule (`KIND/NAME`).";
         observed: Counter = "raddle_limit_observed_total", "", "requests", "Requests that passed and that a rule in `mode: observe` would have refused, by rule.";
-        waited: Counter = "raddle_limit_waited_total", "", "requests", "Requests that a limit let pass later, by rule.";
         open: Gauge = "raddle_breaker_open", "", "breakers", "Breakers of a rule that are open or half-open, over all workers, each of which has its own.";
     }
 }

@@ -14,12 +14,12 @@ pub(super) fn said_app(request: &Request) -> Option<&[u8]> {
 }
 
 /// What routing reads of an HTTP request.
-pub(super) struct HttpAttributes<'a> {
-    pub(super) request: &'a Request,
-    pub(super) service: &'a [u8],
-    pub(super) grpc: bool,
-    pub(super) ip: Option<IpAddr>,
-    pub(super) peer: Option<&'a Peer>,
+pub(crate) struct HttpAttributes<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) service: &'a [u8],
+    pub(crate) grpc: bool,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) peer: Option<&'a Peer>,
 }
 
 impl Attributes for HttpAttributes<'_> {

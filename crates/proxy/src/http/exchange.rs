@@ -1,6 +1,7 @@
 //! One request and its response, and what is known of both.
 use crate::conn::Direction;
 use crate::lane::Lane;
+use crate::limits::ticket::Ticket;
 use bytes::Bytes;
 use http::HeaderMap;
 use raddle_core::{Protocol, Reason, Time};
@@ -53,6 +54,8 @@ pub(crate) struct Exchange {
     pub host: Key,
     /// A place under `maxOutstanding`.
     pub permit: Option<Permit>,
+    /// What it holds of limits, once they were asked.
+    pub ticket: Option<Ticket>,
     /// The endpoint that failed it last.
     pub avoid: Option<u32>,
     /// Tries made before this one.

@@ -10,12 +10,13 @@
 //! the worker's turn like everything else, and its frames leave in the turn's one write.
 pub(crate) mod actions;
 pub(crate) mod answer;
-mod attributes;
+pub(crate) mod attributes;
 pub(crate) mod convert;
 pub(crate) mod down1;
 pub(crate) mod down2;
 pub(crate) mod exchange;
 pub(crate) mod flow;
+mod limiting;
 pub(crate) mod pipe;
 pub(crate) mod pool;
 pub(crate) mod request;

@@ -8,6 +8,8 @@ use crate::authorize::Judged;
 use crate::conn::{Conn, Direction, Role};
 use crate::hosts::Hosts;
 use crate::lane::Lane;
+use crate::limits::done::Fate;
+use crate::limits::state::{Broken, Limited};
 use crate::request::MOVES_MOST;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
@@ -54,6 +56,7 @@ impl Exchange {
             up: Up::None,
             host: Key::NONE,
             permit: None,
+            ticket: None,
             avoid: None,
             tried: 0,
             tries_left: None,
@@ -98,11 +101,13 @@ struct HttpView<'a> {
     map: &'a [Key],
     lane: Lane,
     now: Time,
+    breakers: Option<Broken<'a>>,
 }
 
 impl Load for HttpView<'_> {
     fn ready(&self, i: u32) -> Readiness {
         match self.map.get(i as usize).and_then(|k| self.hosts.get(*k)) {
+            Some(h) if self.breakers.as_ref().is_some_and(|b| b.open(h.host.addr)) => Readiness::Down,
             Some(h) => http_readiness(h, self.conns, self.lane, self.now),
             None => Readiness::Down,
         }
@@ -173,17 +178,30 @@ impl Worker {
                 return self.deny_http(key, denial);
             }
         };
-        let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        if x.request_tunnels(&request) {
-            self.put_back(key, request, changed);
-            return self.begin_connect(key);
-        }
         if let Some(refusal) = self.link_refuses_http(key, &request) {
             self.put_back(key, request, changed);
             if let Some(x) = self.http.exchanges.get_mut(key) {
                 x.plan.rule = refusal.rule;
             }
             return self.answer_http(key, refusal.reason, None, &refusal.detail);
+        }
+
+        // Limits.
+        let observed = match self.limit_exchange(key, &request, service, ip) {
+            Limited::Pass(limit) => limit.map(String::from).or(observed),
+            Limited::Wait(until) => {
+                self.put_back(key, request, changed);
+                return self.wait_for_turn(key, until);
+            }
+            Limited::Refuse(held) => {
+                self.put_back(key, request, changed);
+                return self.hold_http(key, &held);
+            }
+        };
+        let Some(x) = self.http.exchanges.get_mut(key) else { return };
+        if x.request_tunnels(&request) {
+            self.put_back(key, request, changed);
+            return self.begin_connect(key);
         }
         let lane = self.lane_of(key, service);
 
@@ -415,7 +433,9 @@ impl Worker {
         let crate::services::ServiceState { hosts, balance, budget, .. } = s;
         let hash = svc.hash_key(&a);
         let state = balance.entry(subset.id).or_default();
-        let view = HttpView { hosts: &self.hosts, conns: &self.conns, map: hosts, lane, now };
+        let ticket = self.http.exchanges.get(key).and_then(|x| x.ticket.as_ref());
+        let breakers = self.limits.broken(ticket, now);
+        let view = HttpView { hosts: &self.hosts, conns: &self.conns, map: hosts, lane, now, breakers };
         let Some(picked) = pick(subset, &svc, state, &view, hash, now, &mut self.rng, avoid) else {
             return Routed::Refuse(Reason::NoHealthy, rule.map(ToString::to_string));
         };
@@ -468,6 +488,12 @@ impl Worker {
         let now = self.now;
         let Some(x) = self.http.exchanges.get(key) else { return false };
         let service = x.service;
+        if x.ticket.is_some()
+            && let Err(held) = self.goes_on(key, conn)
+        {
+            self.hold_http(key, &held);
+            return false;
+        }
         let most = self.services.get(service).map_or(0, |s| s.service.policy.settings.pool.max_outstanding);
         let Some(permit) = self.services.get_mut(service).and_then(|s| s.permits.acquire(most)) else {
             let rule =
@@ -512,10 +538,12 @@ impl Worker {
             Begun::Yes => {}
             Begun::Later => {
                 self.settle_try(key, None, false);
+                self.exchange_returns(key, Fate::Unknown);
                 self.wait_http(key, service, host, lane);
             }
             Begun::Never => {
                 self.settle_try(key, None, false);
+                self.exchange_returns(key, Fate::Unknown);
                 self.retire_http(conn);
                 if let Some(x) = self.http.exchanges.get_mut(key) {
                     x.up = Up::None;

@@ -5,6 +5,7 @@ use super::convert;
 use super::exchange::Up;
 use super::sides::HttpConn;
 use crate::conn::Role;
+use crate::limits::done::Fate;
 use crate::request::MOVES_MOST;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason};
@@ -64,9 +65,11 @@ impl Worker {
             && self.may_retry_http(key, f)
             && self.budget_allows(key)
         {
+            let said = self.http.exchanges.get(key).and_then(|x| x.said);
             self.drop_up(key);
-            return self.try_again(key);
+            return self.try_again(key, Fate::of_reply(false, said));
         }
+        self.exchange_costs(key, &head.fields);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if let Some(ops) = x.response_ops.take() {
             mutate(&mut head.fields, &ops);
@@ -131,6 +134,7 @@ impl Worker {
         let (host, sent, latency) = (x.host, x.request_sent, now.since(x.start));
         let failed = x.status >= 500 || x.grpc_status.is_some_and(|s| s == 14);
         let up = std::mem::replace(&mut x.up, Up::None);
+        self.exchange_ends(key, None);
         self.host_answers(host);
         // First the accounts: who waits for a place may get the connection next.
         self.settle_try(key, Some(latency), failed);
@@ -233,6 +237,7 @@ impl Worker {
     }
 
     fn dispatch_anew(&mut self, key: Key) {
+        self.exchange_returns(key, Fate::Unknown);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.moves += 1;
         x.up = Up::None;
@@ -308,7 +313,7 @@ impl Worker {
     pub(crate) fn retry_http(&mut self, key: Key, failure: RetryOn) -> bool {
         let allowed = self.may_retry_http(key, failure) && self.budget_allows(key);
         if allowed {
-            self.try_again(key);
+            self.try_again(key, Fate::Failed);
         }
         allowed
     }
@@ -327,7 +332,8 @@ impl Worker {
         true
     }
 
-    fn try_again(&mut self, key: Key) {
+    fn try_again(&mut self, key: Key, fate: Fate) {
+        self.exchange_returns(key, fate);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         x.avoid = Some(x.plan.endpoint);
         x.tried += 1;
@@ -351,6 +357,7 @@ impl Worker {
     /// The end of every exchange: counted, logged, and its caller's next one.
     pub(crate) fn finish_exchange(&mut self, key: Key, reason: Option<Reason>) {
         self.settle_try(key, None, false);
+        self.exchange_ends(key, reason);
         let Some(mut x) = self.http.exchanges.remove(key) else { return };
         let endpoint = self.hosts.get(x.host).map(|h| h.host.addr);
         self.record_http(&x, &End { reason, endpoint });

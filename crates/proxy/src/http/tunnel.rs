@@ -4,6 +4,7 @@ use super::pipe::Pipe;
 use super::sides::HttpConn;
 use crate::conn::{Direction, Paused, Relay, Role};
 use crate::lane::Lane;
+use crate::limits::ticket::Ticket;
 use crate::worker::Worker;
 use raddle_core::Reason;
 use raddle_net::{Key, OutBuf};
@@ -41,6 +42,8 @@ impl Worker {
         x.up = Up::None;
         // The relay's own accounts begin where the exchange's end.
         let permit = x.permit.take();
+        // What it holds of limits lasts as long as the bytes do.
+        let ticket = x.ticket.take();
         x.counted = false;
         if let (Some(s), Some(p)) = (self.services.get_mut(service), permit) {
             s.permits.release(p);
@@ -51,8 +54,9 @@ impl Worker {
         let Role::Http(HttpConn::Down1(d)) = &mut c.role else { return Some(used) };
         d.exchange = None;
         let accepted = d.accepted.clone();
-        let side = |accepted, peer| Relay {
+        let side = |accepted, peer, ticket| Relay {
             accepted,
+            ticket,
             peer,
             host,
             service,
@@ -70,10 +74,10 @@ impl Worker {
             plain: false,
             rule: None,
         };
-        c.role = Role::Relay(Box::new(side(Some(accepted), up)));
+        c.role = Role::Relay(Box::new(side(Some(accepted), up, ticket)));
         self.unpool(host, up);
         if let Some(c) = self.conns.get_mut(up) {
-            c.role = Role::Relay(Box::new(side(None, down)));
+            c.role = Role::Relay(Box::new(side(None, down, None)));
         }
         self.mark_dirty(down);
         self.finish_exchange(key, None);
@@ -89,15 +93,17 @@ impl Worker {
     /// CONNECT: the caller's connection becomes a relay to the service, which is answered when it is there.
     pub(crate) fn begin_connect(&mut self, key: Key) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
-        let (down, service) = (x.down, x.service);
+        let (down, service, ticket) = (x.down, x.service, x.ticket.clone());
         if x.caller.is_some() {
             return self.answer_http(key, Reason::NoRoute, Some(501), "CONNECT is served over HTTP/1.1 only");
         }
+        // It is sent from here on, as far as limits are concerned.
+        let _ = self.limited_goes(ticket.as_ref(), None);
         if let Some(x) = self.http.exchanges.remove(key) {
             self.http.give(x.request);
         }
         self.unpause(down, Paused::OUT_FULL);
-        self.relay_for_connect(down, service);
+        self.relay_for_connect(down, service, ticket);
     }
 
     /// A destination that a forward-proxy request names by address, where unknown ones are allowed.
@@ -228,7 +234,7 @@ impl Worker {
 
 impl Worker {
     /// Makes a caller's connection one side of a relay to a service, as it asked by CONNECT.
-    fn relay_for_connect(&mut self, down: Key, service: Key) {
+    fn relay_for_connect(&mut self, down: Key, service: Key, ticket: Option<Ticket>) {
         let now = self.now;
         let row = self.services.get(service).map_or(0, |s| s.row);
         let Some(c) = self.conns.get_mut(down) else { return };
@@ -236,6 +242,7 @@ impl Worker {
         d.exchange = None;
         let relay = Relay {
             accepted: Some(d.accepted.clone()),
+            ticket,
             peer: Key::NONE,
             host: Key::NONE,
             service,

@@ -7,7 +7,12 @@
 //! * [`thread`]: that thread. What it reads of the app is crate `sense`'s.
 //! * [`Quota`]: who counts rules that hold for all sidecars together.
 pub(crate) mod app;
+pub(crate) mod done;
+pub(crate) mod interface;
+mod judge;
+pub(crate) mod state;
 pub mod thread;
+pub(crate) mod ticket;
 
 use crate::shared::{Config, Shared};
 use arc_swap::ArcSwapOption;
