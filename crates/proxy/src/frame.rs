@@ -210,6 +210,14 @@ impl Head {
         }
     }
 
+    /// Whether a reply says that the app was asked and has answered, if only with an exception of its own.
+    pub const fn answered(&self) -> bool {
+        match self {
+            Head::Bolt(h) => h.status == bolt::STATUS_SUCCESS,
+            Head::Dubbo(h) => h.status == dubbo::STATUS_OK,
+        }
+    }
+
     /// How a reply says that the request was not served, where it may be sent to another endpoint by policy: a
     /// server too busy to take it, a sidecar whose app is not there, or was lost while it may have run it.
     #[inline]

@@ -18,8 +18,8 @@ pub(crate) struct End<'a> {
     pub status: u16,
     /// The app answered with an error.
     pub app_error: bool,
-    /// Another sidecar answered in its place, for this reason.
-    pub said: Option<Reason>,
+    /// What its reply says of the callee.
+    pub fate: Option<Fate>,
     pub endpoint: Option<std::net::SocketAddr>,
     /// The service as the request names it, where it has no row of its own.
     pub service: Option<&'a str>,
@@ -39,7 +39,7 @@ impl Worker {
     /// Counts and logs the end of a request that had been sent.
     pub(crate) fn finish(&mut self, r: &InFlight, end: &End<'_>) {
         if r.ticket.is_some() {
-            let fate = end.reason.map_or_else(|| Fate::of_reply(!end.app_error, end.said), Fate::of);
+            let fate = end.reason.map(Fate::of).or(end.fate).unwrap_or(Fate::Unknown);
             self.limited_ends(r.ticket.as_ref(), fate);
         }
         let cells = self.services.cells(r.cells);

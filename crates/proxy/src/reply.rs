@@ -33,12 +33,13 @@ impl Worker {
         } else if failure.is_none() {
             self.host_answers(host);
         }
-        let (status, ok) = head.outcome(frame);
-        let said = match r.ticket {
-            Some(_) if !ok => head.said_by_sidecar(frame).map(|(reason, _)| reason),
-            _ => None,
+        let fate = match r.ticket {
+            Some(_) if !head.answered() => {
+                head.said_by_sidecar(frame).map_or(Fate::Failed, |(reason, _)| Fate::said(reason))
+            }
+            _ => Fate::Answered,
         };
-        if failure.is_some_and(|f| self.retry(&r, f, Fate::of_reply(ok, said))) {
+        if failure.is_some_and(|f| self.retry(&r, f, fate)) {
             return None;
         }
         if r.ticket.is_some()
@@ -47,10 +48,11 @@ impl Worker {
             let cost = head.reply_header(frame, name);
             self.limited_costs(r.ticket.as_ref(), cost);
         }
+        let (status, ok) = head.outcome(frame);
         let end = End {
             status,
             app_error: !ok,
-            said,
+            fate: Some(fate),
             endpoint: self.hosts.get(host).map(|h| h.host.addr),
             bytes_in: u64::from(r.len),
             bytes_out: head.frame_len() as u64,
