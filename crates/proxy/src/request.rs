@@ -12,6 +12,7 @@ use crate::fault::{self, Faults};
 use crate::frame::{Head, Told};
 use crate::lane::Lane;
 use crate::lease::{Lease, readiness};
+use crate::limits::done::Fate;
 use crate::limits::state::{Broken, Limited};
 use crate::limits::ticket::Ticket;
 use crate::pending::{Extra, InFlight, ONE_WAY_ID};
@@ -23,7 +24,7 @@ use raddle_net::Key;
 use raddle_policy::permits::Permit;
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
 use raddle_wire::bolt::Limits;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A request's time where neither its frame nor a rule says one.
@@ -103,10 +104,21 @@ struct HostView<'a> {
     breakers: Option<Broken<'a>>,
 }
 
+impl HostView<'_> {
+    /// Whether an endpoint's breaker keeps the request away from it.
+    fn broken(&self, i: u32) -> Option<SocketAddr> {
+        let breakers = self.breakers.as_ref()?;
+        let h = self.map.get(i as usize).and_then(|k| self.worker.get(*k))?;
+        breakers.open(h.host.addr).then_some(h.host.addr)
+    }
+}
+
 impl Load for HostView<'_> {
     fn ready(&self, i: u32) -> Readiness {
+        if self.broken(i).is_some() {
+            return Readiness::Down;
+        }
         match self.map.get(i as usize).and_then(|k| self.worker.get(*k)) {
-            Some(h) if self.breakers.as_ref().is_some_and(|b| b.open(h.host.addr)) => Readiness::Down,
             Some(h) => readiness(h, self.conns, self.lane, self.owner, self.now),
             None => Readiness::Down,
         }
@@ -373,6 +385,7 @@ impl Worker {
             let rule = rule.map(ToString::to_string);
             return Err(Refusal { rule, ..Refusal::new(Reason::NoHealthy, "") });
         };
+        let broken = view.broken(picked.index);
         let (mut tries, mut per_try, mut retry_on, mut shares) = (0, None, 0, (0.0, 0));
         if let Some(r) = retry {
             tries = r.attempts;
@@ -389,6 +402,11 @@ impl Worker {
             }
         }
         let rule = if logs { rule.map(ToString::to_string) } else { None };
+        if broken.is_some() {
+            // None was better: it goes there if it may be a probe by now.
+            self.limited_goes(origin.ticket.as_ref(), broken)?;
+            self.limited_returns(origin.ticket.as_ref(), Fate::Unknown);
+        }
         Ok(Plan {
             endpoint: picked.index,
             ready: picked.ready,

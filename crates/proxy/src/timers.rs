@@ -121,6 +121,7 @@ impl Worker {
         self.pool.shrink();
         self.http.shrink();
         self.tidy_mirrors();
+        self.tidy_limits();
         if (self.now.as_millis() / 1000).is_multiple_of(5) {
             self.prune_hosts();
         }

@@ -15,10 +15,11 @@ use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
 use raddle_model::RetryOn;
 use raddle_net::{Key, Slab};
+use raddle_policy::limit::Held;
 use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
 use raddle_wire::http::h1::Framing;
 use raddle_wire::http::{Request, grpc};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A gRPC client gives up on its own when its time is over; the sidecar's answer comes this much later.
@@ -104,10 +105,21 @@ struct HttpView<'a> {
     breakers: Option<Broken<'a>>,
 }
 
+impl HttpView<'_> {
+    /// An endpoint whose breaker keeps the request away from it.
+    fn broken(&self, i: u32) -> Option<SocketAddr> {
+        let breakers = self.breakers.as_ref()?;
+        let h = self.map.get(i as usize).and_then(|k| self.hosts.get(*k))?;
+        breakers.open(h.host.addr).then_some(h.host.addr)
+    }
+}
+
 impl Load for HttpView<'_> {
     fn ready(&self, i: u32) -> Readiness {
+        if self.broken(i).is_some() {
+            return Readiness::Down;
+        }
         match self.map.get(i as usize).and_then(|k| self.hosts.get(*k)) {
-            Some(h) if self.breakers.as_ref().is_some_and(|b| b.open(h.host.addr)) => Readiness::Down,
             Some(h) => http_readiness(h, self.conns, self.lane, self.now),
             None => Readiness::Down,
         }
@@ -133,6 +145,7 @@ enum Routed {
         per_try: Option<Duration>,
     },
     Refuse(Reason, Option<String>),
+    Hold(Held),
     Answered,
     Delayed,
 }
@@ -214,6 +227,7 @@ impl Worker {
                 x.plan.rule = rule;
                 return self.answer_http(key, reason, None, "");
             }
+            Routed::Hold(held) => return self.hold_http(key, &held),
             Routed::Answered | Routed::Delayed => return,
             Routed::Send { plan, connect, ready, timeout, tries, per_try } => {
                 let endpoint = plan.endpoint;
@@ -439,6 +453,7 @@ impl Worker {
         let Some(picked) = pick(subset, &svc, state, &view, hash, now, &mut self.rng, avoid) else {
             return Routed::Refuse(Reason::NoHealthy, rule.map(ToString::to_string));
         };
+        let broken = view.broken(picked.index);
         let (mut tries, mut per_try, mut retry_on, mut shares) = (0, None, 0, (0.0, 0));
         if let Some(r) = retry {
             tries = r.attempts;
@@ -452,6 +467,14 @@ impl Worker {
             if tried == 0 {
                 budget.request(now);
             }
+        }
+        if broken.is_some() {
+            // None was better: it goes there if it may be a probe by now.
+            let ticket = self.http.exchanges.get(key).and_then(|x| x.ticket.clone());
+            if let Err(held) = self.limited_goes(ticket.as_ref(), broken) {
+                return Routed::Hold(held);
+            }
+            self.limited_returns(ticket.as_ref(), Fate::Unknown);
         }
         let plan =
             HttpPlan { endpoint: picked.index, retry_on, budget: shares, rule: rule_name, logged: None };

@@ -5,7 +5,7 @@ use crate::worker::Worker;
 use raddle_core::{Reason, Time};
 use raddle_policy::Rng;
 use raddle_policy::limit::Held;
-use raddle_policy::limit::breaker::Outcome;
+use raddle_policy::limit::breaker::{Outcome, State};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -183,6 +183,20 @@ impl Worker {
         let micros = text.parse::<f64>().ok().filter(|us| (0.0..1e10).contains(us));
         if let Some(us) = micros {
             ticket.with(|h| h.cost = Some(Duration::from_nanos((us * 1000.0) as u64)));
+        }
+    }
+
+    /// Once a second: tells what breakers did, and gives back what is kept ready for requests that do not come.
+    pub(crate) fn tidy_limits(&mut self) {
+        self.limits.local.flush();
+        let events: Vec<_> = self.limits.breakers.events().collect();
+        for e in events {
+            let subject = format!("{} {}", e.rule, e.target);
+            match e.state {
+                State::Open => self.shared.warn("breaker_open", subject, e.text),
+                State::HalfOpen => self.shared.note("breaker_half_open", subject, e.text),
+                State::Closed => self.shared.note("breaker_closed", subject, e.text),
+            }
         }
     }
 
