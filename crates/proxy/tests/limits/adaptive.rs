@@ -1,0 +1,66 @@
+//! Adaptive limiting, with a load of the app that is only pretended.
+use super::Limited;
+use super::http::get;
+use raddle_policy::limit::adaptive::Sample;
+use raddle_testkit::h1::Client;
+use raddle_testkit::http::http_server;
+use raddle_testkit::{Ask, BoltClient, BoltServer, until};
+use std::sync::Arc;
+use std::time::Duration;
+
+const PAY: &str = "com.test.Pay:1.0";
+const SOME_SECONDS: Duration = Duration::from_secs(30);
+
+fn pretend(limited: &Limited, cpu: f64) {
+    let limiting = limited.running.sidecar().shared().limits.load_full().expect("there is a rule");
+    limiting.pretended.store(Some(Arc::new(Sample { cpu, cores: 1.0, ..Sample::default() })));
+}
+
+#[test]
+fn load_test_traffic_goes_first_when_the_app_is_short() {
+    let server = BoltServer::echo();
+    let limited = Limited::inbound(server.addr, &[("AdaptiveLimit", "app", "mode: enforce")]);
+    let mut c = BoltClient::connect(limited.listen);
+    let marked = Ask::to(PAY).method("pay").header("shadowTest", "T");
+    pretend(&limited, 0.2);
+    assert_eq!(c.call(&marked).flag(), None);
+    pretend(&limited, 1.0);
+    until(SOME_SECONDS, "marked requests are held", || c.call(&marked).flag().as_deref() == Some("AL"));
+    let held = c.call(&marked);
+    assert_eq!((held.head.status, held.header("raddle-rule").as_deref()), (4, Some("AdaptiveLimit/app")));
+    assert_eq!(c.call(&Ask::to(PAY).method("pay")).flag(), None, "what people wait for passes");
+    assert_eq!(limited.line("AdaptiveLimit/app")["flag"], "AL");
+    limited.settles();
+    // A change of the rule forgets nothing: it is still held.
+    limited.rules(&[("AdaptiveLimit", "app", "threshold: 0.7")]);
+    assert_eq!(c.call(&marked).flag().as_deref(), Some("AL"));
+}
+
+#[test]
+fn an_observed_rule_holds_nothing_and_counts() {
+    let server = http_server(|mut c| while c.request().is_some() && c.ok("answer") {});
+    let limited = Limited::inbound(server.addr, &[("AdaptiveLimit", "app", "mode: observe")]);
+    pretend(&limited, 1.0);
+    let mut c = Client::connect(limited.listen);
+    until(SOME_SECONDS, "it would hold something", || {
+        assert_eq!(get(&mut c, "/users/42", "shadowTest: T\r\n").status(), 200);
+        limited.observed("AdaptiveLimit/app") > 0
+    });
+    limited.line("observed:AdaptiveLimit/app");
+    assert_eq!(limited.held("AdaptiveLimit/app"), 0);
+    limited.settles();
+}
+
+#[test]
+fn interfaces_are_told_apart_without_what_differs_from_customer_to_customer() {
+    let server = http_server(|mut c| while c.request().is_some() && c.ok("answer") {});
+    let limited = Limited::inbound(server.addr, &[("AdaptiveLimit", "app", "mode: enforce")]);
+    let mut c = Client::connect(limited.listen);
+    for n in 0..50 {
+        assert_eq!(get(&mut c, &format!("/users/{n}/orders"), "").status(), 200);
+    }
+    let limiting = limited.running.sidecar().shared().limits.load_full().unwrap();
+    assert_eq!(limiting.board.interfaces(), 2, "one, and the place that all latecomers share");
+    assert_eq!(&*limiting.board.name(1), "GET /users/*/orders");
+    limited.settles();
+}

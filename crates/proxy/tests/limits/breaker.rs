@@ -1,0 +1,130 @@
+//! Breakers before endpoints and services that fail.
+use super::Limited;
+use super::http::{get, reason};
+use raddle_testkit::h1::Client;
+use raddle_testkit::h1_upstream::{H1Upstream, Reply};
+use raddle_testkit::{Ask, BoltClient, BoltServer, DubboAsk, DubboClient, DubboServer, PATIENCE, until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const PAY: &str = "com.test.Pay:1.0";
+
+fn failing() -> (Arc<AtomicBool>, BoltServer) {
+    let fails = Arc::new(AtomicBool::new(true));
+    let f = fails.clone();
+    let server = BoltServer::start(move |c| {
+        // SERVER_EXCEPTION, the server's own.
+        let _ = if f.load(Ordering::Acquire) { c.reply(1, b"") } else { c.echo() };
+    });
+    (fails, server)
+}
+
+#[test]
+fn a_service_that_fails_is_not_called_for_a_while_and_is_tried_again() {
+    let (fails, server) = failing();
+    let spec = "per: service, consecutiveErrors: 3, openFor: 300ms, maxOpenFor: 300ms, probes: 2, passes: 2";
+    let limited = Limited::outbound(PAY, &[server.addr], &[("CircuitBreaker", "pay", spec)]);
+    let mut c = BoltClient::connect(limited.listen);
+    let mut ask = || c.call(&Ask::to(PAY));
+    assert!((0..3).all(|_| ask().head.status == 1));
+    let held = ask();
+    assert_eq!((held.head.status, held.flag().as_deref()), (4, Some("CB")), "{held:?}");
+    assert_eq!(held.header("raddle-rule").as_deref(), Some("CircuitBreaker/pay"));
+    assert_eq!(server.requests(), 3, "it is left in peace");
+    until(PATIENCE, "a probe", || ask().head.status == 1);
+    until(PATIENCE, "it is open again", || ask().flag().as_deref() == Some("CB"));
+    fails.store(false, Ordering::Release);
+    until(PATIENCE, "probes pass", || ask().head.status == 0);
+    until(PATIENCE, "it is closed", || (0..10).all(|_| ask().head.status == 0));
+    until(PATIENCE, "both are told", || {
+        limited.admin().has_event("breaker_open") && limited.admin().has_event("breaker_closed")
+    });
+    assert!(limited.held("CircuitBreaker/pay") >= 2);
+    limited.settles();
+}
+
+#[test]
+fn the_other_endpoints_take_over_and_only_if_all_are_open_the_caller_hears_of_it() {
+    let (fails, bad) = failing();
+    let good = BoltServer::echo();
+    let spec = "per: endpoint, consecutiveErrors: 2, openFor: 1m, maxOpenFor: 1m";
+    let limited = Limited::outbound(PAY, &[bad.addr, good.addr], &[("CircuitBreaker", "each", spec)]);
+    let mut c = BoltClient::connect(limited.listen);
+    until(PATIENCE, "the bad one is found", || {
+        c.call(&Ask::to(PAY));
+        bad.requests() >= 2
+    });
+    assert!((0..50).all(|_| c.call(&Ask::to(PAY)).head.status == 0));
+    assert_eq!(bad.requests(), 2);
+    // Alone, it is no better than nothing, and that is not the same as there being none.
+    let both = Limited::outbound(PAY, &[bad.addr], &[("CircuitBreaker", "each", spec)]);
+    let mut c = BoltClient::connect(both.listen);
+    until(PATIENCE, "CB", || c.call(&Ask::to(PAY)).flag().as_deref() == Some("CB"));
+    fails.store(false, Ordering::Release);
+    assert_eq!(c.call(&Ask::to(PAY)).flag().as_deref(), Some("CB"), "a minute is long");
+    limited.settles();
+    both.settles();
+}
+
+#[test]
+fn timeouts_and_lost_connections_count_and_an_apps_own_exceptions_do_not() {
+    let silent = BoltServer::start(drop);
+    let spec = "per: service, consecutiveErrors: 2, openFor: 1m, maxOpenFor: 1m";
+    let rules = [("CircuitBreaker", "b", spec)];
+    let limited = Limited::outbound(PAY, &[silent.addr], &rules);
+    let mut c = BoltClient::connect(limited.listen);
+    for _ in 0..2 {
+        assert_eq!(c.call(&Ask::to(PAY).timeout(50)).flag().as_deref(), Some("UT"));
+    }
+    assert_eq!(c.call(&Ask::to(PAY)).flag().as_deref(), Some("CB"));
+    limited.settles();
+
+    let throws = DubboServer::start(|c| drop(c.throw("no money")));
+    let limited = Limited::outbound(PAY, &[throws.addr], &rules);
+    let mut c = DubboClient::connect(limited.listen);
+    assert!((0..10).all(|n| c.call(&DubboAsk::to(PAY).id(n)).flag().is_none()));
+    assert_eq!(throws.requests(), 10);
+    limited.settles();
+
+    let hangs_up = raddle_testkit::TcpServer::start(|s| {
+        use std::io::Read;
+        let _ = (&s).read(&mut [0; 100]);
+    });
+    let limited = Limited::outbound(PAY, &[hangs_up.addr], &rules);
+    let mut c = DubboClient::connect(limited.listen);
+    until(PATIENCE, "CB", || c.call(&DubboAsk::to(PAY)).flag().as_deref() == Some("CB"));
+    limited.settles();
+}
+
+#[test]
+fn http_servers_that_answer_5xx_are_found_by_their_share() {
+    let server = H1Upstream::start(|r| match r.target() {
+        "/bad" => Reply::raw("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"),
+        _ => Reply::ok("answer"),
+    });
+    let spec = "per: service, errorRatio: 0.5, minCalls: 10, window: 1m, openFor: 1m, maxOpenFor: 1m";
+    let limited = Limited::outbound("shop", &[server.addr()], &[("CircuitBreaker", "shop", spec)]);
+    let mut c = Client::connect(limited.listen);
+    for _ in 0..10 {
+        assert_eq!(get(&mut c, "/good", "").status(), 200);
+    }
+    until(PATIENCE, "CB", || reason(&get(&mut c, "/bad", "")).as_deref() == Some("CB"));
+    assert!(server.count() >= 18, "{}", server.count());
+    let held = get(&mut c, "/good", "");
+    assert_eq!(held.head.get("x-raddle-rule").as_deref(), Some("CircuitBreaker/shop"));
+    limited.settles();
+}
+
+#[test]
+fn a_breaker_opened_by_hand_is_open_and_an_observed_one_only_tells() {
+    let server = BoltServer::echo();
+    let limited =
+        Limited::outbound(PAY, &[server.addr], &[("CircuitBreaker", "hand", "per: service, state: open")]);
+    let mut c = BoltClient::connect(limited.listen);
+    assert_eq!(c.call(&Ask::to(PAY)).flag().as_deref(), Some("CB"));
+    limited.rules(&[("CircuitBreaker", "hand", "mode: observe, per: service, state: open")]);
+    assert_eq!(c.call(&Ask::to(PAY)).head.status, 0);
+    assert_eq!(limited.observed("CircuitBreaker/hand"), 1);
+    limited.line("observed:CircuitBreaker/hand");
+    limited.settles();
+}
