@@ -113,6 +113,9 @@ impl Worker {
 
     /// A caller is gone: what it asked for and what waits for a limit goes nowhere.
     pub(crate) fn forget_delayed(&mut self, caller: Key) {
+        if self.delayed.held.is_empty() {
+            return;
+        }
         let of = |r: &Requeued| r.origin.caller == caller && r.origin.ticket.is_some();
         let gone: Vec<(Time, u64)> =
             self.delayed.held.iter().filter(|(_, r)| of(r)).map(|(at, _)| *at).collect();

@@ -433,6 +433,9 @@ impl Worker {
             Role::Relay(_) => self.on_relay_end(key),
             Role::Http(_) => self.on_http_end(key),
             Role::Caller(_) => {
+                // Nobody who ends its side while a limit has it wait is still there when its turn comes.
+                self.forget_delayed(key);
+                let Some(conn) = self.conns.get_mut(key) else { return };
                 // It may only have ended its sending side: what it asked for is still delivered.
                 conn.paused.set(Paused::ENDED);
                 self.set_interest(key);

@@ -255,7 +255,7 @@ cells! {
     LimitCells {
         held: Counter = "raddle_limit_held_total", "", "requests", "Requests that a limit or a breaker refused, by rule (`KIND/NAME`).";
         observed: Counter = "raddle_limit_observed_total", "", "requests", "Requests that passed and that a rule in `mode: observe` would have refused, by rule.";
-        open: Gauge = "raddle_breaker_open", "", "breakers", "Breakers of a rule that are open or half-open, over all workers, each of which has its own.";
+        open: Gauge = "raddle_breaker_open", "", "breakers", "Breakers of a rule that are open or half-open.";
     }
 }
 

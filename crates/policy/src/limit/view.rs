@@ -9,6 +9,7 @@ use crate::route::Attributes;
 use raddle_core::Time;
 use raddle_model::{Bound, BreakerPer, Forced, RuleMode, Side};
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Values told of a hotspot limit.
@@ -140,6 +141,11 @@ pub struct TargetView {
 }
 
 impl Rules {
+    /// Each rule of breakers, and how many of its breakers are not closed. Costs a load each.
+    pub fn unwell(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        self.breaker_program.rules.iter().map(|r| (&r.name, r.unwell()))
+    }
+
     /// What the plain limits and breakers are and do now.
     pub fn view(&self, now: Time) -> View {
         View {

@@ -14,6 +14,7 @@ GET  /stats        totals, state and configuration as JSON
 GET  /config       the configuration in force
 GET  /mesh         the control plane: connection, versions, what was refused, services on demand, what is published
 GET  /encryption   who the sidecar is, whether plaintext is taken, and from whom it comes
+GET  /limits       what holds requests back now, and why; ?format=text for people
 GET  /clusters     services, endpoints and what is known of each
 GET  /connections  open connections and what they wait for
 GET  /events       recent events; ?since=SEQ
@@ -42,6 +43,7 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         ("/config", true) => Page::json(&views::config(c)),
         ("/mesh", true) => Page::json(&views::control_plane(c)),
         ("/encryption", true) => Page::json(&super::encryption::view(c).await),
+        ("/limits", true) => limits(c, query),
         ("/clusters", true) => Page::json(&views::clusters(c).await),
         ("/connections", true) => Page::json(&views::connections(c).await),
         ("/events", true) => {
@@ -62,6 +64,7 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
             | "/config"
             | "/mesh"
             | "/encryption"
+            | "/limits"
             | "/clusters"
             | "/connections"
             | "/events"
@@ -71,6 +74,14 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
             _,
         ) => Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {path}; see /\n")),
         _ => Page::text(StatusCode::NOT_FOUND, format!("no page {path}; see /\n")),
+    }
+}
+
+fn limits(c: &Context, query: &str) -> Page {
+    let page = crate::limits::page::Page::of(&c.shared);
+    match parameter(query, "format").as_deref() {
+        Some("text") => Page::text(StatusCode::OK, page.text()),
+        _ => Page::json(&page),
     }
 }
 

@@ -3,6 +3,7 @@ use super::exchange::Exchange;
 use super::flow::Data;
 use super::sides::{Doing, Down1, HttpConn};
 use crate::conn::{Accepted, Paused, Role};
+use crate::limits::ticket::Ticket;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason};
 use raddle_net::Key;
@@ -303,8 +304,11 @@ impl Worker {
     pub(crate) fn on_down1_end(&mut self, key: Key) {
         let Some(d) = self.down1(key) else { return };
         let (doing, x) = (d.doing, d.exchange);
+        let waits = |x: &Exchange| x.ticket.as_ref().is_some_and(Ticket::waits);
+        let idle = x.and_then(|x| self.http.exchanges.get(x)).is_some_and(waits);
         match (doing, x) {
-            (Doing::Body(_), Some(x)) => {
+            // Nobody who ends its side while a limit has it wait is still there when its turn comes.
+            (Doing::Body(_), Some(x)) | (_, Some(x)) if idle || matches!(doing, Doing::Body(_)) => {
                 self.cancel(x, Reason::CallerGone);
                 self.close(key, Reason::CallerGone);
             }

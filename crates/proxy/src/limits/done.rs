@@ -189,6 +189,7 @@ impl Worker {
     /// Once a second: tells what breakers did, and gives back what is kept ready for requests that do not come.
     pub(crate) fn tidy_limits(&mut self) {
         self.limits.local.flush();
+        self.limits.count_breakers();
         let events: Vec<_> = self.limits.breakers.events().collect();
         for e in events {
             let subject = format!("{} {}", e.rule, e.target);

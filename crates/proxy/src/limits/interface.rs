@@ -94,7 +94,10 @@ fn is_id(part: &[u8]) -> bool {
     let hex = part.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
     let word = part.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'+'));
     let run = part.split(|b| !b.is_ascii_digit()).map(<[u8]>::len).max().unwrap_or(0);
-    (hex && part.len() >= 8) || run >= 5 || (word && part.len() >= 20 && digits * 6 >= part.len())
+    let class = |b: u8| (b.is_ascii_digit(), b.is_ascii_uppercase(), b.is_ascii_lowercase());
+    let switches = part.windows(2).filter(|w| class(w[0]) != class(w[1])).count();
+    let random = digits * 6 >= part.len() || (digits > 1 && switches * 2 >= part.len());
+    (hex && part.len() >= 8) || run >= 5 || (word && part.len() >= 20 && random)
 }
 
 #[cfg(test)]
@@ -121,7 +124,7 @@ mod tests {
             ("/order-20261123001.json", "/*"),
             ("/oauth2/s3/utf8/sha256", "/oauth2/s3/utf8/sha256"),
             ("/deadbeef/cafe", "/deadbeef/cafe"),
-            ("/com.test.Pay/transferMoney", "/com.test.Pay/transferMoney"),
+            ("/com.test.Pay/transferMoneyToAccountV2", "/com.test.Pay/transferMoneyToAccountV2"),
             ("/a/b/c/d/e/f/g/h/i/j", "/a/b/c/d/e/f/g/h/**"),
             ("/a/b/c/d/e/f/g/h", "/a/b/c/d/e/f/g/h"),
         ] {

@@ -110,5 +110,7 @@ impl Worker {
     pub(crate) fn review_limits(&mut self) {
         let limiting = self.shared.limits.load_full();
         self.limits.sync(self.config.snapshot.limits(), limiting);
+        // What is kept ready by a bound of before must not keep others out by the one of now.
+        self.limits.local.flush();
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod app;
 pub(crate) mod done;
 pub(crate) mod interface;
 mod judge;
+pub(crate) mod page;
 pub(crate) mod state;
 pub mod thread;
 pub(crate) mod ticket;

@@ -350,6 +350,14 @@ impl Limits {
         Limited::Pass(ticket.with(|h| h.observed.clone()).flatten())
     }
 
+    /// Tells how many breakers are not closed. All workers have the same: one tells.
+    pub(super) fn count_breakers(&mut self) {
+        if self.worker == 0 && !self.breakers.is_empty() {
+            let rules = self.rules.clone();
+            rules.unwell().for_each(|(rule, n)| self.cells(rule).open.set(i64::from(n)));
+        }
+    }
+
     /// Counts a refusal.
     pub(super) fn count(&mut self, held: Held) -> Held {
         self.cells(&held.rule).held.inc();

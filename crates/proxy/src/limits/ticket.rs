@@ -101,6 +101,11 @@ impl Ticket {
         self.pool.slots.borrow_mut()[self.at as usize].holds.as_mut().map(f)
     }
 
+    /// Whether the request waits because of a limit.
+    pub(crate) fn waits(&self) -> bool {
+        self.with(|h| h.waits) == Some(true)
+    }
+
     /// Takes what the request holds into the hand; it is put back before anybody else looks.
     pub(super) fn take_out(&self) -> Option<Holds> {
         self.pool.slots.borrow_mut()[self.at as usize].holds.take()

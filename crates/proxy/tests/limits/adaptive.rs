@@ -31,6 +31,13 @@ fn load_test_traffic_goes_first_when_the_app_is_short() {
     assert_eq!(c.call(&Ask::to(PAY).method("pay")).flag(), None, "what people wait for passes");
     assert_eq!(limited.line("AdaptiveLimit/app")["flag"], "AL");
     limited.settles();
+    let page = limited.admin().json("/limits");
+    assert_eq!(
+        (&page["adaptive"]["rule"], &page["adaptive"]["active"]),
+        (&"AdaptiveLimit/app".into(), &true.into())
+    );
+    assert_eq!(limited.admin().metric("raddle_adaptive_limit_active", &[]), 1);
+    assert!(limited.admin().get("/limits?format=text").contains("AdaptiveLimit/app"));
     // A change of the rule forgets nothing: it is still held.
     limited.rules(&[("AdaptiveLimit", "app", "threshold: 0.7")]);
     assert_eq!(c.call(&marked).flag().as_deref(), Some("AL"));

@@ -55,6 +55,9 @@ fn the_other_endpoints_take_over_and_only_if_all_are_open_the_caller_hears_of_it
         bad.requests() >= 2
     });
     assert!((0..50).all(|_| c.call(&Ask::to(PAY)).head.status == 0));
+    limited.admin().until_metric("raddle_breaker_open", &["CircuitBreaker/each"], |n| n == 1);
+    let page = limited.admin().json("/limits");
+    assert_eq!(page["breakers"][0]["targets"][0]["target"], bad.addr.to_string());
     assert_eq!(bad.requests(), 2);
     // Alone, it is no better than nothing, and that is not the same as there being none.
     let both = Limited::outbound(PAY, &[bad.addr], &[("CircuitBreaker", "each", spec)]);

@@ -33,13 +33,15 @@ fn requests_leave_in_order_and_evenly_and_others_of_the_connection_do_not_wait()
 #[test]
 fn what_would_wait_too_long_is_refused_at_once() {
     let server = BoltServer::echo();
-    let limited = Limited::inbound(server.addr, &[("RateLimit", "paced", "rate: 1, burst: 1, maxWait: 1500ms")]);
+    let limited =
+        Limited::inbound(server.addr, &[("RateLimit", "paced", "rate: 1, burst: 1, maxWait: 1500ms")]);
     let mut c = BoltClient::connect(limited.listen);
     for id in 1..=3 {
         c.ask(&Ask::to(PAY).id(id));
     }
     let replies: Vec<_> = (0..3).map(|_| c.frame()).map(|f| (f.head.id, f.flag())).collect();
-    assert_eq!(replies, [(1, None), (3, Some("RL".into())), (2, None)]);
+    assert!(replies[..2].contains(&(3, Some("RL".into()))), "{replies:?}");
+    assert_eq!(replies[2], (2, None));
     // Its own time is shorter than its turn is far.
     c.ask(&Ask::to(PAY).id(4).timeout(50));
     assert_eq!(c.frame().flag().as_deref(), Some("RL"));
@@ -49,11 +51,12 @@ fn what_would_wait_too_long_is_refused_at_once() {
 #[test]
 fn who_goes_away_while_waiting_is_forgotten() {
     let server = BoltServer::echo();
-    let rules = [("RateLimit", "paced", "rate: 0.05, burst: 1, maxWait: 1m"), ("RateLimit", "n", "concurrency: 9")];
+    let rules =
+        [("RateLimit", "paced", "rate: 0.05, burst: 1, maxWait: 1m"), ("RateLimit", "n", "concurrency: 9")];
     let limited = Limited::inbound(server.addr, &rules);
     let mut c = BoltClient::connect(limited.listen);
     assert_eq!(c.call(&Ask::to(PAY)).head.status, 0);
-    c.ask(&Ask::to(PAY).id(2));
+    c.ask(&Ask::to(PAY).id(2).timeout(60_000));
     limited.admin().until_metric("raddle_limit_requests_waiting", &[], |n| n == 1);
     drop(c);
     limited.settles();

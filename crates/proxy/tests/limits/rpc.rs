@@ -21,6 +21,8 @@ fn a_bolt_request_over_the_rate_is_answered_in_every_framing_with_reason_and_rul
         assert_eq!(held.header("raddle-rule").as_deref(), Some("RateLimit/pay"));
         assert_eq!(c.call(&ask("list")).head.status, 0, "another method is not counted");
         assert_eq!((limited.held("RateLimit/pay"), limited.observed("RateLimit/pay")), (1, 0));
+        let page = limited.admin().json("/limits");
+        assert_eq!((&page["limits"][0]["held"], &page["limits"][0]["passed"]), (&1.into(), &3.into()));
         let line = limited.line("RateLimit/pay");
         assert_eq!((line["flag"].as_str(), line["method"].as_str()), (Some("RL"), Some("pay")), "{line}");
         limited.settles();
@@ -64,7 +66,7 @@ fn no_more_run_at_once_than_may_and_each_end_makes_room() {
 #[test]
 fn a_value_that_is_asked_for_too_often_is_held_and_others_are_not() {
     let server = BoltServer::echo();
-    let spec = "rate: 0.001, burst: 2, key: {header: user, values: [{value: vip, rate: 1000}]}";
+    let spec = "rate: 0.001, burst: 2, key: {header: user, values: [{value: vip, bound: 1000}]}";
     let limited = Limited::inbound(server.addr, &[("RateLimit", "users", spec)]);
     let mut c = BoltClient::connect(limited.listen);
     let mut flag = |user: &str| c.call(&Ask::to(PAY).header("user", user)).flag();

@@ -135,6 +135,11 @@ impl Program {
 }
 
 impl Rule {
+    /// Its breakers that are not closed.
+    pub(crate) fn unwell(&self) -> u32 {
+        self.shared.unwell.load(Ordering::Relaxed)
+    }
+
     /// The key of the breaker that a call has by its service or method; `None` = endpoints have them.
     pub(crate) fn key(&self, req: &impl Attributes) -> Option<u64> {
         let of = match self.settings.per {
