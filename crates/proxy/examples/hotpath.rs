@@ -101,6 +101,7 @@ fn main() {
             out_at: 0,
             len: frame.len() as u32,
             permit: None,
+            ticket: None,
             extra: None,
         };
         let id = pending.insert(in_flight, Time::MAX);
