@@ -1,7 +1,7 @@
 """What real clients see of each limit, protocol by protocol: exception or status, and whether it names the rule.
 
-Every sidecar has one rule that lets nothing pass, so no app is needed behind it. Outcomes are compared with the recorded
-ones, and each must name its reason and its rule.
+Clients call real servers through two sidecars, one of which has a rule that lets nothing pass: the callee's, or the
+caller's for a breaker. Outcomes are compared with the recorded ones, and each must name its reason and its rule.
 """
 
 import http.server
@@ -17,9 +17,10 @@ import dubbo_suites
 import grpc_peers
 import grpc_suites
 import http_mesh
+import http_peers
 import mesh
 import peers
-from harness import Skip, Workspace, free_ports, need, wait_until
+from harness import Skip, Workspace, free_ports, wait_until
 
 NAME = "limits"
 RULE = "nothing-passes"
@@ -34,7 +35,7 @@ KINDS = {
                             "  priorities: [{priority: loadTest}]\n"),
     "CB": ("CircuitBreaker", "  state: open\n  per: service\n"),
 }
-# Bolt and Dubbo replies have two forms; where the sidecar is told nothing it is the first.
+# Replies to Bolt and Dubbo have two forms; that without words is the default.
 FORMS = ("readable", "status")
 ACTIVE_SECONDS = 40
 PROTOCOLS = ("bolt", "dubbo", "tri", "grpc", "http")
@@ -48,15 +49,16 @@ def limits(report, _name, record):
         report.skip(f"{NAME}: a client", why)
     seen = {}
     with Workspace(NAME) as work, Busy() as busy:
+        apps = start_apps(work)
         for kind in KINDS:
             for form in FORMS if kind == "RL" else FORMS[:1]:
-                ports = start(work, kind, form, busy)
+                port = start(work, kind, form, apps, busy)
                 title = kind if form == FORMS[0] else f"{kind} as {form}"
                 for client, (protocol, call) in clients.items():
                     if form == "status" and protocol not in ("bolt", "dubbo"):
                         continue
                     label = f"{client}-{title}".replace(" ", "-")
-                    for case, outcome in call(work, label, ports[protocol]).items():
+                    for case, outcome in call(work, label, port).items():
                         seen[f"{client}.{title}: {case}"] = normalise(outcome)
         wanted = comparing.recorded(NAME, seen, record)
         known = {case: outcome for case, outcome in wanted.items() if case.split(".")[0] in clients}
@@ -84,8 +86,8 @@ def named(report, seen):
 
 
 def normalise(outcome):
-    """Times to wait differ."""
-    return re.sub(r"retry-after: [\d.]+", "retry-after: N", outcome)
+    """Times to wait and addresses differ."""
+    return re.sub(r"127\.0\.0\.1:\d+", "ADDR", re.sub(r"retry-after: [\d.]+", "retry-after: N", outcome))
 
 
 class Busy:
@@ -118,28 +120,36 @@ def rule(kind, busy):
     return HEAD.format(kind=name) + (lines % busy.port if "%d" in lines else lines)
 
 
-def start(work, kind, form, busy):
-    """A sidecar with the rule; the port to call for each protocol."""
-    admin, outbound, *ports = free_ports(2 + 2 * len(PROTOCOLS))
-    inbound, apps = ports[:len(PROTOCOLS)], ports[len(PROTOCOLS):]
-    name = f"sidecar-{kind}-{form}".replace(" ", "-")
-    if kind == "CB":
-        listeners, pairs = [http_mesh.listen(outbound)], []
-        documents = [*(http_mesh.service(one, apps[:1], "bolt") for one in mesh.SERVICES[::2]),
-                     http_mesh.service(dubbo_suites.SHOP, apps[:1], "dubbo"),
-                     http_mesh.service(dubbo_suites.TRIPLE_SHOP, apps[:1], "grpc"),
-                     http_mesh.service(grpc_suites.ECHO, apps[:1], "grpc"),
-                     http_mesh.service(curl.HOST, apps[:1], "http")]
-        at = dict.fromkeys(PROTOCOLS, outbound)
-    else:
-        listeners, documents = [], []
-        pairs = [http_mesh.forward(port, app) for port, app in zip(inbound, apps)]
-        at = dict(zip(PROTOCOLS, inbound))
-    head = http_mesh.sidecar(name.lower(), "callee", admin, pairs, listeners, log=work.folder / f"{name}-access.log")
-    http_mesh.start(work, name, admin, head + f"  replies: {form}\n", *documents, rule(kind, busy))
+def start_apps(work):
+    """What is called if something passes; the ports, in the order of PROTOCOLS."""
+    bolt, dubbo, triple, grpc, http = free_ports(len(PROTOCOLS))
+    peers.start_java_server(work, "bolt-app", bolt)
+    dubbo_peers.start_java_server(work, "dubbo-app", dubbo, triple)
+    grpc_peers.start_server(work, "py", "grpc-app", grpc)
+    http_peers.start_origin(work, "http-app", http)
+    return bolt, dubbo, triple, grpc, http
+
+
+def start(work, kind, form, apps, busy):
+    """The callee's sidecar and the caller's, one of them with the rule; the port to call."""
+    inner, outer, outbound, *inbound = free_ports(3 + len(PROTOCOLS))
+    name = f"{kind}-{form}".replace(" ", "-").lower()
+    callee = http_mesh.sidecar("callee-1", "callee", inner, [http_mesh.forward(*pair) for pair in zip(inbound, apps)],
+                               log=work.folder / f"{name}-callee-access.log")
+    here, there = ([rule(kind, busy)], []) if kind == "CB" else ([], [rule(kind, busy)])
+    http_mesh.start(work, f"{name}-callee", inner, callee, *there)
+    at = dict(zip(PROTOCOLS, inbound))
+    caller = http_mesh.sidecar("caller-1", "shop", outer, outbound=[http_mesh.listen(outbound)],
+                               log=work.folder / f"{name}-caller-access.log")
+    http_mesh.start(work, f"{name}-caller", outer, caller + f"  replies: {form}\n",
+                    *(http_mesh.service(one, [at["bolt"]], "bolt") for one in mesh.SERVICES[::2]),
+                    http_mesh.service(dubbo_suites.SHOP, [at["dubbo"]], "dubbo"),
+                    http_mesh.service(dubbo_suites.TRIPLE_SHOP, [at["tri"]], "grpc"),
+                    http_mesh.service(grpc_suites.ECHO, [at["grpc"]], "grpc"),
+                    http_mesh.service(curl.HOST, [at["http"]], "http"), *here)
     if kind == "AL":
-        wait_until(lambda: active(admin), ACTIVE_SECONDS, "the adaptive limit to become active")
-    return at
+        wait_until(lambda: active(inner), ACTIVE_SECONDS, "the adaptive limit to become active")
+    return outbound
 
 
 def active(admin):
@@ -151,25 +161,20 @@ def active(admin):
 
 
 def ready():
-    """Clients that can be had: {name: (protocol, how to call)}; and why others cannot."""
-    clients, missing = {}, []
-    wanted = [
-        ("sofa-java", peers.ready_java, {"sofa-java": ("bolt", sofa_java)}),
-        ("sofa-node", peers.ready_node, {"sofa-node": ("bolt", sofa_node)}),
-        ("dubbo-java", dubbo_peers.ready_java, {"dubbo-java": ("dubbo", dubbo_java), "triple-java": ("tri", triple_java)}),
-        ("dubbo-node", dubbo_peers.ready_node, {"dubbo-node": ("dubbo", dubbo_node)}),
-        ("dubbo-python", dubbo_peers.ready_python, {"dubbo-python": ("dubbo", dubbo_python)}),
-        ("grpc-python", grpc_peers.ready_python, {"grpc-python": ("grpc", grpc_python)}),
-        ("grpc-node", grpc_peers.ready_node, {"grpc-node": ("grpc", grpc_node)}),
-        ("curl", lambda: need("curl"), {"curl-http1": ("http", curl_http1), "curl-http2": ("http", curl_http2)}),
-    ]
-    for name, prepare, what in wanted:
-        try:
-            prepare()
-            clients.update(what)
-        except Skip as why:
-            missing.append(f"{name}: {why}")
-    return clients, missing
+    """Clients that can be had, {name: (protocol, how to call)}; and why one cannot."""
+    for prepare in (peers.ready_java, peers.ready_node, dubbo_peers.ready_java, dubbo_peers.ready_node,
+                    grpc_peers.ready_python, grpc_peers.ready_node, lambda: http_peers.ready("curl")):
+        prepare()
+    clients = {
+        "sofa-java": ("bolt", sofa_java), "sofa-node": ("bolt", sofa_node), "dubbo-java": ("dubbo", dubbo_java),
+        "dubbo-node": ("dubbo", dubbo_node), "triple-java": ("tri", triple_java), "grpc-python": ("grpc", grpc_python),
+        "grpc-node": ("grpc", grpc_node), "curl-http1": ("http", curl_http1), "curl-http2": ("http", curl_http2),
+    }
+    try:
+        dubbo_peers.ready_python()
+    except Skip as why:
+        return clients, [f"dubbo-python: {why}"]
+    return {**clients, "dubbo-python": ("dubbo", dubbo_python)}, []
 
 
 # `CASE | 12 ms | OUTCOME`

@@ -11,6 +11,8 @@ const SERVED: f64 = 0.99;
 const STEADY: usize = 3;
 /// Share of the app's cores from which on they are saturated.
 const SATURATED: f64 = 0.95;
+/// Share of the cores that the innocents and the culprit may use together, as the simulator counts it.
+const WELL_USED: f64 = 0.8;
 /// Seconds after the surge from which on nothing should be refused.
 const AFTER: usize = 5;
 
@@ -44,7 +46,7 @@ pub struct Verdict {
     pub innocents_p99_during_ms: f64,
     /// Share of the culprit's requests answered well during the surge.
     pub culprit_goodput: f64,
-    /// The same as a share of what the innocents left for it.
+    /// The same as a share of what was feasible for it: what the innocents leave of 0.8 of the cores.
     pub culprit_of_feasible: f64,
     /// Seconds from the surge's begin until the innocents are served again; absent = never while it lasted.
     pub converge_s: Option<f64>,
@@ -100,12 +102,13 @@ fn converged(result: &MixResult, from: usize, until: usize, which: impl Fn(usize
     (from..(until + 1).saturating_sub(STEADY)).find(steady).map(|s| s - from)
 }
 
-/// Requests of the culprit that could be answered with what the innocents leave of the cores.
+/// Requests of the culprit that could be answered with what the innocents leave of the cores that are to be used.
 fn feasible(scene: &Scene<'_>, offered: u32, seconds: f64) -> f64 {
     let culprit = scene.surge.path;
     let demand = scene.rates.iter().zip(scene.costs).enumerate();
     let others: f64 = demand.filter(|(p, _)| *p != culprit).map(|(_, (rate, cost))| rate * cost).sum();
-    let left = (scene.cores - others).max(0.0) * seconds / scene.costs.get(culprit).copied().unwrap_or(1.0);
+    let left = (WELL_USED * scene.cores - others).max(0.0) * seconds
+        / scene.costs.get(culprit).copied().unwrap_or(1.0);
     left.min(f64::from(offered))
 }
 

@@ -132,6 +132,8 @@ pub struct Row {
 pub struct LimitReport {
     /// What it was measured on.
     pub machine: Machine,
+    /// Whether this binary, and so the app and the sidecar, was built without optimisation.
+    pub debug_build: bool,
     /// Cores of the app.
     pub cores: f64,
     /// By what it was bounded.
@@ -175,6 +177,7 @@ impl LimitReport {
         let demand = |p: usize| plan.rates[p] * plan.costs[p];
         LimitReport {
             machine,
+            debug_build: cfg!(debug_assertions),
             cores,
             bounded_by: if opts.group { "a cgroup" } else { "its one thread" },
             load: opts.load,
@@ -268,6 +271,9 @@ impl fmt::Display for LimitReport {
             if let Some(version) = &row.version {
                 writeln!(f, "  {}: {version}", row.title)?;
             }
+        }
+        if self.debug_build {
+            writeln!(f, "  DEBUG BUILD: Raddle and the app are not optimised; what they cost says nothing")?;
         }
         let others = self.runs.iter().map(|r| r.other_cores).sum::<f64>() / self.runs.len().max(1) as f64;
         if others > DISTURBED {
