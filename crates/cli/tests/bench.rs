@@ -59,6 +59,20 @@ fn every_protocol_is_served_and_loaded_by_name() {
 }
 
 #[test]
+fn a_mix_is_told_path_by_path_and_second_by_second() {
+    let server = serve(&["--burn", "--burn-scale", "0.05"]);
+    let mut args = vec!["bench", "load", "--target", &server.address, "--mix", "--rate", "100"];
+    args.extend(["--duration", "2s", "--surge", "/cart/get=5@1s..2s", "-o", "json"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_raddle")).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["paths"].as_array().map(Vec::len), Some(100), "{result}");
+    let offered: Vec<u64> = serde_json::from_value(result["paths"][0]["offered"].clone()).unwrap();
+    assert!(offered.len() == 2 && offered[1] > 2 * offered[0], "{offered:?}");
+    assert!(result["total"]["good"].as_u64() > Some(100), "{}", result["total"]);
+}
+
+#[test]
 fn a_server_does_not_outlive_the_pipe_it_was_given() {
     let mut server = serve(&[]);
     drop(server.child.stdin.take());

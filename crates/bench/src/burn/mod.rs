@@ -28,7 +28,7 @@ const WAIT: Duration = Duration::from_millis(40);
 /// How the app works.
 #[derive(Clone, Debug)]
 pub struct BurnOptions {
-    /// Threads that work.
+    /// Threads that work. Of fewer than eight none waits for anything: interfaces cost CPU alone then.
     pub pool: usize,
     /// Requests that may wait for a thread; more are answered 503 at once.
     pub queue: usize,

@@ -10,6 +10,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Threads from which on some may wait for something: of fewer, the others would wait with them.
+const MANY: usize = 8;
+
 /// A request for the pool.
 pub(crate) struct Job {
     /// Which interface.
@@ -111,7 +114,7 @@ impl Pool {
             let Interface { cpu, wait, path } = &self.menu[job.interface];
             let before = spin::used();
             spin(*cpu);
-            if !wait.is_zero() {
+            if !wait.is_zero() && self.opts.pool >= MANY {
                 std::thread::sleep(*wait);
             }
             let cost = spin::used().saturating_sub(before);
