@@ -57,10 +57,7 @@ fn a_refusal_names_its_rule_and_says_what_is_short() {
     for (spec, reason, detail) in cases {
         let mut local = worker(&limits(&[("r", spec)], None));
         let first = judge(&mut local, &req, at(1.0));
-        let held = match judge(&mut local, &req, at(1.0)) {
-            Err(held) => held,
-            Ok(_) => panic!("{spec} lets two pass"),
-        };
+        let Err(held) = judge(&mut local, &req, at(1.0)) else { panic!("{spec} lets two pass") };
         assert_eq!((held.reason, &*held.rule, &*held.detail), (reason, "RateLimit/r", detail), "{spec}");
         if let Ok(first) = first {
             local.done(first.ticket, at(1.0));
@@ -95,9 +92,9 @@ fn observed_rules_hold_nothing_and_say_what_they_would() {
     );
     let mut local = worker(&rules);
     let req = request("s", "m", &[]);
-    let first = judge(&mut local, &req, at(1.0)).ok().expect("it passes");
+    let first = judge(&mut local, &req, at(1.0)).expect("it passes");
     assert!(first.observed.is_none());
-    let second = judge(&mut local, &req, at(1.0)).ok().expect("it passes");
+    let second = judge(&mut local, &req, at(1.0)).expect("it passes");
     assert_eq!(second.observed.map(|h| h.rule.to_string()).as_deref(), Some("RateLimit/a"));
     assert_eq!(second.wait, Duration::ZERO, "observed pacing delays nothing");
     local.done(first.ticket, at(1.0));
@@ -117,7 +114,7 @@ fn concurrency_comes_back_with_the_end_of_each_request_exactly_once() {
     local.done(Ticket::NONE, at(1.0));
     assert!(judge(&mut local, &req, at(1.0)).is_err());
     local.done(two.remove(0), at(1.0));
-    let third = judge(&mut local, &req, at(1.0)).ok().expect("a place is free");
+    let third = judge(&mut local, &req, at(1.0)).expect("a place is free");
     assert!(judge(&mut local, &req, at(1.0)).is_err());
     let mut other = Local::new(0, 1);
     other.sync(&rules);
@@ -133,8 +130,7 @@ fn new_rules_take_over_what_the_old_ones_counted() {
         limits(&[("c", "{concurrency: 10}"), ("r", "{when: {method: get}, rate: 1, burst: 100}")], None);
     let mut local = worker(&old);
     let (put, get) = (request("s", "put", &[]), request("s", "get", &[]));
-    let under_way: Vec<_> =
-        (0..10).map(|_| judge(&mut local, &put, at(1.0)).ok().expect("room").ticket).collect();
+    let under_way: Vec<_> = (0..10).map(|_| judge(&mut local, &put, at(1.0)).expect("room").ticket).collect();
     assert!(judge(&mut local, &put, at(1.0)).is_err());
     let new = limits(
         &[
@@ -145,7 +141,7 @@ fn new_rules_take_over_what_the_old_ones_counted() {
         Some(&old),
     );
     local.sync(&new);
-    let eleventh = judge(&mut local, &put, at(1.0)).ok().expect("one more");
+    let eleventh = judge(&mut local, &put, at(1.0)).expect("one more");
     assert!(judge(&mut local, &put, at(1.0)).is_err(), "ten are still under way");
     for ticket in under_way {
         local.done(ticket, at(1.0));
@@ -169,7 +165,7 @@ fn a_rule_of_another_kind_under_the_same_name_begins_anew() {
     let old = limits(&[("r", "{concurrency: 1}")], None);
     let mut local = worker(&old);
     let req = request("s", "m", &[]);
-    let held = judge(&mut local, &req, at(1.0)).ok().expect("room");
+    let held = judge(&mut local, &req, at(1.0)).expect("room");
     local.sync(&limits(&[("r", "{rate: 1}")], Some(&old)));
     assert!(passes(&mut local, &req, at(1.0)) && !passes(&mut local, &req, at(1.0)));
     local.done(held.ticket, at(1.0));
@@ -202,7 +198,7 @@ fn the_quota_server_is_asked_last_and_its_word_is_counted() {
     );
     let mut local = worker(&rules);
     let req = request("s", "m", &[]);
-    let passed = judge(&mut local, &req, at(1.0)).ok().expect("it passes so far");
+    let passed = judge(&mut local, &req, at(1.0)).expect("it passes so far");
     assert!(passed.ask);
     assert_eq!(local.asks(), [0, 1]);
     assert_eq!(local.answered(0, true), Ok(None));
@@ -289,4 +285,31 @@ proptest! {
         });
         prop_assert_eq!(places.count(), (cap as usize).min(18), "as many as in the beginning");
     }
+}
+
+#[test]
+fn a_snapshot_keeps_what_limits_counted_and_only_those_that_reach_the_sidecar() {
+    use raddle_model::{LoadOptions, Source, load};
+    use raddle_policy::Snapshot;
+    let resources = |rate: u32| {
+        let text = format!(
+            "apiVersion: raddle.io/v1\nkind: Sidecar\nmetadata: {{name: me}}\nspec: {{app: shop}}\n---\n\
+             apiVersion: raddle.io/v1\nkind: RateLimit\nmetadata: {{name: r}}\n\
+             spec: {{scope: {{apps: [shop]}}, rate: {rate}, burst: 5}}\n---\n\
+             apiVersion: raddle.io/v1\nkind: RateLimit\nmetadata: {{name: others}}\n\
+             spec: {{scope: {{apps: [cart]}}, rate: 0}}\n"
+        );
+        let source = Source { name: "r.yaml".into(), text };
+        load(&[source], LoadOptions::default()).unwrap_or_else(|report| panic!("{report}")).0
+    };
+    let first = Snapshot::compile(resources(1), None);
+    let mut local = worker(first.limits());
+    let req = request("s", "m", &[]);
+    assert_eq!((0..10).filter(|_| passes(&mut local, &req, at(1.0))).count(), 5);
+    let second = Snapshot::compile(resources(2), Some(&first));
+    local.sync(second.limits());
+    assert!(!passes(&mut local, &req, at(1.0)));
+    assert_eq!(second.limits().view(at(1.0)).limits[0].held, 6, "counts go on");
+    let third = Snapshot::compile(resources(2), Some(&second));
+    assert!(std::sync::Arc::ptr_eq(second.limits(), third.limits()), "nothing changed");
 }

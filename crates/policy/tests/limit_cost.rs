@@ -46,7 +46,8 @@ fn judging_and_ending_a_request_by_ten_rules_allocates_nothing() {
     let many: Vec<(&str, &str)> = many.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
     let mut all_of_ten = ten();
     all_of_ten.extend(many.iter().copied());
-    let cases: [(&str, Vec<(&str, &str)>, &Asked); 6] = [
+    type Specs<'a> = Vec<(&'a str, &'a str)>;
+    let cases: [(&str, Specs<'_>, &Asked); 6] = [
         ("no rule", vec![], &pay),
         ("one rate", vec![("r", "{rate: 1000000}")], &pay),
         ("ten rules, all take it", ten(), &pay),

@@ -124,7 +124,7 @@ fn a_breaker_changes_once_for_all_workers() {
             let now = Time::from_nanos(clock.fetch_add(20_000, Ordering::Relaxed));
             let (call, _) = breakers.begin(&req, now, &mut rng).expect("endpoints have the breakers");
             // It is ill for the first second of each two.
-            let ill = now.as_millis() / 1000 % 2 == 0;
+            let ill = (now.as_millis() / 1000).is_multiple_of(2);
             let outcome =
                 if ill { Outcome::Failed(Duration::ZERO) } else { Outcome::Answered(Duration::ZERO) };
             let outcome = match breakers.enter(&call, ([10, 0, 0, 1], 80).into(), now, &mut rng) {

@@ -230,7 +230,7 @@ impl Rules {
 fn values(hot: &Hot, now: Time) -> Vec<ValueView> {
     let own = hot.own().map(|(value, own)| {
         let held = own.exact.held.load(Ordering::Relaxed);
-        value_view(hot, String::from_utf8_lossy(value).into_owned(), true, held, own.state(now))
+        value_view(hot, hot.shown(value), true, held, own.state(now))
     });
     let mut values: Vec<ValueView> = own.collect();
     values.sort_by(|a, b| b.held.cmp(&a.held).then_with(|| a.value.cmp(&b.value)));
@@ -246,10 +246,7 @@ fn values(hot: &Hot, now: Time) -> Vec<ValueView> {
 /// The value of a request, as far as it is known.
 fn of_request(hot: &Hot, req: &impl Attributes, now: Time) -> Option<ValueView> {
     hot::with_value(&hot.by, req, |value| {
-        let mut text = String::from_utf8_lossy(value).into_owned();
-        if text.chars().count() > hot::table::SHOWN {
-            text = text.chars().take(hot::table::SHOWN).chain(['…']).collect();
-        }
+        let text = hot.shown(value);
         match hot.own().find(|(own, _)| *own == value) {
             Some((_, own)) => {
                 value_view(hot, text, true, own.exact.held.load(Ordering::Relaxed), own.state(now))

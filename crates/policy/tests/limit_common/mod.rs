@@ -52,6 +52,7 @@ pub fn at(seconds: f64) -> Time {
 }
 
 /// What a request that passed got.
+#[derive(Debug)]
 pub struct Passed {
     pub ticket: Ticket,
     pub wait: Duration,

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Most breakers of a rule.
 pub(super) const MOST: usize = 5_000;
+/// Bytes kept of a service's or method's name, to show it.
+const NAME: usize = 200;
 /// A breaker that is not closed and that nobody has asked for so long is of something that is gone.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 /// How often it is looked for those.
@@ -152,12 +154,12 @@ impl Rule {
 
     /// What that breaker is called.
     pub(super) fn target_name(&self, req: &impl Attributes) -> String {
-        let service = String::from_utf8_lossy(req.service());
+        let text = |name: &[u8]| String::from_utf8_lossy(&name[..name.len().min(NAME)]).into_owned();
         match req.method() {
             Some(method) if self.settings.per == BreakerPer::Method => {
-                format!("{service}.{}", String::from_utf8_lossy(method))
+                format!("{}.{}", text(req.service()), text(method))
             }
-            _ => service.into_owned(),
+            _ => text(req.service()),
         }
     }
 

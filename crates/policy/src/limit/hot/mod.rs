@@ -27,6 +27,8 @@ pub(super) struct Hot {
     pub(super) by: KeyBy,
     pub(super) each: Each,
     pub(super) table: Arc<Table>,
+    /// Values may be secrets: people are shown something else.
+    hides: bool,
     own: HashMap<Box<[u8]>, Own, RandomState>,
     by_id: HashMap<u32, Arc<Exact>, RandomState>,
 }
@@ -83,7 +85,7 @@ impl Hot {
             })
             .collect();
         let by_id = own.values().map(|own| (own.exact.id, own.exact.clone())).collect();
-        Hot { by: key.by.clone(), each: Each::of(bound), table, own, by_id }
+        Hot { by: key.by.clone(), each: Each::of(bound), table, hides: hides(&key.by), own, by_id }
     }
 
     /// Asks for a request with this value. The error is the bound of its own that holds it, if it has one.
@@ -117,6 +119,8 @@ impl Hot {
 
     fn enter(&self, hash: u64, value: &[u8], now: Time, rng: &mut Rng) -> Option<u32> {
         let chance = rng.next_u64();
+        let veil = veil(hash);
+        let value = if self.hides { &veil[..] } else { value };
         match self.each {
             Each::Rate(_) => self.table.enter(hash, value, now, |w| Bare(w).is_full(now), true, chance),
             // What is in flight ends at its place, so nobody else gets that.
@@ -154,6 +158,18 @@ impl Hot {
                 }
             }
         }
+    }
+
+    /// A value as people are shown it: its beginning, or what tells it from others if it may be a secret.
+    pub(super) fn shown(&self, value: &[u8]) -> String {
+        if self.hides {
+            return String::from_utf8_lossy(&veil(self.table.hash(value))).into_owned();
+        }
+        let mut text = String::from_utf8_lossy(&value[..value.len().min(table::SHOWN)]).into_owned();
+        if value.len() > table::SHOWN {
+            text.push('…');
+        }
+        text
     }
 
     /// Whether what a request took ends with it.
@@ -282,6 +298,24 @@ impl Write for Short {
         self.used = end;
         Ok(())
     }
+}
+
+/// Whether a parameter's values let somebody in, by its name.
+fn hides(by: &KeyBy) -> bool {
+    let (KeyBy::Header(name) | KeyBy::Query(name)) = by else { return false };
+    let name = name.to_ascii_lowercase();
+    ["auth", "cookie", "token", "secret", "passw", "key", "session", "signature", "credential"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// What is shown in place of a value that may be a secret: a part of its hash, which is another one in each process.
+fn veil(hash: u64) -> [u8; 9] {
+    let mut text = *b"#00000000";
+    for (i, digit) in text[1..].iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(hash >> (4 * i) & 15) as usize];
+    }
+    text
 }
 
 /// What a parameter is called.

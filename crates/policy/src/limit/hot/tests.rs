@@ -223,3 +223,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn values_that_may_be_secrets_are_not_shown() {
+    let mut rng = Rng::new(1);
+    for name in ["Authorization", "cookie", "x-api-key", "access_token", "X-Session-Id"] {
+        let key = LimitKey { by: KeyBy::Header(name.into()), most: 100, overrides: BTreeMap::new() };
+        let hot = Hot::new(&key, &rate(1.0, 1), None);
+        assert!(
+            pass(&hot, "Bearer abcdef", at(1.0), &mut rng) && !pass(&hot, "Bearer abcdef", at(1.0), &mut rng)
+        );
+        assert!(pass(&hot, "Bearer ghijkl", at(1.0), &mut rng), "they are told apart all the same");
+        let top = hot.table.top(at(1.0), 5);
+        assert!(top.iter().all(|k| k.text.starts_with('#') && k.text.len() == 9), "{top:?}");
+        assert!(top.iter().any(|k| k.text == hot.shown(b"Bearer abcdef")));
+    }
+    let open = hot(rate(1.0, 1), 100, &[], None);
+    assert_eq!(open.shown("é".repeat(50).as_bytes()).chars().last(), Some('…'));
+}
