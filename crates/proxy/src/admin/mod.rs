@@ -4,6 +4,7 @@
 //! into its inbox and answered between two turns.
 mod authorization;
 pub(crate) mod encryption;
+mod limits;
 mod pages;
 pub(crate) mod views;
 

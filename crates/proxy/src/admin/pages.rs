@@ -23,6 +23,8 @@ GET  /explain      ?service=S[&method=M][&header.NAME=VALUE]: where a request wo
 GET  /explain/authorization
                    ?callerApp=A&service=S[&callerUnit=U][&callerId=ID][&source=IP][&method=M][&path=/P][&authority=HOST]
                    [&header.NAME=VALUE]: whether such a request passes, and what each rule makes of it
+GET  /limits/explain
+                   what holds requests back now and held of late, and why; `raddle explain limit` reads it
 GET  /log-level    the log level;  POST sets it (body: info, debug, info,raddle_proxy=debug)
 POST /reload       read the configuration again
 ";
@@ -52,6 +54,7 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         }
         ("/explain", true) => views::explain(c, query),
         ("/explain/authorization", true) => super::authorization::explain(c, query),
+        ("/limits/explain", true) => super::limits::explain(c),
         ("/log-level", true) => Page::text(StatusCode::OK, level(c) + "\n"),
         ("/log-level", false) => set_level(c, body),
         ("/reload", false) => reload(c),
@@ -70,6 +73,7 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
             | "/events"
             | "/explain"
             | "/explain/authorization"
+            | "/limits/explain"
             | "/reload",
             _,
         ) => Page::text(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for {path}; see /\n")),

@@ -1,5 +1,6 @@
 //! `raddle explain`: where a request would go and why; what a reject flag means.
 mod authorization;
+mod limit;
 mod render;
 
 use super::flags::{self, FlagArgs};
@@ -36,7 +37,8 @@ Examples:
   raddle explain rule Route/checkout
   raddle explain sidecar order-1
   raddle explain service com.shop.OrderService:1.0
-  raddle explain encryption pay"
+  raddle explain encryption pay
+  raddle explain limit order"
 )]
 pub(crate) struct ExplainArgs {
     #[command(subcommand)]
@@ -61,6 +63,7 @@ enum ExplainCommand {
     Sidecar(mesh::explain::SidecarArgs),
     Service(mesh::explain::ServiceArgs),
     Encryption(mesh::switch::SwitchArgs),
+    Limit(limit::LimitArgs),
 }
 
 /// A request that is only imagined.
@@ -144,6 +147,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Done {
         Some(ExplainCommand::Sidecar(args)) => return mesh::explain::sidecar(args),
         Some(ExplainCommand::Service(args)) => return mesh::explain::service(args),
         Some(ExplainCommand::Encryption(args)) => return mesh::switch::run(args),
+        Some(ExplainCommand::Limit(args)) => return limit::run(args),
         None => {}
     }
     let request = &args.request;
