@@ -1,5 +1,6 @@
 //! A sidecar and its control plane: what it gets from there, what it tells it, and what becomes of requests meanwhile.
 mod control;
+mod limits;
 mod link;
 mod on_demand;
 mod publish;
