@@ -9,6 +9,8 @@
 //!
 //! Start reading at [`mod@scenario`], then [`server`], then `world`, which plays.
 #![forbid(unsafe_code)]
+// Times are compared with the very values they were taken from, and unit vectors are exact.
+#![allow(clippy::float_cmp)]
 
 pub mod bars;
 mod chance;

@@ -5,17 +5,20 @@ use crate::scenario::Scenario;
 use crate::server::Job;
 use std::collections::VecDeque;
 
+/// When a caller gives up, and on which call: its place and generation.
+type Deadline = (f64, JobId, u32);
+
 /// When callers give up: for each length of patience, in the order in which they sent.
 #[derive(Debug)]
 pub(super) struct Timeouts {
     /// Which of the queues an interface's calls are in.
     class: Vec<usize>,
-    queues: Vec<(f64, VecDeque<(f64, JobId, u32)>)>,
+    queues: Vec<(f64, VecDeque<Deadline>)>,
 }
 
 impl Timeouts {
     pub(super) fn new(scenario: &Scenario) -> Timeouts {
-        let mut queues: Vec<(f64, VecDeque<_>)> = Vec::new();
+        let mut queues: Vec<(f64, VecDeque<Deadline>)> = Vec::new();
         let mut class = Vec::new();
         for interface in &scenario.interfaces {
             let at = queues.iter().position(|(t, _)| *t == interface.timeout);
