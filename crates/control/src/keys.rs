@@ -28,6 +28,8 @@ pub const TOKENS: &str = "raddle/v1/tokens/";
 pub const AUDIT: &str = "raddle/v1/audit/";
 /// `events/TIME-NUMBER`: what happened, for people.
 pub const EVENTS: &str = "raddle/v1/events/";
+/// `quota/SHARD`: which replica counts these rates; under its lease.
+pub const QUOTA: &str = "raddle/v1/quota/";
 /// `leader/JOB`: which replica does it; under its lease.
 pub const LEADER: &str = "raddle/v1/leader/";
 /// `replicas/ID`: the replicas that live, and their addresses; under their leases.

@@ -6,6 +6,7 @@
 //! * [`rules`]: rules with revisions and rollouts, as a [`rules::RuleBook`].
 //! * [`discovery`]: both as xDS resources; what each peer gets of them.
 //! * [`reports`]: what sidecars run, refuse and lack, and how the cohorts of a rollout fare.
+//! * [`quota`]: rates that all sidecars have together.
 //! * [`events`]: what happened, for people.
 //! * [`ca`]: certificates. [`api`]: REST. [`election`]: which replica does the jobs that one must do.
 //! * [`tokens`]: who may speak to it. [`serve`]: how connections are taken, gRPC and REST alike.
@@ -21,6 +22,7 @@ pub mod events;
 pub mod keys;
 pub mod metrics;
 pub mod plane;
+pub mod quota;
 pub mod registry;
 pub mod reports;
 pub mod rules;

@@ -47,6 +47,12 @@ metrics! {
     ROLLOUTS "gauge" "rollouts" "Rules of which a candidate is being rolled out."
     COMMITS "counter" "store_commits_total" "Commits of publications, by outcome."
     OPERATIONS "counter" "store_operations_total" "Changes in commits of publications."
+    QUOTA_STREAMS "gauge" "quota_streams" "Sidecars with a quota stream to this replica."
+    QUOTA_SHARDS "gauge" "quota_shards" "Shards of cluster quota that this replica counts."
+    QUOTA_REPORTS "counter" "quota_reports_total" "Quota reports of sidecars."
+    QUOTA_TOKENS "counter" "quota_tokens_total" "Tokens given to sidecars."
+    QUOTA_ELSEWHERE "counter" "quota_elsewhere_total" "Items of quota reports that another replica counts."
+    QUOTA_RLS "counter" "quota_rls_requests_total" "Requests of Envoy's rate limit service, by outcome."
     API_REQUESTS "counter" "api_requests_total" "Requests to the REST API, by HTTP status."
     EVENTS_LOST "counter" "events_lost_total" "Events that found no room and were not kept."
     COMMIT_SECONDS "histogram" "store_commit_seconds" "Time of commits of publications."
@@ -68,6 +74,7 @@ pub fn render(parts: &Parts) -> String {
     registry(&mut page, parts);
     directory(&mut page, parts);
     store(&mut page, parts);
+    quota(&mut page, parts);
     page.text
 }
 
@@ -108,6 +115,17 @@ fn directory(page: &mut Page, parts: &Parts) {
     let rules = parts.rules.borrow().clone();
     page.one(RULES, rules.rules.len());
     page.one(ROLLOUTS, rules.rules.values().filter(|r| r.candidate.is_some()).count());
+}
+
+fn quota(page: &mut Page, parts: &Parts) {
+    let c = parts.quota.counters();
+    let of = |n: &AtomicU64| n.load(Relaxed);
+    page.one(QUOTA_STREAMS, of(&c.streams));
+    page.one(QUOTA_SHARDS, parts.quota.owned());
+    page.one(QUOTA_REPORTS, of(&c.reports));
+    page.one(QUOTA_TOKENS, of(&c.tokens));
+    page.one(QUOTA_ELSEWHERE, of(&c.elsewhere));
+    page.many(QUOTA_RLS, "outcome", [("ok", of(&c.rls[0])), ("over_limit", of(&c.rls[1]))].into_iter());
 }
 
 fn store(page: &mut Page, parts: &Parts) {

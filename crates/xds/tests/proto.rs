@@ -4,7 +4,7 @@ use std::path::Path;
 #[test]
 fn generated_messages_are_those_of_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = ["raddle/v1/rule.proto", "raddle/v1/mesh.proto"];
+    let files = ["raddle/v1/rule.proto", "raddle/v1/mesh.proto", "raddle/v1/quota.proto"];
     let set = protox::compile(files, [root.join("proto")]).expect("the proto files compile");
     let out = tempfile::tempdir().expect("a folder");
     tonic_prost_build::configure()

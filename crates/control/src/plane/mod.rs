@@ -13,6 +13,7 @@ use crate::ca::{Ca, CaOptions};
 use crate::discovery::{Discovery, Sources};
 use crate::election::{self, Replica, Term};
 use crate::events::Events;
+use crate::quota::Quota;
 use crate::registry::{Directory, Registry, Settings};
 use crate::reports::Reports;
 use crate::rules::{Known, RuleBook, Rules};
@@ -64,6 +65,8 @@ pub struct Parts {
     pub xds: Server,
     /// What sidecars say.
     pub reports: Arc<Reports>,
+    /// Rates that all sidecars have together.
+    pub quota: Arc<Quota>,
 }
 
 impl ControlPlane {
@@ -104,6 +107,8 @@ impl ControlPlane {
         let sources = Sources { directory: registry.directory(), rules: book.clone(), roots };
         let discovery = Discovery::start(sources, options.slice);
         let xds = Server::new(Arc::new(discovery.clone()), xds_options(&options, &id));
+        let alone = !matches!(options.store, Keep::Etcd(_));
+        let quota = Quota::start(store.clone(), &replica, book.clone(), alone);
         let parts = Parts {
             store: store.clone(),
             registry: registry.clone(),
@@ -111,9 +116,11 @@ impl ControlPlane {
             discovery,
             xds,
             reports: reports.clone(),
+            quota: quota.clone(),
         };
 
         let mut grpc = parts.xds.routes().add_service(registry.service()).add_service(reports.service());
+        grpc = grpc.add_service(quota.service()).add_service(quota.rls());
         if let Some(ca) = &ca {
             grpc = grpc.add_service(ca.service());
         }
@@ -165,6 +172,7 @@ impl Running {
         }
         self.parts.registry.end();
         self.parts.reports.end();
+        self.parts.quota.end();
         self.parts.xds.shed(1.0);
         self.end.send_replace(true);
         let patience = tokio::time::sleep(serve::Limits::default().drain + Duration::from_secs(1));

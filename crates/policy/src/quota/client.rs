@@ -1,5 +1,5 @@
 //! The sidecar's side: what it reports, and what it does with the answers.
-use super::{Grant, Item, LEASE, Pot, REPORT, TOKEN};
+use super::{Grant, Item, LEASE, Pot, TOKEN};
 use raddle_core::Time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,21 @@ use std::time::Duration;
 
 /// Between reports that are made early because more comes than was said.
 const EARLY: Duration = Duration::from_millis(100);
-/// So many times more, and so many requests.
-const JUMP: f64 = 1.5;
-const JUMP_LEAST: f64 = 5.0;
+/// What is so many times more than expected is reported early.
+const JUMP: f64 = 1.25;
+/// What is no chance: beyond so many standard deviations, and so many requests.
+const ODD: f64 = 4.0;
+const ODD_LEAST: f64 = 5.0;
+/// What comes is looked at over this time at least, and smoothed over this one, in seconds.
+const LOOK: Duration = Duration::from_millis(500);
+const SMOOTH: f64 = 2.0;
 /// Reports whose sending is remembered: as many as can be answered before a lease would have ended, and more.
 const SENT: usize = 512;
 /// Tokens asked for at once: a tenth of a second's, within these bounds; and whoever waits.
 const BATCH: (f64, f64) = (1.0, 10.0);
 const ASK_MOST: u32 = 100;
+/// No server may forbid to ask for longer.
+const BARRED_MOST: Duration = Duration::from_secs(10);
 
 /// A rule that a sidecar needs quota of.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +78,7 @@ impl Client {
         self.rules.iter().map(|(name, mine)| (name, &mine.pot))
     }
 
-    /// The report that is due every [`REPORT`], of the rules that `of` says: its number and items.
+    /// The report that is due every [`super::REPORT`], of the rules that `of` says: its number and items.
     pub fn report(&mut self, now: Time, of: impl Fn(&str) -> bool) -> (u64, Vec<Item>) {
         let seq = self.next(now);
         let items = self.rules.iter_mut().filter(|(name, _)| of(name));
@@ -120,7 +127,7 @@ impl Client {
         {
             mine.pot.fill(grant.tokens, sent + TOKEN);
         } else if grant.retry > Duration::ZERO {
-            mine.pot.bar(now + grant.retry.min(REPORT * 2));
+            mine.pot.bar(now + grant.retry.min(BARRED_MOST));
         }
     }
 
@@ -156,21 +163,24 @@ impl Mine {
         }
     }
 
-    /// Requests a second since the last report.
-    fn rate(&self, seen: u64, now: Time) -> Option<f64> {
-        let passed = now.since(self.at);
-        (passed >= EARLY / 2).then(|| (seen - self.seen.min(seen)) as f64 / passed.as_secs_f64())
+    /// Looks at what has come: chance is smoothed, what cannot be chance counts at once.
+    fn look(&mut self, seen: u64, now: Time) {
+        let passed = now.since(self.at).as_secs_f64();
+        let come = (seen - self.seen.min(seen)) as f64;
+        let expected = self.demand * passed;
+        let odd = (come - expected).abs() > ODD * expected.sqrt() + ODD_LEAST;
+        if passed < LOOK.as_secs_f64() && !(odd && passed >= EARLY.as_secs_f64() / 2.0) {
+            return;
+        }
+        let rate = come / passed;
+        let weight = if odd { 1.0 } else { 1.0 - (-passed / SMOOTH).exp() };
+        self.demand += weight * (rate - self.demand);
+        (self.seen, self.at) = (seen, now);
     }
 
     fn item(&mut self, name: &Arc<str>, now: Time) -> Item {
         let (seen, used) = self.pot.counts();
-        if let Some(rate) = self.rate(seen, now) {
-            let (low, high) = (self.demand * 0.5 - JUMP_LEAST, self.demand * JUMP + JUMP_LEAST);
-            // Jumps count at once; the rest is chance, and is smoothed.
-            let smooth = self.demand + 0.5 * (rate - self.demand);
-            self.demand = if (low..=high).contains(&rate) { smooth } else { rate };
-            (self.seen, self.at) = (seen, now);
-        }
+        self.look(seen, now);
         let passed = used - self.used.min(used);
         (self.used, self.shrank) = (used, false);
         Item {
@@ -203,6 +213,7 @@ impl Mine {
     fn jumped(&self, now: Time) -> bool {
         let (seen, _) = self.pot.counts();
         let come = (seen - self.seen.min(seen)) as f64;
-        self.rate(seen, now).is_some_and(|rate| rate > self.demand * JUMP && come >= JUMP_LEAST)
+        let expected = self.demand * now.since(self.at).as_secs_f64();
+        come > JUMP * expected + ODD * expected.sqrt() + ODD_LEAST
     }
 }

@@ -52,7 +52,7 @@ pub const CLOSED: Duration = Duration::from_secs(5);
 /// How long tokens are good for.
 pub const TOKEN: Duration = Duration::from_millis(300);
 /// How long a request waits for tokens at most.
-pub const HELD: Duration = Duration::from_millis(3);
+pub const HELD: Duration = Duration::from_millis(8);
 /// How often the server divides anew.
 pub const TICK: Duration = Duration::from_millis(250);
 /// Requests a second and active sidecar from which leases are given.

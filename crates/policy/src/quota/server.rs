@@ -14,10 +14,9 @@ pub type ClientId = u64;
 const IDLE: f64 = 0.1;
 /// Who needs less gets no lease, but tokens: a lease of less comes too seldom to be of use.
 const SMALL: f64 = 4.0;
-/// What idle sidecars find when they begin: this share of the limit,
+/// This share of the limit is not leased out: idle sidecars begin with tokens of it, and those whose lease is used up for
+/// the moment find some here, which evens out chance.
 const PROBE: f64 = 0.05;
-/// or this one while others could use all.
-const PROBE_SHORT: f64 = 0.01;
 /// Leases are at most so many times what is needed, when there is enough for all.
 const SPARE: f64 = 2.0;
 /// The mode changes when this much more, or less, than [`LEASED_FROM`].
@@ -30,10 +29,16 @@ const SAME: f64 = 0.1;
 const POKE: f64 = 0.15;
 /// if its last report is so old.
 const POKE_AFTER: Duration = Duration::from_millis(200);
-/// Time over which too much is made up for.
+/// Time over which too much is made up for, and so many seconds' worth of it that are chance.
 const REPAY: f64 = 2.0;
-/// How long who has a lease does not ask for tokens, when others want all.
-const SHORT: Duration = Duration::from_millis(1_200);
+const CHANCE: f64 = 0.01;
+/// How long who has a lease, and finds no tokens, does not ask for any at least and at most.
+const SHORT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
+
+/// So many sidecars ask that often; more of them less often.
+const CROWD: usize = 500;
+/// How long who has none does not ask for tokens at most.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// What a rule allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,9 +88,9 @@ impl Holder {
         if self.silent(now) { (self.safe() - self.charge(now)).max(0.0) } else { 0.0 }
     }
 
-    /// What it needs: some room for chance beside what comes.
+    /// What it needs.
     fn want(&self) -> f64 {
-        if self.demand < IDLE { 0.0 } else { self.demand + self.demand.sqrt() }
+        if self.demand < IDLE { 0.0 } else { self.demand }
     }
 
     /// It holds what this report's answer gave: what was given before is over.
@@ -131,6 +136,9 @@ struct Rule {
     pool: Pool,
     used: u64,
     tokens: u64,
+    /// Requests of who is no sidecar, since the last tick, and a second.
+    direct: u64,
+    direct_rate: f64,
     /// What passed too much, and has not been made up for.
     debt: f64,
     ticked: Time,
@@ -205,16 +213,19 @@ impl Server {
         Some(rule.on_item(client, seq, item, now))
     }
 
-    /// Tokens without a lease, for who is no sidecar; how many of `ask`, and when to ask again if none. `None` = the rule
+    /// Whether `n` requests pass, of who is no sidecar and asks for each; and when to ask again if not. `None` = the rule
     /// is not here.
-    pub fn take(&mut self, rule: &str, ask: u32, now: Time) -> Option<(u32, Duration)> {
+    pub fn take(&mut self, rule: &str, n: u32, now: Time) -> Option<(bool, Duration)> {
         let rule = self.rules.get_mut(rule)?;
+        rule.direct += u64::from(n);
         if now < rule.learn_until {
-            return Some((0, rule.learn_until.since(now)));
+            return Some((false, rule.learn_until.since(now)));
         }
-        let got = rule.pool.take(ask, now);
-        rule.tokens += u64::from(got);
-        Some((got, if got == 0 { rule.pool.retry(now) } else { Duration::ZERO }))
+        if !rule.pool.take_whole(n, now) {
+            return Some((false, rule.pool.retry(n, RETRY, now)));
+        }
+        rule.tokens += u64::from(n);
+        Some((true, Duration::ZERO))
     }
 
     /// The sidecar's connection ended.
@@ -266,6 +277,8 @@ impl Rule {
             pool,
             used: 0,
             tokens: 0,
+            direct: 0,
+            direct_rate: 0.0,
             debt: 0.0,
             ticked: now,
         }
@@ -315,18 +328,19 @@ impl Rule {
             self.charged += (lease.rate - own.0).max(0.0);
             self.safe += (lease.safe - own.1).max(0.0);
             grant.lease = Some(lease);
-            if lease.rate > 0.0 && self.level.is_finite() {
-                grant.retry = SHORT;
+            if !learning {
+                self.fill(now);
             }
         } else if learning {
             grant.retry = self.learn_until.since(now);
-        } else if own.0 > 0.0 && self.level.is_finite() {
-            grant.retry = SHORT;
         } else {
             grant.tokens = self.pool.take(item.ask, now);
             self.tokens += u64::from(grant.tokens);
-            if grant.tokens == 0 {
-                grant.retry = self.pool.retry(now);
+            if grant.tokens == 0 && own.0 > 0.0 {
+                let crowd = (self.holders.len() / CROWD).max(1) as u32;
+                grant.retry = self.pool.retry(item.ask, SHORT.1 * crowd, now).max(SHORT.0);
+            } else if grant.tokens == 0 {
+                grant.retry = self.pool.retry(1, RETRY, now);
             }
         }
         grant
@@ -352,7 +366,7 @@ impl Rule {
     fn tick(&mut self, now: Time, poke: &mut Vec<ClientId>) {
         self.holders.retain(|_, h| now.since(h.seen) <= if h.closed { CLOSED } else { KEEP });
         let (mut charged, mut reserved, mut safe, mut wants) = (0.0, 0.0, 0.0, 0.0);
-        let (mut active, mut idle) = (0usize, 0usize);
+        let mut active = 0usize;
         let mut wanted = Vec::with_capacity(self.holders.len());
         for holder in self.holders.values() {
             charged += holder.charge(now);
@@ -366,9 +380,18 @@ impl Rule {
                 active += 1;
                 wants += want;
                 wanted.push((want, 1.0));
-            } else {
-                idle += 1;
             }
+        }
+        let passed = now.since(self.ticked).as_secs_f64();
+        if passed > 0.0 {
+            let rate = std::mem::take(&mut self.direct) as f64 / passed;
+            self.direct_rate += (1.0 - (-passed).exp()) * (rate - self.direct_rate);
+        }
+        if self.direct_rate >= IDLE {
+            // They are not given a lease, so their share is left for tokens.
+            active += 1;
+            wants += self.direct_rate;
+            wanted.push((self.direct_rate, 1.0));
         }
         (self.charged, self.reserved, self.safe, self.wants) = (charged, reserved, safe, wants);
         self.settle(now);
@@ -376,16 +399,21 @@ impl Rule {
         let each = limit / active.max(1) as f64;
         let turn = LEASED_FROM * if self.by_tokens { 1.0 + MODE_GAP } else { 1.0 - MODE_GAP };
         self.by_tokens = each < turn;
-        let room = (limit - reserved - (self.debt / REPAY).min(0.2 * limit)).max(0.0);
-        let probe = limit * (PROBE * idle as f64 / (idle + active).max(1) as f64);
-        let short = wants > room - probe;
-        let room = (room - if short { probe.min(PROBE_SHORT * limit) } else { probe }).max(0.0);
+        let repay = ((self.debt - CHANCE * limit) / REPAY).clamp(0.0, 0.2 * limit);
+        let room = (limit - reserved - repay).max(0.0);
+        let room = room * (1.0 - PROBE);
         self.level = level(&mut wanted, room);
-        self.spare = if short { 1.0 } else { (room * (1.0 - PROBE) / wants.max(IDLE)).clamp(1.0, SPARE) };
+        self.spare = (room / wants.max(IDLE)).clamp(1.0, SPARE);
         if now >= self.learn_until {
-            self.pool.set(limit - charged - reserved, pooled(self.limit), now);
+            self.fill(now);
             self.pokes(now, poke);
         }
+    }
+
+    /// What is not leased out, nor kept for the silent, comes as tokens.
+    fn fill(&mut self, now: Time) {
+        let rest = self.limit.per_second - self.charged - self.reserved;
+        self.pool.set(rest, pooled(self.limit), now);
     }
 
     /// What passed beyond the limit is made up for; what did not is not given later.
@@ -441,10 +469,10 @@ impl Rule {
     }
 }
 
-/// What the pool keeps: a twentieth of a second; of small limits some requests.
+/// What the pool keeps: a thirtieth of a second; of small limits some requests.
 fn pooled(limit: Limit) -> f64 {
     let few = f64::from(limit.burst).min(8.0).min(0.5 * limit.per_second);
-    (0.05 * limit.per_second).max(few)
+    (limit.per_second / 30.0).max(few)
 }
 
 /// A number from the network.

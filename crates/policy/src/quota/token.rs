@@ -2,8 +2,7 @@
 use raddle_core::Time;
 use std::time::Duration;
 
-/// The longest that somebody is told to wait for tokens.
-const LONGEST: Duration = Duration::from_millis(500);
+/// The shortest that somebody is told to wait for tokens.
 const SHORTEST: Duration = Duration::from_millis(2);
 
 /// A bucket whose rate changes.
@@ -38,18 +37,29 @@ impl Pool {
         got as u32
     }
 
-    /// When somebody who found it empty shall ask again: one after the other, as tokens come.
-    pub(super) fn retry(&mut self, now: Time) -> Duration {
-        if self.rate <= 0.0 {
-            return LONGEST;
+    /// Takes `n`, or nothing.
+    pub(super) fn take_whole(&mut self, n: u32, now: Time) -> bool {
+        self.fill(now);
+        let there = self.level >= f64::from(n);
+        if there {
+            self.level -= f64::from(n);
         }
-        let one = Duration::from_secs_f64((1.0 / self.rate).min(LONGEST.as_secs_f64()));
-        let turn = self.turn.max(now) + one;
+        there
+    }
+
+    /// When somebody who found it empty shall ask again for so many: one after the other, as tokens come, but not later
+    /// than `longest`.
+    pub(super) fn retry(&mut self, ask: u32, longest: Duration, now: Time) -> Duration {
+        if self.rate <= 0.0 {
+            return longest;
+        }
+        let all = Duration::from_secs_f64((f64::from(ask) / self.rate).min(longest.as_secs_f64()));
+        let turn = self.turn.max(now) + all;
         let wait = turn.since(now);
-        if wait <= LONGEST {
+        if wait <= longest {
             self.turn = turn;
         }
-        wait.clamp(SHORTEST, LONGEST)
+        wait.clamp(SHORTEST, longest)
     }
 
     fn fill(&mut self, now: Time) {
@@ -63,6 +73,8 @@ impl Pool {
 mod tests {
     use super::*;
 
+    const LONGEST: Duration = Duration::from_millis(500);
+
     #[test]
     fn no_more_leaves_the_pool_than_came_in() {
         let mut pool = Pool::new(Time::ZERO);
@@ -75,10 +87,13 @@ mod tests {
     fn those_who_found_it_empty_come_back_as_tokens_do() {
         let mut pool = Pool::new(Time::ZERO);
         pool.set(100.0, 1.0, Time::ZERO);
-        let waits: Vec<_> = (0..3).map(|_| pool.retry(Time::ZERO).as_millis()).collect();
+        let waits: Vec<_> = (0..3).map(|_| pool.retry(1, LONGEST, Time::ZERO).as_millis()).collect();
         assert_eq!(waits, [10, 20, 30]);
-        assert!((0..1000).all(|_| pool.retry(Time::ZERO) <= LONGEST));
+        assert!((0..1000).all(|_| pool.retry(1, LONGEST, Time::ZERO) <= LONGEST));
         pool.set(0.0, 1.0, Time::ZERO);
-        assert_eq!((pool.take(1, Time::from_millis(60_000)), pool.retry(Time::ZERO)), (0, LONGEST));
+        assert_eq!(
+            (pool.take(1, Time::from_millis(60_000)), pool.retry(1, LONGEST, Time::ZERO)),
+            (0, LONGEST)
+        );
     }
 }

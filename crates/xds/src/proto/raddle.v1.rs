@@ -1267,3 +1267,393 @@ pub mod certificates_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QuotaReport {
+    /// In the first report of a stream; ignored later.
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<Node>,
+    /// In the first report: one life of the sidecar, by chance.
+    #[prost(uint64, tag = "2")]
+    pub session: u64,
+    /// Grows with every report of one life, over all streams.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub items: ::prost::alloc::vec::Vec<QuotaItem>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QuotaItem {
+    /// metadata.name of the RateLimit.
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// Requests a second that come, those refused among them.
+    #[prost(double, tag = "2")]
+    pub demand: f64,
+    /// Requests let through since the last report.
+    #[prost(uint64, tag = "3")]
+    pub used: u64,
+    /// The report whose answer's lease is held; 0 = none.
+    #[prost(uint64, tag = "4")]
+    pub held: u64,
+    /// Requests a second that it lets through at most now, by lease or safe share.
+    #[prost(double, tag = "5")]
+    pub holding: f64,
+    /// The safe share it holds.
+    #[prost(double, tag = "6")]
+    pub safe: f64,
+    /// Tokens it asks for; 0 = the item is for a lease.
+    #[prost(uint32, tag = "7")]
+    pub ask: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QuotaAnswer {
+    /// The report it answers; 0 = none.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub grants: ::prost::alloc::vec::Vec<QuotaGrant>,
+    /// Report at once.
+    #[prost(bool, tag = "3")]
+    pub poke: bool,
+    /// Rules that another replica counts.
+    #[prost(message, repeated, tag = "4")]
+    pub elsewhere: ::prost::alloc::vec::Vec<QuotaElsewhere>,
+    /// Who answers; in the first answer of a stream.
+    #[prost(string, tag = "5")]
+    pub replica: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QuotaGrant {
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// Absent = the lease before stays as it is.
+    #[prost(message, optional, tag = "2")]
+    pub lease: ::core::option::Option<QuotaLease>,
+    /// Good for 300 ms from when they were asked for.
+    #[prost(uint32, tag = "3")]
+    pub tokens: u32,
+    /// There are no tokens for so long.
+    #[prost(uint32, tag = "4")]
+    pub retry_ms: u32,
+}
+/// Good for 3 s from when the report it answers was sent.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct QuotaLease {
+    /// Requests a second; 0 = by tokens only.
+    #[prost(double, tag = "1")]
+    pub rate: f64,
+    /// Requests a second without a server, when the lease has ended.
+    #[prost(double, tag = "2")]
+    pub safe: f64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuotaElsewhere {
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// Id of the replica; empty = none does yet.
+    #[prost(string, tag = "2")]
+    pub replica: ::prost::alloc::string::String,
+    /// Where it listens, host:port.
+    #[prost(string, repeated, tag = "3")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Generated client implementations.
+pub mod quotas_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct QuotasClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl QuotasClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> QuotasClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> QuotasClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            QuotasClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// One stream for each sidecar and replica. A report comes every second, and at once when tokens are needed.
+        pub async fn lease(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::QuotaReport>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::QuotaAnswer>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/raddle.v1.Quotas/Lease");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("raddle.v1.Quotas", "Lease"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod quotas_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with QuotasServer.
+    #[async_trait]
+    pub trait Quotas: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Lease method.
+        type LeaseStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::QuotaAnswer, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// One stream for each sidecar and replica. A report comes every second, and at once when tokens are needed.
+        async fn lease(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::QuotaReport>>,
+        ) -> std::result::Result<tonic::Response<Self::LeaseStream>, tonic::Status>;
+    }
+    #[derive(Debug)]
+    pub struct QuotasServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> QuotasServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for QuotasServer<T>
+    where
+        T: Quotas,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/raddle.v1.Quotas/Lease" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeaseSvc<T: Quotas>(pub Arc<T>);
+                    impl<T: Quotas> tonic::server::StreamingService<super::QuotaReport>
+                    for LeaseSvc<T> {
+                        type Response = super::QuotaAnswer;
+                        type ResponseStream = T::LeaseStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::QuotaReport>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Quotas>::lease(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for QuotasServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "raddle.v1.Quotas";
+    impl<T> tonic::server::NamedService for QuotasServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
