@@ -14,6 +14,7 @@ pub use owner::SHARDS;
 
 use crate::election::Replica;
 use crate::rules::RuleBook;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use limits::Limits;
 use owner::Shards;
 use raddle_core::Time;
@@ -54,7 +55,6 @@ pub struct Counters {
 /// The quota server of one replica.
 pub struct Quota {
     replica: Arc<str>,
-    book: watch::Receiver<Arc<RuleBook>>,
     lease: watch::Receiver<Option<LeaseId>>,
     began: Instant,
     state: Mutex<State>,
@@ -96,7 +96,6 @@ impl Quota {
     ) -> Arc<Quota> {
         let quota = Arc::new(Quota {
             replica: replica.id().clone(),
-            book: book.clone(),
             lease: replica.lease(),
             began: Instant::now(),
             state: Mutex::default(),
@@ -116,7 +115,7 @@ impl Quota {
     }
 
     /// Envoy's gRPC service.
-    pub fn rls(self: &Arc<Quota>) -> rls::RlsServer {
+    pub fn rls(self: &Arc<Quota>) -> RateLimitServiceServer<rls::Service> {
         rls::server(self.clone())
     }
 
@@ -201,7 +200,7 @@ impl State {
 async fn tick(quota: Weak<Quota>, mut book: watch::Receiver<Arc<RuleBook>>) {
     let mut beat = tokio::time::interval(TICK);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut poke = Vec::new();
+    let (mut poke, mut first) = (Vec::new(), true);
     loop {
         beat.tick().await;
         let Some(quota) = quota.upgrade() else { return };
@@ -212,7 +211,8 @@ async fn tick(quota: Weak<Quota>, mut book: watch::Receiver<Arc<RuleBook>>) {
             state.shards.forget();
         }
         state.ticked = now;
-        if book.has_changed().unwrap_or(false) {
+        if first || book.has_changed().unwrap_or(false) {
+            first = false;
             let rules = book.borrow_and_update().clone();
             state.limits.follow(&rules);
         }

@@ -21,7 +21,6 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::{
 };
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::Duration as Wait;
-use raddle_core::Time;
 use raddle_model as model;
 use raddle_model::{Bound, Condition, Matcher, RuleMode, Subject};
 use std::sync::Arc;
@@ -33,10 +32,7 @@ use tonic::{Request, Response, Status};
 const DESCRIPTORS: usize = 64;
 const HITS: u64 = 1_000_000;
 
-/// The gRPC server.
-pub type RlsServer = RateLimitServiceServer<Service>;
-
-pub(super) fn server(quota: Arc<Quota>) -> RlsServer {
+pub(super) fn server(quota: Arc<Quota>) -> RateLimitServiceServer<Service> {
     RateLimitServiceServer::new(Service(quota))
 }
 

@@ -8,6 +8,7 @@
 //!   services to be known.
 //! * [`publish`]: what the app serves, to the registry, and with [`offer`] whether callers are to encrypt; [`report`]: what runs here and how it goes, with [`edges`] who calls; [`channel`]:
 //!   connections for both.
+//! * [`quota`]: rates that all sidecars have together.
 //! * [`agent`]: the sidecar's certificate, [`certificate`] tells how it goes; [`sds`]: the same for other software on the machine;
 //!   [`secrets`]: the identity from another agent instead.
 //! * [`handle`]: what the local mesh API asks for, with [`local_state`] behind it; [`local`]: that API.
@@ -26,6 +27,7 @@ pub(crate) mod local_state;
 pub(crate) mod names;
 pub(crate) mod offer;
 pub(crate) mod publish;
+pub(crate) mod quota;
 pub(crate) mod report;
 pub mod sds;
 pub(crate) mod secrets;

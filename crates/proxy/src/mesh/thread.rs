@@ -5,7 +5,7 @@ use super::link::{Ask, Link};
 use super::local_state::LocalState;
 use super::names::{Names, State, Wanted};
 use super::sds::{Access, Sds};
-use super::{edges, publish, report};
+use super::{edges, publish, quota, report};
 use crate::holding::{self, Held};
 use crate::loader::Loader;
 use crate::shared::{Message, Shared};
@@ -79,6 +79,7 @@ pub(crate) async fn run(mut parts: Parts, mut asks: mpsc::Receiver<Ask>) {
     tokio::spawn(publish::run(parts.clone(), publications));
     tokio::spawn(report::run(parts.clone(), handle.clone()));
     tokio::spawn(publish::watch_port(parts.clone()));
+    tokio::spawn(quota::run(parts.clone()));
     for name in preloaded(&parts) {
         if parts.names().keep(&name, parts.shared.clock.now()) {
             handle.want(&name);
