@@ -16,6 +16,7 @@ mod live;
 mod log;
 mod mesh;
 mod page;
+mod quota;
 mod rules;
 mod sidecars;
 mod state;
@@ -75,6 +76,7 @@ pub fn openapi() -> serde_json::Value {
 fn routes() -> Vec<http::Route> {
     let parts = [
         rules::routes(),
+        quota::routes(),
         mesh::routes(),
         sidecars::routes(),
         status::routes(),
