@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets", "encryption", "limits"):
+for folder in ("capture", "api", "tls-peers", "wire-proof", "secrets", "encryption", "limits", "quota"):
     sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 
 import capture
@@ -23,6 +23,7 @@ import http_suites
 import limits
 import mesh_api_suites
 import pairings
+import quota_rls
 import secret_hygiene
 import switching
 import tls_peers
@@ -37,7 +38,7 @@ DISTURBANCES = {"reload": disturbance.reload, "kill": disturbance.kill, "unplug"
                 "capture": capture.capture, "api": fuzz.fuzz, **grpc_suites.DISTURBANCES, **http_load.DISTURBANCES,
                 **dubbo_suites.DISTURBANCES, **mesh_api_suites.SUITES, **xds_suites.SUITES, **ha_suites.SUITES,
                 **tls_peers.SUITES, **downgrade.SUITES, **envoy_links.SUITES, **switching.SUITES, **cluster.SUITES,
-                **wire_proof.SUITES, **secret_hygiene.SUITES}
+                **wire_proof.SUITES, **secret_hygiene.SUITES, **quota_rls.SUITES}
 # Suites that compare too, in a way of their own: (report, name, record).
 COMPARISONS = {**{name: grpc_suites.pairing for name in grpc_suites.PAIRINGS}, **http_suites.COMPARISONS,
                **ws_suites.COMPARISONS, **limits.COMPARISONS, **{name: dubbo_suites.pairing for name in dubbo_suites.PAIRINGS}}

@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_request_waits_for_tokens_and_passes_when_they_come() {
-        let at = |ms| Time::from_millis(10_000 + ms);
+        let at = |ms: u64| Time::from_millis(10_000 + ms);
         let mut client = Client::default();
         let hook = hook(&mut client, at(0));
         let (seq, _) = client.report(at(0), |_| true);
