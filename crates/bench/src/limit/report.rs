@@ -308,7 +308,9 @@ mod tests {
     #[test]
     fn a_figure_tells_its_spread_where_it_is_wide() {
         let mut figure = Figure::default();
-        [0.5, 0.51, 0.505].into_iter().for_each(|v| figure.push(v));
+        for value in [0.5, 0.51, 0.505] {
+            figure.push(value);
+        }
         assert_eq!(cell(Some(&figure), 1, 100.0), "50.5");
         figure.push(f64::INFINITY);
         assert!(cell(Some(&figure), 1, 100.0).contains("never"));
