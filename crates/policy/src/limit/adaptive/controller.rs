@@ -1,58 +1,60 @@
 //! The part that decides, once a second.
-use super::board::{Board, CLASSES};
+use super::board::Board;
 use super::cost::{self, Costs};
 use super::culprits::{Culprits, Demand};
 use super::evidence::{Interface, Level};
+use super::give::GATE_QUEUE;
 use super::mark::Mark;
 use super::meter::{Flow, Meter};
-use super::orders::{Hold, NOT_HELD, Orders, Term, Tier};
+use super::orders::Tier;
 use super::record::Recorder;
 use super::rise::{self, Usual};
 use super::signal::{RELEASE, Reading, Signal, Standing, Work};
-use super::water;
+use super::slow::{Slowness, median};
 use super::{Event, Sample, View};
 use raddle_core::Time;
-use raddle_model::{AdaptiveSettings, Priority, RuleMode};
+use raddle_model::{AdaptiveSettings, RuleMode};
 use std::sync::Arc;
 
 /// Seconds of life in which everything is new, and nobody rises.
-const INFANCY: f64 = 15.0;
+pub(super) const INFANCY: f64 = 15.0;
 /// Share of the cores below which what others use leaves room for culprits.
 const FITS: f64 = 0.78;
 /// Interfaces shown.
 const TOP: usize = 20;
-/// Queue, above the usual, at which the guard looks at who surges; and at which nothing more passes of what is held.
-const GUARD_QUEUE: f64 = 0.07;
-const GATE_QUEUE: f64 = 0.05;
 
 /// The part that decides, once a second.
 #[derive(Debug)]
 pub struct Controller {
-    board: Arc<Board>,
-    settings: AdaptiveSettings,
-    meter: Meter,
-    signal: Signal,
-    costs: Costs,
-    usual: Vec<Usual>,
+    pub(super) board: Arc<Board>,
+    pub(super) settings: AdaptiveSettings,
+    pub(super) meter: Meter,
+    pub(super) signal: Signal,
+    pub(super) costs: Costs,
+    pub(super) usual: Vec<Usual>,
     weeks: usize,
-    culprits: Culprits,
-    mark: Mark,
+    pub(super) culprits: Culprits,
+    pub(super) mark: Mark,
     recorder: Recorder,
     last: Option<Time>,
-    age: f64,
+    pub(super) age: f64,
     /// When the orders before the last were given.
-    given: (Time, Time),
-    queue: Queue,
+    pub(super) given: (Time, Time),
+    pub(super) queue: Queue,
     memory_usual: Option<f64>,
     shortage: f64,
     /// Ticks in a row in which something was short.
     short: u32,
     active: bool,
-    tier: Tier,
+    /// Whether it was memory that was short when it began.
+    memory: bool,
+    pub(super) tier: Tier,
     ended: Option<Time>,
+    /// When somebody was last found to blame.
+    blamed: Time,
     trim: f64,
     error: f64,
-    room: f64,
+    pub(super) room: f64,
     cores: f64,
     /// Ticks: nobody to blame; calm; everything fits.
     blameless: u32,
@@ -62,10 +64,10 @@ pub struct Controller {
 
 /// The queue estimate over time, in seconds.
 #[derive(Debug, Default)]
-struct Queue {
+pub(super) struct Queue {
     now: f64,
     before: f64,
-    usual: f64,
+    pub(super) usual: f64,
     growing: u32,
 }
 
@@ -74,8 +76,8 @@ impl Queue {
         (3.0 * self.usual).max(0.05)
     }
 
-    fn drains(&self) -> bool {
-        self.now > self.reference() + 0.1
+    fn drains(&self, one: f64) -> bool {
+        self.now > self.reference() + 0.1 + 2.0 * one
     }
 }
 
@@ -109,8 +111,10 @@ impl Controller {
             shortage: 0.0,
             short: 0,
             active: false,
+            memory: false,
             tier: Tier::Idle,
             ended: None,
+            blamed: Time::ZERO,
             trim: 1.0,
             error: 0.0,
             room: 0.0,
@@ -149,7 +153,7 @@ impl Controller {
         if self.active {
             self.regulate(now, &reading, load, &demands, seconds);
         }
-        self.mark.tick(now, self.active, load.level, self.theta(), self.queue.drains());
+        self.mark.tick(now, self.active, load.level, self.theta(), self.drains(reading.cores));
         self.learn(&reading, load, week_minute, seconds);
         self.give(now, &reading, week_minute);
         let level = self.level(now, &reading);
@@ -157,8 +161,14 @@ impl Controller {
     }
 
     /// CPU seconds of a request, with what is only known since it is held.
-    fn cost(&self, i: usize) -> f64 {
+    pub(super) fn cost(&self, i: usize) -> f64 {
         self.costs.of(i) * self.culprits.drift(i)
+    }
+
+    /// Whether the queue is so long that it must be worked off first: longer than a few requests of those held make it.
+    fn drains(&self, cores: f64) -> bool {
+        let costs = self.culprits.members.iter().map(|m| self.costs.of(m.id as usize));
+        self.queue.drains(costs.fold(0.0, f64::max) / cores)
     }
 
     fn theta(&self) -> f64 {
@@ -192,16 +202,22 @@ impl Controller {
         let cpu = Load { level: reading.cpu, memory: false };
         let Some(memory) = reading.memory else { return cpu };
         let usual = *self.memory_usual.get_or_insert(memory);
-        // What the app uses without load is nobody's fault: shortage begins with the last half of what is left.
-        let short = self.settings.memory_threshold.max(usual + 0.5 * (1.0 - usual)).max(usual + 1e-3);
-        let level = (self.theta() * (memory - usual) / (short - usual)).clamp(0.0, 1.0);
-        if level > self.theta() && level > reading.cpu { Load { level, memory: true } } else { cpu }
+        // An app that always has most of its memory in use is not short of it: shortage begins with the last half of
+        // what is usually left.
+        let short = self.settings.memory_threshold.max(usual + 0.5 * (1.0 - usual)).max(1e-3);
+        let level = (self.theta() * memory / short).clamp(0.0, 1.0);
+        let goes_on = self.active && self.memory && reading.cpu <= self.theta();
+        if goes_on || (level > self.theta() && level > reading.cpu) {
+            Load { level, memory: true }
+        } else {
+            cpu
+        }
     }
 
     /// What each interface asks for, as a share of what is short.
     fn demands(&self, reading: &Reading, load: Load, minute: Option<u32>) -> Vec<Demand> {
         let held: f64 = self.meter.flows.iter().map(|f| f.admitted * f.lately).sum();
-        let slow = self.slowness();
+        let slow = Slowness::of(&self.meter.flows, &self.usual, |i| self.costs.of(i));
         let flows = self.meter.flows.iter().zip(&self.usual).enumerate();
         flows
             .map(|(i, (flow, usual))| {
@@ -222,7 +238,12 @@ impl Controller {
                     unit,
                     cost,
                     rises,
-                    dearer: if infant { 0.0 } else { slow.dearer(flow, usual, cost) },
+                    // A pause of the app delays whom it meets; they are gone when it is over.
+                    dearer: if infant || flow.inflight < 4.0 * usual.inflight + 3.0 && self.short < 2 {
+                        0.0
+                    } else {
+                        slow.dearer(flow, usual, cost)
+                    },
                 }
             })
             .collect()
@@ -237,8 +258,8 @@ impl Controller {
         let q = &self.queue;
         let queued = q.now > q.reference();
         let over = (load.level / theta - 1.0).min(0.5);
-        let severe = if load.memory {
-            0.4
+        let severe = if load.memory && load.level > theta {
+            1.0
         } else if reading.cpu > 0.95 {
             (0.25 * (q.now / q.reference() - 1.0)).clamp(0.0, 0.75)
         } else {
@@ -262,7 +283,7 @@ impl Controller {
         if !enough && load.level <= 0.95 {
             return;
         }
-        let added = self.blame(reading, load, demands);
+        let added = self.blame(now, reading, load, demands);
         if !added.is_empty() && (plain || self.culprits.members.iter().any(|m| m.dearer)) {
             // All of it is used, and it is known by whom: nothing to wait for.
             self.shortage = self.shortage.max(1.0);
@@ -278,7 +299,7 @@ impl Controller {
         if added.is_empty() && !lasting && !tested {
             return;
         }
-        self.active = true;
+        (self.active, self.memory) = (true, load.memory);
         self.tier = Tier::Culprits;
         (self.trim, self.error, self.blameless, self.calm, self.fits) = (1.0, 0.0, 0, 0, 0);
         self.mark.begin(now);
@@ -288,11 +309,35 @@ impl Controller {
     }
 
     /// Adds those to the culprits who are to blame.
-    fn blame(&mut self, reading: &Reading, load: Load, demands: &[Demand]) -> Vec<super::InterfaceId> {
+    fn blame(
+        &mut self,
+        now: Time,
+        reading: &Reading,
+        load: Load,
+        demands: &[Demand],
+    ) -> Vec<super::InterfaceId> {
         let hidden = self.hidden(reading, load, demands);
         let own = self.background(reading, load);
         let fits = FITS.min(self.theta() - 0.02);
-        self.culprits.find(demands, own, hidden, self.short >= 2, fits, &self.board)
+        let added = self.culprits.find(demands, own, hidden, self.short >= 2, fits, &self.board);
+        if !added.is_empty() {
+            self.blamed = now;
+        }
+        added
+    }
+
+    /// Everything is held: whether by now it is known whose fault it is.
+    fn look_again(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand]) {
+        self.culprits.members.clear();
+        let added = self.blame(now, reading, load, demands);
+        let others = self.culprits.others(demands) + self.background(reading, load);
+        if !added.is_empty() && (others <= 0.85 || self.culprits.members.iter().any(|m| m.dearer)) {
+            self.tier = Tier::Culprits;
+            (self.trim, self.error, self.blameless) = (1.0, 0.0, 0);
+            self.recorder.added(now, &added, demands, &self.culprits, &self.board);
+        } else {
+            self.culprits.members.clear();
+        }
     }
 
     fn regulate(&mut self, now: Time, reading: &Reading, load: Load, demands: &[Demand], seconds: f64) {
@@ -303,7 +348,7 @@ impl Controller {
             return;
         }
         let theta = self.theta();
-        let draining = self.queue.drains();
+        let draining = self.drains(reading.cores);
         if !draining && reading.cpu < 0.93 && !load.memory {
             self.learn_drift(reading, demands);
         }
@@ -311,9 +356,15 @@ impl Controller {
         let stays = load.level > 0.95 && self.short >= 3 && self.short.is_multiple_of(2);
         let worsens = worsens || stays;
         let nobody = load.level > theta && self.culprits.members.is_empty();
-        if (worsens || nobody) && self.tier == Tier::Culprits {
-            let added = self.blame(reading, load, demands);
+        // What requests cost that cost more is known a little later.
+        let learning = self.culprits.members.iter().any(|m| m.dearer);
+        let settled = !learning || now.since(self.blamed).as_secs_f64() > 2.5;
+        if (worsens || nobody) && settled && self.tier == Tier::Culprits {
+            let added = self.blame(now, reading, load, demands);
             self.recorder.added(now, &added, demands, &self.culprits, &self.board);
+        }
+        if self.tier == Tier::All && self.short.is_multiple_of(3) {
+            self.look_again(now, reading, load, demands);
         }
         let others = self.culprits.others(demands) + self.background(reading, load);
         let hidden = self.hidden(reading, load, demands);
@@ -322,6 +373,7 @@ impl Controller {
         self.blameless = if blameless { self.blameless + 1 } else { 0 };
         if self.tier == Tier::Culprits && (self.blameless >= 2 || (self.blameless >= 1 && draining)) {
             self.tier = Tier::All;
+            self.culprits.members.clear();
             (self.trim, self.fits) = (1.0, 0);
             self.recorder.everything(now, load.level, self.queue.now);
         }
@@ -329,7 +381,7 @@ impl Controller {
             Tier::All => self.regulate_all(now, reading, load, demands),
             _ => self.regulate_culprits(now, load, demands, others, draining),
         }
-        self.finish(now, load, seconds);
+        self.finish(now, reading, load, seconds);
     }
 
     /// Share in use that neither what is asked of anybody nor what is usual explains.
@@ -360,7 +412,9 @@ impl Controller {
 
     /// Tier 1: culprits get what the others leave, trimmed by how far the load is off.
     fn regulate_culprits(&mut self, now: Time, load: Load, demands: &[Demand], others: f64, draining: bool) {
-        let target = (self.theta() - 0.01) - if draining { 0.12 } else { 0.0 };
+        // Memory that is used up is not slow but gone: it keeps more distance.
+        let margin = if load.memory { 0.1 } else { 0.01 };
+        let target = self.theta() - margin - if draining { 0.12 } else { 0.0 };
         let error = 1.0 - load.level / target;
         let mut step = 0.3 * (error - self.error) + 0.15 * error;
         self.error = error;
@@ -404,9 +458,11 @@ impl Controller {
     }
 
     /// Ends when nobody is held any more and nothing is short, or when it has been calm for long.
-    fn finish(&mut self, now: Time, load: Load, seconds: f64) {
+    fn finish(&mut self, now: Time, reading: &Reading, load: Load, seconds: f64) {
         let theta = self.theta();
-        let calm = load.level <= 0.9 * theta && !self.queue.drains();
+        // Of memory, the level where it is held is calm already.
+        let kept = load.memory && !self.culprits.members.is_empty();
+        let calm = load.level <= 0.9 * theta && !self.drains(reading.cores) && !kept;
         self.calm = if calm { self.calm + 1 } else { 0 };
         let free = self.tier == Tier::Culprits && self.culprits.members.is_empty();
         if free && self.mark.open() && load.level < theta && self.recorder.seconds(now) >= 5 {
@@ -435,13 +491,13 @@ impl Controller {
         }
         let held = self.tier == Tier::All || !self.culprits.members.is_empty();
         if let Some(used) = reading.used
-            && ((load.level <= 0.9 && !self.queue.drains() && !held) || self.age < INFANCY)
+            && ((load.level <= 0.9 && !self.drains(reading.cores) && !held) || self.age < INFANCY)
         {
             let usual = self.usual.iter();
             let work: Vec<cost::Work> = self.meter.flows.iter().zip(usual).map(|(f, u)| work(f, u)).collect();
             self.costs.learn(used * seconds, &work, seconds);
         }
-        let odd = load.level > 0.9 || (self.shortage > 0.9 && self.queue.drains());
+        let odd = load.level > 0.9 || (self.shortage > 0.9 && self.drains(reading.cores));
         if held || (odd && self.age >= INFANCY) {
             return;
         }
@@ -463,88 +519,6 @@ impl Controller {
                 usual.learn_week(minute, flow.offered, seconds);
             }
         }
-    }
-
-    /// Gives the gates their orders.
-    fn give(&mut self, now: Time, reading: &Reading, minute: Option<u32>) {
-        let (holds, shares) = match self.tier {
-            Tier::Idle => (Vec::new(), Vec::new()),
-            Tier::Culprits => {
-                let release = self.release();
-                let flows = &self.meter.flows;
-                self.culprits.orders(&self.board, |m| {
-                    let wanted = flows.get(m.id as usize).map_or(0.0, |f| f.offered) * 1.2;
-                    m.limit + (wanted - m.limit).max(0.0) * release
-                })
-            }
-            Tier::All => (self.turns(reading), Vec::new()),
-        };
-        let mut terms: Vec<Term> = self
-            .meter
-            .flows
-            .iter()
-            .zip(&self.usual)
-            .enumerate()
-            .map(|(i, (flow, usual))| Term {
-                cost: self.cost(i) as f32,
-                inflight: usual.inflight as f32,
-                rate: usual.rate(0, minute) as f32,
-                share: (usual.rate(0, minute) * self.cost(i) / reading.cores) as f32,
-                seen: flow.seen.0,
-                seen_before: flow.seen.1,
-                hold: NOT_HELD,
-            })
-            .collect();
-        for (at, hold) in holds.iter().enumerate() {
-            terms[hold.id as usize].hold = at as u32;
-        }
-        let known = self.age >= INFANCY && reading.standing != Standing::Stale;
-        let when_known = |queue: f64| if known { queue } else { f64::INFINITY };
-        let usual = self.queue.usual;
-        self.board.give(Orders {
-            tier: self.tier,
-            at: now,
-            before: self.given.0,
-            cores: reading.cores,
-            mark_pass: self.mark.pass,
-            mark_queue: when_known(usual + 0.1),
-            guard_queue: when_known(usual + GUARD_QUEUE),
-            usual_queue: usual,
-            gate_queue: when_known(usual + GATE_QUEUE),
-            unknown_cost: self.costs.typical(),
-            terms: terms.into(),
-            holds: holds.into(),
-            shares: shares.into(),
-        });
-        self.given = (now, self.given.0);
-    }
-
-    /// What part of the way to letting everything go it is, while no sample comes.
-    fn release(&self) -> f64 {
-        ((self.signal.blind() - 3.0) / RELEASE).clamp(0.0, 1.0)
-    }
-
-    /// What part of each interface's classes passes: the highest class is served first, within a class all up to the
-    /// same level.
-    fn turns(&self, reading: &Reading) -> Vec<Hold> {
-        let flows = &self.meter.flows;
-        let mut holds: Vec<Hold> =
-            (0..flows.len()).map(|i| Hold { id: i as u32, rate: 0.0, pass: [1.0; CLASSES] }).collect();
-        let mut room = self.room;
-        let release = self.release() as f32;
-        for class in [Priority::Critical, Priority::Normal, Priority::Batch, Priority::LoadTest] {
-            let class = class as usize;
-            let demand = |i: usize| flows[i].classes[class] * self.costs.of(i) / reading.cores;
-            let demands: Vec<f64> = (0..flows.len()).map(demand).collect();
-            let level = water::level(&demands, room);
-            for (hold, demand) in holds.iter_mut().zip(&demands) {
-                let pass = if *demand > level { (level / demand) as f32 } else { 1.0 };
-                hold.pass[class] = pass + (1.0 - pass) * release;
-                room -= demand.min(level);
-            }
-            room = room.max(0.0);
-        }
-        holds
     }
 
     fn level(&self, now: Time, reading: &Reading) -> Level {
@@ -597,59 +571,6 @@ impl Controller {
             ..self.recorder.view()
         }
     }
-
-    fn slowness(&self) -> Slowness {
-        let mut seen = Vec::new();
-        for (i, (flow, usual)) in self.meter.flows.iter().zip(&self.usual).enumerate() {
-            if let Some(latency) = flow.latency.filter(|_| usual.latency > 0.0 && flow.completed >= 3.0) {
-                seen.push((latency - usual.latency, self.costs.of(i).max(1e-6), flow.completed.sqrt()));
-            }
-        }
-        let of = |f: &dyn Fn(&(f64, f64, f64)) -> f64| median(&mut seen.iter().map(f).collect::<Vec<_>>());
-        let (add, times) = (of(&|s| s.0.max(0.0)), of(&|s| s.0.max(0.0) / s.1));
-        let (off_add, off_times) = (of(&|s| (s.0 - add).abs()), of(&|s| (s.0 - s.1 * times).abs()));
-        let mut slow = if off_add <= off_times {
-            Slowness { add, ..Slowness::NONE }
-        } else {
-            Slowness { times, ..Slowness::NONE }
-        };
-        slow.scatter = 1.5 * of(&|s| (s.0 - slow.add - slow.times * s.1).abs() * s.2);
-        slow
-    }
-}
-
-/// What all requests take longer than usual: the same time for all, as those in one line do, or in proportion to their
-/// work, as those that share cores do.
-#[derive(Clone, Copy, Debug)]
-struct Slowness {
-    add: f64,
-    times: f64,
-    /// Deviation of one request's latency from that.
-    scatter: f64,
-}
-
-impl Slowness {
-    const NONE: Slowness = Slowness { add: 0.0, times: 0.0, scatter: 0.0 };
-
-    /// What requests of an interface take longer than that and than chance explains, in units of what they usually
-    /// take.
-    fn dearer(self, flow: &Flow, usual: &Usual, cost: f64) -> f64 {
-        let known = usual.latency > 0.0 && flow.completed >= 5.0;
-        let Some(latency) = flow.latency.filter(|_| known) else { return 0.0 };
-        let more = latency - usual.latency - self.add - self.times * cost;
-        if more < 5.0 * self.scatter / flow.completed.sqrt() {
-            return 0.0;
-        }
-        more / (usual.latency + self.times * cost).max(1e-6)
-    }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
 fn work(flow: &Flow, usual: &Usual) -> cost::Work {

@@ -177,7 +177,7 @@ impl Costs {
         let mean = self.used / self.weight.max(1.0);
         let noise = (self.error / self.weight.max(1.0)).max(1e-4 * mean * mean).max(1e-12);
         let row = |gram: &[f64], cost: &[f64], heavy: &[usize], background: f64, a: usize| {
-            let row = &gram[a * ROW..a * ROW + heavy.len() + 1];
+            let row = &gram[a * ROW..][..=heavy.len()];
             row[0] * background + heavy.iter().zip(&row[1..]).map(|(&i, g)| cost[i] * g).sum::<f64>()
         };
         let tight = 1.0 / (0.1 * mean).powi(2).max(1e-18);

@@ -146,9 +146,10 @@ impl Gate {
         }
         let Some((at, hold)) = orders.hold(id) else { return Ok(()) };
         let Some(place) = self.places.get_mut(id as usize) else { return Ok(()) };
+        // A request that is large against the machine may find the queue that another of its kind makes.
+        let full = orders.gate_queue + 2.0 * orders.cost(id) / orders.cores;
         if orders.tier == Tier::Culprits {
-            let place_taken = queue > orders.gate_queue && priority != Priority::Critical;
-            if place_taken {
+            if queue > full && priority != Priority::Critical {
                 return Err(Why::Culprit);
             }
             let rate = orders.rate_of(at, self.worker, self.board.workers());
@@ -160,8 +161,7 @@ impl Gate {
             Priority::Normal => 1.0,
             Priority::Critical => 2.0,
         };
-        let full = queue > orders.gate_queue * patience;
-        let share = if full { 0.0 } else { hold.pass[priority as usize] };
+        let share = if queue > full * patience { 0.0 } else { hold.pass[priority as usize] };
         if place.turn(share, priority) { Ok(()) } else { Err(Why::Overload) }
     }
 }
@@ -207,7 +207,8 @@ fn guarded(board: &Board, orders: &Orders, id: InterfaceId, queue: f64, now: Tim
         return false;
     }
     // When the app stands still, everybody's requests pile up as they come. When one's requests cost more, its own do.
-    let part = inflight * f64::from(term.cost) / (queue * orders.cores);
+    let sure = inflight - 2.5 * inflight.sqrt();
+    let part = sure * f64::from(term.cost) / (queue * orders.cores);
     surges(term, offered, orders, now) || part > (3.0 * f64::from(term.share)).max(0.3)
 }
 
@@ -216,7 +217,7 @@ fn surges(term: &Term, offered: u32, orders: &Orders, now: Time) -> bool {
     let since = |seen: u32, at: Time| {
         let time = now.since(at).as_secs_f64().min(5.0);
         let (came, usual) = (f64::from(offered.wrapping_sub(seen)), f64::from(term.rate) * time);
-        came > 2.0 * usual && came - usual > 5.0 * usual.sqrt() + 4.0
+        came > 2.0 * usual && came - usual > 6.0 * usual.sqrt() + 5.0
     };
     since(term.seen, orders.at) || since(term.seen_before, orders.before)
 }

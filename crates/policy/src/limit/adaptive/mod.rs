@@ -15,12 +15,14 @@ mod cost;
 mod culprits;
 mod evidence;
 mod gate;
+mod give;
 mod mark;
 mod meter;
 mod orders;
 mod record;
 mod rise;
 mod signal;
+mod slow;
 mod water;
 
 pub use board::Board;

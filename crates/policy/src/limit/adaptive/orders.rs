@@ -31,8 +31,6 @@ pub(super) struct Orders {
     pub mark_queue: f64,
     /// Queue above which the guard looks at those with far more in flight than usual.
     pub guard_queue: f64,
-    /// The queue as it usually is.
-    pub usual_queue: f64,
     /// Queue above which nothing more passes in [`Tier::All`].
     pub gate_queue: f64,
     /// CPU seconds of a request of an interface that is not among `terms`.
@@ -87,7 +85,6 @@ impl Default for Orders {
             mark_pass: 1.0,
             mark_queue: f64::INFINITY,
             guard_queue: f64::INFINITY,
-            usual_queue: 0.0,
             gate_queue: f64::INFINITY,
             unknown_cost: 0.0,
             terms: Box::default(),
