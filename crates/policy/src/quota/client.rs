@@ -126,7 +126,8 @@ impl Client {
             && sent + TOKEN > now
         {
             mine.pot.fill(grant.tokens, sent + TOKEN);
-        } else if grant.retry > Duration::ZERO {
+        }
+        if grant.retry > Duration::ZERO {
             mine.pot.bar(now + grant.retry.min(BARRED_MOST));
         }
     }

@@ -36,7 +36,9 @@ const CHANCE: f64 = 0.01;
 const SHORT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
 
 /// So many sidecars ask that often; more of them less often.
-const CROWD: usize = 500;
+const CROWD: u32 = 500;
+/// Those who have leases ask for tokens of a rule all together no more often than this.
+const ASKED: Duration = Duration::from_micros(200);
 /// How long who has none does not ask for tokens at most.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -336,9 +338,15 @@ impl Rule {
         } else {
             grant.tokens = self.pool.take(item.ask, now);
             self.tokens += u64::from(grant.tokens);
-            if grant.tokens == 0 && own.0 > 0.0 {
-                let crowd = (self.holders.len() / CROWD).max(1) as u32;
-                grant.retry = self.pool.retry(item.ask, SHORT.1 * crowd, now).max(SHORT.0);
+            if own.0 > 0.0 {
+                // Many ask less often, so that all together ask no more than so often.
+                let crowd = self.holders.len() as u32;
+                grant.retry = ASKED * crowd;
+                if grant.tokens == 0 {
+                    let longest = SHORT.1 * (crowd / CROWD).max(1);
+                    let turn = self.pool.retry(item.ask, longest, now);
+                    grant.retry = grant.retry.max(turn).max(SHORT.0);
+                }
             } else if grant.tokens == 0 {
                 grant.retry = self.pool.retry(1, RETRY, now);
             }
