@@ -13,7 +13,7 @@
 //!   workers. To endpoints: `secure` and `turning`, from the wish for TLS to connections that are what is wanted.
 //!   From callers: [`gate`] and [`leaving`], strict and how connections from before it end; `trust`: judging again;
 //!   [`callers`]: who calls; `introduce`: telling the app.
-//! * `authorize`: who may.
+//! * `authorize`: who may. [`limits`]: how many may.
 //! * [`hosts`], [`services`], [`pending`]: what a worker remembers.
 //! * [`sidecar`]: putting it together: threads, signals; [`loader`]: files and reload. [`admin`]: answers for people.
 //!

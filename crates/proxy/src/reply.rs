@@ -3,7 +3,7 @@ use crate::answer::ReplyTo;
 use crate::conn::Role;
 use crate::fault::Faults;
 use crate::frame::Head;
-use crate::limits::done::Fate;
+use crate::limits::done::{Fate, costs};
 use crate::pending::InFlight;
 use crate::record::End;
 use crate::request::{MOVES_MOST, Origin, Requeued};
@@ -45,8 +45,7 @@ impl Worker {
         if r.ticket.is_some()
             && let Some(name) = self.limits.cost_header()
         {
-            let cost = head.reply_header(frame, name);
-            self.limited_costs(r.ticket.as_ref(), cost);
+            costs(r.ticket.as_ref(), head.reply_header(frame, name));
         }
         let (status, ok) = head.outcome(frame);
         let end = End {

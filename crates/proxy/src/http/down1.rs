@@ -308,7 +308,7 @@ impl Worker {
         let idle = x.and_then(|x| self.http.exchanges.get(x)).is_some_and(waits);
         match (doing, x) {
             // Nobody who ends its side while a limit has it wait is still there when its turn comes.
-            (Doing::Body(_), Some(x)) | (_, Some(x)) if idle || matches!(doing, Doing::Body(_)) => {
+            (_, Some(x)) if idle || matches!(doing, Doing::Body(_)) => {
                 self.cancel(x, Reason::CallerGone);
                 self.close(key, Reason::CallerGone);
             }

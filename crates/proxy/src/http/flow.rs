@@ -218,6 +218,9 @@ impl Worker {
         if let Some(status) = trailers.and_then(|t| t.get("grpc-status")) {
             x.grpc_status = std::str::from_utf8(status).ok().and_then(|s| s.parse().ok());
         }
+        if let Some(trailers) = trailers {
+            self.exchange_costs(key, trailers);
+        }
         self.release_endpoint(key);
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if !x.mirror {

@@ -1,7 +1,7 @@
 //! What limits make of an HTTP exchange.
 use super::exchange::Up;
 use crate::conn::Role;
-use crate::limits::done::Fate;
+use crate::limits::done::{Fate, costs};
 use crate::worker::Worker;
 use raddle_core::{Reason, Time};
 use raddle_net::Key;
@@ -52,9 +52,8 @@ impl Worker {
     }
 
     /// The app may have said in a response's fields what the request cost.
-    pub(super) fn exchange_costs(&mut self, key: Key, fields: &raddle_wire::http::Fields) {
-        let Some(ticket) = self.http.exchanges.get(key).and_then(|x| x.ticket.clone()) else { return };
-        let said = self.limits.cost_header().and_then(|name| fields.get(name)).map(<[u8]>::to_vec);
-        self.limited_costs(Some(&ticket), said.as_deref());
+    pub(super) fn exchange_costs(&self, key: Key, fields: &raddle_wire::http::Fields) {
+        let ticket = self.http.exchanges.get(key).and_then(|x| x.ticket.as_ref());
+        costs(ticket, self.limits.cost_header().and_then(|name| fields.get(name)));
     }
 }

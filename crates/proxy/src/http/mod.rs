@@ -27,6 +27,7 @@ pub(crate) mod tunnel;
 pub(crate) mod unknown;
 pub(crate) mod up1;
 pub(crate) mod up2;
+mod view;
 pub(crate) mod wake;
 
 use crate::conn::Role;

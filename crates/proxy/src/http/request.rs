@@ -2,24 +2,24 @@
 //! bounds → forward. It goes on in [`response`](super::response).
 use super::attributes::{HttpAttributes, said_app};
 use super::exchange::{Exchange, HttpPlan, Up};
-use super::pool::{HttpLease, http_readiness};
+use super::pool::HttpLease;
 use super::up2::Begun;
+use super::view::HttpView;
 use crate::authorize::Judged;
-use crate::conn::{Conn, Direction, Role};
-use crate::hosts::Hosts;
+use crate::conn::{Direction, Role};
 use crate::lane::Lane;
 use crate::limits::done::Fate;
-use crate::limits::state::{Broken, Limited};
+use crate::limits::state::Limited;
 use crate::request::MOVES_MOST;
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
 use raddle_model::RetryOn;
-use raddle_net::{Key, Slab};
+use raddle_net::Key;
 use raddle_policy::limit::Held;
-use raddle_policy::{Attributes, Decision, Load, Readiness, pick};
+use raddle_policy::{Attributes, Decision, pick};
 use raddle_wire::http::h1::Framing;
 use raddle_wire::http::{Request, grpc};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A gRPC client gives up on its own when its time is over; the sidecar's answer comes this much later.
@@ -92,45 +92,6 @@ impl Exchange {
     /// Whether the request asks for a tunnel through here (and not for one to an app that proxies).
     fn request_tunnels(&self, request: &Request) -> bool {
         request.is_connect() && !self.mirror
-    }
-}
-
-/// What the balancer reads of a worker's hosts.
-struct HttpView<'a> {
-    hosts: &'a Hosts,
-    conns: &'a Slab<Conn>,
-    map: &'a [Key],
-    lane: Lane,
-    now: Time,
-    breakers: Option<Broken<'a>>,
-}
-
-impl HttpView<'_> {
-    /// An endpoint whose breaker keeps the request away from it.
-    fn broken(&self, i: u32) -> Option<SocketAddr> {
-        let breakers = self.breakers.as_ref()?;
-        let h = self.map.get(i as usize).and_then(|k| self.hosts.get(*k))?;
-        breakers.open(h.host.addr).then_some(h.host.addr)
-    }
-}
-
-impl Load for HttpView<'_> {
-    fn ready(&self, i: u32) -> Readiness {
-        if self.broken(i).is_some() {
-            return Readiness::Down;
-        }
-        match self.map.get(i as usize).and_then(|k| self.hosts.get(*k)) {
-            Some(h) => http_readiness(h, self.conns, self.lane, self.now),
-            None => Readiness::Down,
-        }
-    }
-
-    fn active(&self, i: u32) -> u32 {
-        self.map.get(i as usize).and_then(|k| self.hosts.get(*k)).map_or(0, |h| h.active)
-    }
-
-    fn ewma_ns(&self, i: u32) -> f64 {
-        self.map.get(i as usize).and_then(|k| self.hosts.get(*k)).map_or(0.0, |h| h.ewma.value(self.now))
     }
 }
 

@@ -176,16 +176,6 @@ impl Worker {
         }
     }
 
-    /// The app said what a request cost, in microseconds.
-    pub(crate) fn limited_costs(&mut self, ticket: Option<&Ticket>, said: Option<&[u8]>) {
-        let Some((ticket, said)) = ticket.zip(said) else { return };
-        let text = std::str::from_utf8(said).unwrap_or_default().trim();
-        let micros = text.parse::<f64>().ok().filter(|us| (0.0..1e10).contains(us));
-        if let Some(us) = micros {
-            ticket.with(|h| h.cost = Some(Duration::from_nanos((us * 1000.0) as u64)));
-        }
-    }
-
     /// Once a second: tells what breakers did, and gives back what is kept ready for requests that do not come.
     pub(crate) fn tidy_limits(&mut self) {
         self.limits.local.flush();
@@ -207,6 +197,16 @@ impl Worker {
         while let Some(holds) = self.limits.lost() {
             self.limits.end(holds, None, self.now, &mut self.rng);
         }
+    }
+}
+
+/// The app said what a request cost, in microseconds.
+pub(crate) fn costs(ticket: Option<&Ticket>, said: Option<&[u8]>) {
+    let Some((ticket, said)) = ticket.zip(said) else { return };
+    let text = std::str::from_utf8(said).unwrap_or_default().trim();
+    let micros = text.parse::<f64>().ok().filter(|us| (0.0..1e10).contains(us));
+    if let Some(us) = micros {
+        ticket.with(|h| h.cost = Some(Duration::from_nanos((us * 1000.0) as u64)));
     }
 }
 

@@ -82,7 +82,9 @@ fn timeouts_and_lost_connections_count_and_an_apps_own_exceptions_do_not() {
     assert_eq!(c.call(&Ask::to(PAY)).flag().as_deref(), Some("CB"));
     limited.settles();
 
-    let throws = DubboServer::start(|c| drop(c.throw("no money")));
+    let throws = DubboServer::start(|c| {
+        let _ = c.throw("no money");
+    });
     let limited = Limited::outbound(PAY, &[throws.addr], &rules);
     let mut c = DubboClient::connect(limited.listen);
     assert!((0..10).all(|n| c.call(&DubboAsk::to(PAY).id(n)).flag().is_none()));

@@ -59,8 +59,6 @@ fn of_bolt() {
             });
         }
     });
-    let ok = BoltServer::echo();
-    drop(ok);
     is_whole(&limited, || {
         let mut c = BoltClient::connect(limited.listen);
         c.call(&Ask::to(PAY).timeout(200)).flag().as_deref() != Some("RL")
@@ -100,7 +98,10 @@ fn of_http_one() {
         while c.request().is_some() {
             let on = match n.fetch_add(1, Ordering::Relaxed) % 6 {
                 0 => c.send("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"),
-                1 => c.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf") && false,
+                1 => {
+                    c.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
+                    false
+                }
                 2 => false,
                 3 => c.send("garbage\r\n\r\n"),
                 _ => c.ok("answer"),

@@ -134,7 +134,7 @@ fn rules_that_change_all_the_time_cost_no_request_and_forget_nothing() {
             ("RateLimit", "rate", &rate[..]),
             ("AdaptiveLimit", "app", &adaptive[..]),
         ];
-        limited.rules(&all[..1 + (n % 3) as usize]);
+        limited.rules(&all[..=(n % 3) as usize]);
         load.goes_on(50);
     }
     load.stop().expect_all_ok();
