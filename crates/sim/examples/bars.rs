@@ -1,9 +1,17 @@
-//! The bars of ours, quickly: `cargo run --release -p raddle-sim --example bars [SCENARIO|all] [SEEDS] [SCHEME]`.
+//! The bars of ours, quickly:
+//! `cargo run --release -p raddle-sim --example bars [SCENARIO,..|all] [SEEDS] [SCHEME] [--from SEED]`; seeds from 1, or
+//! from the one named, so that what was tuned on some is judged on others.
 use raddle_sim::scenario::{ALL, find};
 use raddle_sim::{Measures, Scheme, bars, run};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut from = 1u64;
+    if let Some(at) = arguments.iter().position(|a| a == "--from") {
+        let rest = arguments.split_off(at);
+        from = rest.get(1).and_then(|s| s.parse().ok()).unwrap_or(from);
+        arguments.extend(rest.into_iter().skip(2));
+    }
     let wanted = arguments.first().map_or("S1", String::as_str);
     let seeds: u64 = arguments.get(1).and_then(|s| s.parse().ok()).unwrap_or(5);
     let scheme = arguments.get(2).and_then(|s| Scheme::named(s)).unwrap_or(Scheme::Raddle);
@@ -19,8 +27,8 @@ fn main() {
             (Measures::of(&scenario, &run), scenario.end())
         };
         let (even, odd) = std::thread::scope(|s| {
-            let odd = s.spawn(|| (2..=seeds).step_by(2).map(work).collect::<Vec<_>>());
-            ((1..=seeds).step_by(2).map(work).collect::<Vec<_>>(), odd.join().expect("it does not panic"))
+            let odd = s.spawn(|| (from + 1..from + seeds).step_by(2).map(work).collect::<Vec<_>>());
+            ((from..from + seeds).step_by(2).map(work).collect::<Vec<_>>(), odd.join().expect("it does not panic"))
         });
         let simulated: f64 = even.iter().chain(&odd).map(|r| r.1).sum();
         let runs: Vec<Measures> = even.into_iter().chain(odd).map(|r| r.0).collect();

@@ -3,8 +3,8 @@
 //! A decayed ridge regression of CPU seconds on completions, `0 ≤ c ≤ W` (a request on one core works no longer than
 //! it lasts), drawn to the prior `φ·W`: all requests' CPU spread by the time they last. The normal equations are kept
 //! for the [`HEAVY`] interfaces that use most, and solved by a few rounds of coordinate descent from the last answer;
-//! the others keep their prior. A second costs at most `(ROUNDS + 1)·HEAVY²` multiplications, 65,000, however many
-//! interfaces there are: some 40 µs with 100 interfaces and 80 µs with 2,000 on a core of today.
+//! the others keep their prior. A second costs at most `(ROUNDS + 1)·HEAVY²` multiplications, however many
+//! interfaces there are.
 
 /// Interfaces told apart by the regression.
 const HEAVY: usize = 128;

@@ -16,13 +16,16 @@ mod culprits;
 mod evidence;
 mod gate;
 mod give;
+mod learn;
 mod mark;
 mod meter;
 mod orders;
 mod record;
+mod regulate;
 mod rise;
 mod signal;
 mod slow;
+mod trigger;
 mod water;
 
 pub use board::Board;
