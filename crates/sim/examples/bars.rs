@@ -28,7 +28,10 @@ fn main() {
         };
         let (even, odd) = std::thread::scope(|s| {
             let odd = s.spawn(|| (from + 1..from + seeds).step_by(2).map(work).collect::<Vec<_>>());
-            ((from..from + seeds).step_by(2).map(work).collect::<Vec<_>>(), odd.join().expect("it does not panic"))
+            (
+                (from..from + seeds).step_by(2).map(work).collect::<Vec<_>>(),
+                odd.join().expect("it does not panic"),
+            )
         });
         let simulated: f64 = even.iter().chain(&odd).map(|r| r.1).sum();
         let runs: Vec<Measures> = even.into_iter().chain(odd).map(|r| r.0).collect();

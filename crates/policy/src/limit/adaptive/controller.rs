@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Seconds of life in which everything is new, and nobody rises.
 pub(super) const INFANCY: f64 = 15.0;
+/// Share of the memory by which its level is looked ahead of at most.
+const MOST_MOVED: f64 = 0.15;
 /// Interfaces shown.
 const TOP: usize = 20;
 
@@ -29,6 +31,8 @@ pub struct Controller {
     pub(super) signal: Signal,
     pub(super) costs: Costs,
     pub(super) usual: Vec<Usual>,
+    /// By interface: ticks in a row in which it seemed dearer than usual.
+    pub(super) dear: Vec<u32>,
     pub(super) weeks: usize,
     pub(super) culprits: Culprits,
     pub(super) mark: Mark,
@@ -39,6 +43,9 @@ pub struct Controller {
     pub(super) given: (Time, Time),
     pub(super) queue: Queue,
     pub(super) memory_usual: Option<f64>,
+    /// Memory at the last tick, and how far it moves from one to the next, of late.
+    memory_last: Option<f64>,
+    memory_moves: f64,
     pub(super) shortage: f64,
     /// Ticks in a row in which something was short.
     pub(super) short: u32,
@@ -96,6 +103,7 @@ impl Controller {
             signal: Signal::default(),
             costs: Costs::default(),
             usual: Vec::new(),
+            dear: Vec::new(),
             weeks: 0,
             culprits: Culprits::default(),
             mark: Mark::default(),
@@ -105,6 +113,8 @@ impl Controller {
             given: (Time::ZERO, Time::ZERO),
             queue: Queue::default(),
             memory_usual: None,
+            memory_last: None,
+            memory_moves: 0.0,
             shortage: 0.0,
             short: 0,
             active: false,
@@ -145,7 +155,8 @@ impl Controller {
         let reading = self.sense(sample, seconds);
         self.cores = reading.cores;
         let load = self.load(&reading);
-        let demands = self.demands(&reading, load, week_minute);
+        let mut demands = self.demands(&reading, load, week_minute);
+        self.confirm(&mut demands);
         self.trigger(now, &reading, load, &demands);
         if self.active {
             self.regulate(now, &reading, load, &demands, seconds);
@@ -202,12 +213,33 @@ impl Controller {
         // An app that always has most of its memory in use is not short of it: shortage begins with the last half of
         // what is usually left.
         let short = self.settings.memory_threshold.max(usual + 0.5 * (1.0 - usual)).max(1e-3);
-        let level = (self.theta() * memory / short).clamp(0.0, 1.0);
-        let goes_on = self.active && self.memory && reading.cpu <= self.theta();
+        let moved = (memory - self.memory_last.replace(memory).unwrap_or(memory)).abs().min(MOST_MOVED);
+        self.memory_moves += (moved - self.memory_moves) * 0.05;
+        // Memory that is used up cannot be waited for: where it may be in a second is what counts.
+        let ahead = memory + (3.0 * self.memory_moves).min(MOST_MOVED);
+        let level = (self.theta() * ahead / short).clamp(0.0, 1.0);
+        let goes_on = self.active && self.memory && reading.cpu < 0.95;
         if goes_on || (level > self.theta() && level > reading.cpu) {
             Load { level, memory: true }
         } else {
             cpu
+        }
+    }
+
+    /// A pause of the app lets requests last longer in one second, by chance those of one interface more than others'.
+    /// But in a pause requests pile up as they come; those that cost more pile up more than others. Where that cannot be
+    /// told, who is dearer is so in the next second as well.
+    fn confirm(&mut self, demands: &mut [Demand]) {
+        self.dear.resize(demands.len(), 0);
+        let flows = &self.meter.flows;
+        let (held, came) = flows.iter().fold((0.0, 0.0), |(n, r), f| (n + f.inflight, r + f.offered));
+        for ((seconds, d), flow) in self.dear.iter_mut().zip(demands).zip(flows) {
+            *seconds = if d.dearer > 0.0 { *seconds + 1 } else { 0 };
+            let sure = flow.inflight - 2.5 * flow.inflight.sqrt();
+            let piled = sure * (came - flow.offered) > 1.5 * (held - flow.inflight) * flow.offered;
+            if *seconds < 2 && !piled {
+                d.dearer = 0.0;
+            }
         }
     }
 

@@ -174,14 +174,21 @@ impl Culprits {
         self.members.iter().find(|m| m.id as usize == id).map_or(1.0, |m| m.drift)
     }
 
-    /// Learns what the members' requests cost from what is left of the load when all others' is taken off.
-    pub(super) fn learn_drift(&mut self, used: f64, admitted: impl Fn(usize) -> f64, demands: &[Demand]) {
+    /// Learns what the members' requests cost from what is left of the load when all others' is taken off; that is the
+    /// least they cost if the machine is `full`.
+    pub(super) fn learn_drift(
+        &mut self,
+        used: f64,
+        full: bool,
+        admitted: impl Fn(usize) -> f64,
+        demands: &[Demand],
+    ) {
         let shares = |m: &Member| admitted(m.id as usize) * unit(m, demands, true);
         let theirs: f64 = self.members.iter().map(shares).sum();
         if theirs < 0.02 {
             return;
         }
-        let off = (used / theirs).clamp(0.2, 5.0);
+        let off = (used / theirs).clamp(if full { 1.0 } else { 0.2 }, 5.0);
         // Far off, it is learned at once; near, slowly: what is left holds the chance of all others.
         let fresh = if (0.5..2.0).contains(&off) { 0.25 } else { 0.7 };
         let off = off.powf(fresh * theirs / (theirs + 0.03));
@@ -190,15 +197,15 @@ impl Culprits {
         }
     }
 
-    /// Shares `room` out: what is usual first, the rest by excess.
-    pub(super) fn share_out(&mut self, demands: &[Demand], room: f64) {
+    /// Shares `room` out: what is usual first, the rest by excess. No limit grows by more than `growth` times.
+    pub(super) fn share_out(&mut self, demands: &[Demand], room: f64, growth: f64) {
         let asked: Vec<f64> =
             self.members.iter().map(|m| rate(m, demands) * unit(m, demands, true)).collect();
         let usual: Vec<f64> = self.members.iter().map(|m| m.usual * unit(m, demands, false)).collect();
         let parts = water::by_excess(&asked, &usual, room);
         for ((m, part), asked) in self.members.iter_mut().zip(parts).zip(asked) {
             let unit = unit(m, demands, true).max(1e-12);
-            m.limit = part / unit;
+            m.limit = if m.limit.is_finite() { (part / unit).min(m.limit * growth) } else { part / unit };
             m.demand = asked;
         }
     }

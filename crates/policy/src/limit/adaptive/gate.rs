@@ -10,8 +10,11 @@ use std::time::Duration;
 
 /// How long a worker goes by what it last read of the others' queues.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// What a bucket holds, in seconds of its rate.
+/// What a bucket holds: so many seconds of its rate, and so many requests at least. A bucket of one request would lose
+/// what comes in while it is full and the next request is yet to come: a quarter of a rate of few requests a second.
+/// That these do not come all at once is the queue's business.
 const BURST: f64 = 0.3;
+const FEW: f64 = 2.0;
 /// Share of `critical` that passes in any case.
 const CRITICAL: f32 = 0.1;
 
@@ -146,8 +149,10 @@ impl Gate {
         }
         let Some((at, hold)) = orders.hold(id) else { return Ok(()) };
         let Some(place) = self.places.get_mut(id as usize) else { return Ok(()) };
-        // A request that is large against the machine may find the queue that another of its kind makes.
-        let full = orders.gate_queue + 2.0 * orders.cost(id) / orders.cores;
+        // Large requests make a queue of themselves where nobody waits: as long as one takes, with one on each core. One
+        // core is left to others.
+        let alone = (orders.cores - 1.0).max(2.0);
+        let full = orders.gate_queue + alone * orders.cost(id) / orders.cores;
         if orders.tier == Tier::Culprits {
             if queue > full && priority != Priority::Critical {
                 return Err(Why::Culprit);
@@ -169,7 +174,7 @@ impl Gate {
 impl Place {
     /// Takes a token. The lower the class, the more it leaves to others; the highest may draw on what is to come.
     fn draw(&mut self, rate: f64, priority: Priority, now: Time) -> bool {
-        let most = (rate * BURST).max(1.0);
+        let most = (rate * BURST).max(FEW);
         let gained = now.since(self.filled).as_secs_f64() * rate;
         self.filled = self.filled.max(now);
         self.tokens = (self.tokens + gained).min(most);

@@ -23,13 +23,13 @@ impl Controller {
         }
         let theta = self.theta();
         let draining = self.drains(reading.cores);
-        if !draining && reading.cpu < 0.93 && !load.memory {
+        if !draining && !load.memory {
             self.learn_drift(reading, demands);
         }
         let worsens = load.level > 0.95 && self.queue.growing >= 2;
         let stays = load.level > 0.95 && self.short >= 3 && self.short.is_multiple_of(2);
         let worsens = worsens || stays;
-        let nobody = load.level > theta && self.culprits.members.is_empty();
+        let nobody = load.level > theta && self.harmed(load) && self.culprits.members.is_empty();
         // What requests cost that cost more is known a little later.
         let learning = self.culprits.members.iter().any(|m| m.dearer);
         let settled = !learning || now.since(self.blamed).as_secs_f64() > 2.5;
@@ -81,7 +81,9 @@ impl Controller {
             .map(|(i, d)| flows[i].admitted * d.unit)
             .sum();
         let used = reading.cpu - others - self.costs.background / reading.cores;
-        self.culprits.learn_drift(used, |i| flows[i].admitted, demands);
+        // When all is in use, what was asked for may be more than that, but not less.
+        let full = reading.cpu >= 0.93;
+        self.culprits.learn_drift(used, full, |i| flows[i].admitted, demands);
     }
 
     /// Tier 1: culprits get what the others leave, trimmed by how far the load is off.
@@ -114,7 +116,9 @@ impl Controller {
             room = room.max(usual.min((0.95 - others).max(0.0)));
         }
         self.room = room;
-        self.culprits.share_out(demands, room);
+        // An app that died of its memory has plenty of it, until it is back.
+        let growth = if self.memory { 1.03 } else { f64::INFINITY };
+        self.culprits.share_out(demands, room, growth);
         let gone = self.culprits.let_go(demands);
         self.recorder.let_go(now, &gone, &self.board);
     }

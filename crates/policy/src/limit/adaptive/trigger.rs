@@ -1,13 +1,15 @@
 //! Whether something is short, and whose fault it is: the sum that begins a limitation, and those blamed.
-use super::InterfaceId;
 use super::controller::{Controller, INFANCY, Load};
 use super::culprits::Demand;
 use super::orders::Tier;
 use super::signal::{Reading, Standing};
+use super::{InterfaceId, Why};
 use raddle_core::Time;
 
 /// Share of the cores below which what others use leaves room for culprits.
 const FITS: f64 = 0.78;
+/// Share of the cores in use at which requests wait for one, whatever the queue is estimated to be.
+const HARM: f64 = 0.97;
 
 impl Controller {
     /// Adds up shortage; begins, if there is somebody to hold.
@@ -39,9 +41,11 @@ impl Controller {
         let asked = demands.iter().map(Demand::share).sum::<f64>() + background;
         let marked = self.meter.flows.iter().enumerate();
         let marked: f64 = marked.map(|(i, f)| f.classes[0] * self.costs.of(i) / reading.cores).sum();
-        let plain = load.level > 0.95 && asked > 1.0;
+        // What the guard holds back is not seen in what is in use, nor in the queue.
+        let guarded = self.meter.refused[Why::Guard as usize] > 0;
+        let plain = load.level > 0.95 && (asked > 1.0 || guarded);
         let enough = self.shortage >= if again { 0.4 } else { 0.999 };
-        if !enough && load.level <= 0.95 {
+        if !self.harmed(load) || (!enough && load.level <= 0.95) {
             return;
         }
         let added = self.blame(now, reading, load, demands);
@@ -67,6 +71,12 @@ impl Controller {
         let level = self.level(now, reading);
         self.recorder.begin(now, load.memory, &level, &self.top(5));
         self.recorder.added(now, &added, demands, &self.culprits, &self.board);
+    }
+
+    /// Whether anybody feels the shortage: many cores in use are what they are for, as long as nobody waits for one.
+    pub(super) fn harmed(&self, load: Load) -> bool {
+        let full = load.level >= HARM.min(1.2 * self.theta());
+        load.memory || full || self.queue.now > self.queue.reference() + 0.1
     }
 
     /// Adds those to the culprits who are to blame.
