@@ -86,7 +86,7 @@ def rls(report):
     need("envoy")
     with Workspace("quota") as work:
         echo, listen, admin = free_ports(3)
-        work.start("echo", [mesh.binary(), "bench", "serve", "--protocol", "http1", "--listen", f"127.0.0.1:{echo}"])
+        work.start("echo", [mesh.binary(), "bench", "serve", "--protocol", "http", "--listen", f"127.0.0.1:{echo}"])
         wait_until(lambda: accepts(echo), 20, "the echo server")
         plane = control.Control(work)
         plane.apply("apiVersion: raddle.io/v1\nkind: RateLimit\nmetadata: {name: edge}\n"

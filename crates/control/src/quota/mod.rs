@@ -186,7 +186,9 @@ impl State {
             .filter(|r| !limits.has(r) || shards.held(owner::shard_of(r)).is_none())
             .cloned()
             .collect();
-        gone.iter().for_each(|rule| server.remove(rule));
+        for rule in &gone {
+            server.remove(rule);
+        }
         for (rule, limit) in limits.all() {
             let shard = owner::shard_of(rule);
             if shards.held(shard).is_some() {

@@ -185,7 +185,9 @@ fn hold(quota: &Quota, shard: usize, lease: Option<LeaseId>) {
     }
     // What was known of its rules is of another time.
     let rules: Vec<Arc<str>> = state.server.rules().filter(|r| shard_of(r) == shard).cloned().collect();
-    rules.iter().for_each(|rule| state.server.remove(rule));
+    for rule in &rules {
+        state.server.remove(rule);
+    }
 }
 
 async fn claim(

@@ -109,8 +109,8 @@ fn counts(rule: &model::RateLimit, name: &str, domain: &str, descriptor: &RateLi
     }
     let apps = &rule.scope.apps;
     let app = entry("app").is_some_and(|a| apps.iter().any(|known| known == a));
-    (apps.is_empty() || app)
-        && (app || !rule.when.is_empty())
+    // A rule for all apps that asks nothing would count what names neither.
+    (app || (apps.is_empty() && !rule.when.is_empty()))
         && rule.when.iter().all(|c| holds(c, |subject| entry(&key_of(subject)).map(str::to_owned)))
 }
 

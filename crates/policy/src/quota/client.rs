@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between reports that are made early because more comes than was said.
+/// Between reports that are made early because more comes than was said, or a lease shrank.
 const EARLY: Duration = Duration::from_millis(100);
+/// Between asking for tokens beside leases, for every rule of which one is held: all of them are asked for together.
+const BESIDE: Duration = Duration::from_millis(20);
 /// What is so many times more than expected is reported early.
 const JUMP: f64 = 1.25;
 /// What is no chance: beyond so many standard deviations, and so many requests.
@@ -43,7 +45,7 @@ struct Mine {
     used: u64,
     at: Time,
     demand: f64,
-    /// A lease shrank: it is acknowledged at once.
+    /// A lease shrank: it is acknowledged soon.
     shrank: bool,
     asked: bool,
 }
@@ -56,6 +58,8 @@ pub struct Client {
     /// When reports were sent, newest last.
     sent: std::collections::VecDeque<(u64, Time)>,
     early: Time,
+    /// Tokens beside leases are not asked for before.
+    beside: Time,
 }
 
 impl Client {
@@ -87,18 +91,25 @@ impl Client {
 
     /// What cannot wait for the next report: tokens, acknowledgements, demand that has jumped. `None` = nothing.
     pub fn early(&mut self, now: Time, of: impl Fn(&str) -> bool) -> Option<(u64, Vec<Item>)> {
-        let jumps = now.since(self.early) >= EARLY;
-        let mut items = Vec::new();
+        let due = now.since(self.early) >= EARLY;
+        let beside = now >= self.beside;
+        let (mut items, mut leases, mut asked) = (Vec::new(), 0, false);
         for (name, mine) in self.rules.iter_mut().filter(|(name, _)| of(name)) {
-            if mine.shrank || (jumps && mine.jumped(now)) {
+            if due && (mine.shrank || mine.jumped(now)) {
                 self.early = now;
                 items.push(mine.item(name, now));
             }
+            let leased = mine.pot.leased();
+            leases += u32::from(leased);
             let asks = mine.pot.asks();
-            if asks > 0 && !mine.asked {
+            if asks > 0 && !mine.asked && (beside || !leased) {
+                asked |= leased;
                 mine.asked = true;
-                items.push(mine.ask(name, asks));
+                items.push(mine.ask(name, asks, now));
             }
+        }
+        if asked {
+            self.beside = now + BESIDE * (leases - 1);
         }
         if items.is_empty() {
             return None;
@@ -195,11 +206,13 @@ impl Mine {
         }
     }
 
-    fn ask(&mut self, name: &Arc<str>, asks: u32) -> Item {
+    fn ask(&mut self, name: &Arc<str>, asks: u32, now: Time) -> Item {
         let (_, used) = self.pot.counts();
         let passed = used - self.used.min(used);
         self.used = used;
-        let batch = (0.1 * self.demand).clamp(BATCH.0, BATCH.1) as u32;
+        // Beside a lease as many as it is too small by: what it is enough for again would be lost.
+        let lease = if self.pot.leased() { self.pot.holding(now) } else { 0.0 };
+        let batch = (0.1 * (self.demand - lease)).clamp(BATCH.0, BATCH.1) as u32;
         Item {
             rule: name.clone(),
             demand: self.demand,

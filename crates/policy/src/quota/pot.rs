@@ -174,6 +174,11 @@ impl Pot {
         }
     }
 
+    /// Whether a lease was given last, rather than tokens.
+    pub(super) fn leased(&self) -> bool {
+        self.lease.cost.load(Relaxed) != NEVER
+    }
+
     /// Another lease.
     pub(super) fn hold(&self, rate: f64, safe: f64, until: Time, now: Time) {
         let (until, at) = (fine_at(until), fine_at(now));
@@ -314,7 +319,7 @@ impl Tap {
             return true;
         }
         // Who has a lease has it already.
-        if self.pot.barred.load(Relaxed) > at || self.pot.lease.cost.load(Relaxed) != NEVER {
+        if self.pot.barred.load(Relaxed) > at || self.pot.leased() {
             return false;
         }
         let from = self.pot.until.load(Relaxed).saturating_sub(fine(super::LEASE));

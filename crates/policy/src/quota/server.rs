@@ -1,7 +1,7 @@
 //! The server's side: who may let through how much.
 use super::share::level;
 use super::token::Pool;
-use super::{CLOSED, Grant, Item, KEEP, LEARN, LEASE, LEASED_FROM, Lease, SILENT, safe};
+use super::{CLOSED, Grant, Item, KEEP, LEARN, LEASE, LEASED_FROM, Lease, REPORT, SILENT, safe};
 use raddle_core::Time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,13 @@ const SMALL: f64 = 4.0;
 /// This share of the limit is not leased out: idle sidecars begin with tokens of it, and those whose lease is used up for
 /// the moment find some here, which evens out chance.
 const PROBE: f64 = 0.05;
+/// Of it is leased out what nobody takes, up to so much; less than this of the limit may go unused. What goes unused of
+/// late counts so much at a tick.
+const UNTAKEN: f64 = 0.04;
+const UNUSED: f64 = 0.005;
+const GAIN: f64 = 0.1;
+/// Leases that differ by so little from what they should be stay, if there is room: what is not said costs no answer.
+const NEAR: f64 = 0.05;
 /// Leases are at most so many times what is needed, when there is enough for all.
 const SPARE: f64 = 2.0;
 /// The mode changes when this much more, or less, than [`LEASED_FROM`].
@@ -29,9 +36,13 @@ const SAME: f64 = 0.1;
 const POKE: f64 = 0.15;
 /// if its last report is so old.
 const POKE_AFTER: Duration = Duration::from_millis(200);
-/// Time over which too much is made up for, and so many seconds' worth of it that are chance.
+/// Time over which too much is made up for; so many seconds' worth of it, and so many standard deviations of what is not
+/// said yet, are chance.
 const REPAY: f64 = 2.0;
 const CHANCE: f64 = 0.01;
+const DEVIATIONS: f64 = 3.0;
+/// What a sidecar lets through is looked at over this time, seconds.
+const LOOKED: f64 = 0.5;
 /// How long who has a lease, and finds no tokens, does not ask for any at least and at most.
 const SHORT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
 
@@ -70,6 +81,8 @@ struct Holder {
     seen: Time,
     poked: Time,
     closed: bool,
+    /// Requests a second that it let through of late.
+    passes: f64,
 }
 
 impl Holder {
@@ -88,6 +101,20 @@ impl Holder {
     /// What is kept for it beside its leases, as it may be about to use its safe share.
     fn reserve(&self, now: Time) -> f64 {
         if self.silent(now) { (self.safe() - self.charge(now)).max(0.0) } else { 0.0 }
+    }
+
+    /// Requests let through since it last said so.
+    fn passed(&mut self, used: u64, now: Time) {
+        let over = now.since(self.seen).as_secs_f64();
+        if over > 0.0 {
+            let weight = (over / LOOKED).min(1.0);
+            self.passes += weight * (used as f64 / over - self.passes);
+        }
+    }
+
+    /// What it is likely to have let through since its last report.
+    fn unsaid(&self, now: Time) -> f64 {
+        self.passes * now.since(self.seen).min(REPORT).as_secs_f64()
     }
 
     /// What it needs.
@@ -134,6 +161,9 @@ struct Rule {
     /// How it is divided: nobody gets more than `level`, nor more than `spare` times what they need.
     level: f64,
     spare: f64,
+    /// Requests a second that may be leased out, and those of them that the pool did not need.
+    room: f64,
+    untaken: f64,
     by_tokens: bool,
     pool: Pool,
     used: u64,
@@ -141,8 +171,11 @@ struct Rule {
     /// Requests of who is no sidecar, since the last tick, and a second.
     direct: u64,
     direct_rate: f64,
-    /// What passed too much, and has not been made up for.
+    /// What passed too much, and has not been made up for: of what was said, and with what is likely not said yet.
     debt: f64,
+    owed: f64,
+    /// Requests a second that are neither leased out nor given as tokens until it is.
+    repay: f64,
     ticked: Time,
 }
 
@@ -275,6 +308,8 @@ impl Rule {
             wants: 0.0,
             level: f64::INFINITY,
             spare: SPARE,
+            room: limit.per_second * (1.0 - PROBE),
+            untaken: 0.0,
             by_tokens: true,
             pool,
             used: 0,
@@ -282,6 +317,8 @@ impl Rule {
             direct: 0,
             direct_rate: 0.0,
             debt: 0.0,
+            owed: 0.0,
+            repay: 0.0,
             ticked: now,
         }
     }
@@ -291,7 +328,14 @@ impl Rule {
         let (holder, known) = match self.holders.entry(client) {
             std::collections::btree_map::Entry::Occupied(o) => (o.into_mut(), true),
             std::collections::btree_map::Entry::Vacant(v) => {
-                let new = Holder { given: Vec::new(), demand: 0.0, seen: now, poked: now, closed: false };
+                let new = Holder {
+                    given: Vec::new(),
+                    demand: 0.0,
+                    seen: now,
+                    poked: now,
+                    closed: false,
+                    passes: 0.0,
+                };
                 (v.insert(new), false)
             }
         };
@@ -302,6 +346,7 @@ impl Rule {
             holder.given.push(Given { first: 0, last: item.held, lease, until: now + LEASE });
         }
         holder.ack(item.held);
+        holder.passed(item.used, now);
         (holder.seen, holder.closed) = (now, false);
         if item.ask == 0 {
             holder.demand = sane(item.demand);
@@ -359,7 +404,8 @@ impl Rule {
         let target = self.target(want);
         // Rounding must not add up to more than the limit.
         let free = (self.limit.per_second * (1.0 - 1e-9) - self.charged - self.reserved).max(0.0);
-        let rate = target.min(charge + free);
+        let near = (target - charge).abs() <= NEAR * charge && self.charged + self.reserved <= self.room;
+        let rate = if near { charge } else { target.min(charge + free) };
         let rate = if self.by_tokens || rate < SMALL.min(self.limit.per_second) * 0.5 { 0.0 } else { rate };
         let aim = safe::share(self.limit.per_second, self.holders.len(), want, self.wants);
         let spare = (self.limit.per_second * (1.0 - 1e-9) - self.safe).max(0.0);
@@ -373,13 +419,14 @@ impl Rule {
 
     fn tick(&mut self, now: Time, poke: &mut Vec<ClientId>) {
         self.holders.retain(|_, h| now.since(h.seen) <= if h.closed { CLOSED } else { KEEP });
-        let (mut charged, mut reserved, mut safe, mut wants) = (0.0, 0.0, 0.0, 0.0);
+        let (mut charged, mut reserved, mut safe, mut wants, mut unsaid) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let mut active = 0usize;
         let mut wanted = Vec::with_capacity(self.holders.len());
         for holder in self.holders.values() {
             charged += holder.charge(now);
             reserved += holder.reserve(now);
             safe += holder.safe();
+            unsaid += holder.unsaid(now);
             let want = holder.want();
             if holder.closed || holder.silent(now) {
                 continue;
@@ -394,6 +441,8 @@ impl Rule {
         if passed > 0.0 {
             let rate = std::mem::take(&mut self.direct) as f64 / passed;
             self.direct_rate += (1.0 - (-passed).exp()) * (rate - self.direct_rate);
+            let lost = self.pool.lost(now) / passed - UNUSED * self.limit.per_second;
+            self.untaken = (self.untaken + GAIN * lost).clamp(0.0, UNTAKEN * self.limit.per_second);
         }
         if self.direct_rate >= IDLE {
             // They are not given a lease, so their share is left for tokens.
@@ -402,14 +451,18 @@ impl Rule {
             wanted.push((self.direct_rate, 1.0));
         }
         (self.charged, self.reserved, self.safe, self.wants) = (charged, reserved, safe, wants);
-        self.settle(now);
+        self.settle(unsaid, now);
         let limit = self.limit.per_second;
         let each = limit / active.max(1) as f64;
         let turn = LEASED_FROM * if self.by_tokens { 1.0 + MODE_GAP } else { 1.0 - MODE_GAP };
         self.by_tokens = each < turn;
-        let repay = ((self.debt - CHANCE * limit) / REPAY).clamp(0.0, 0.2 * limit);
-        let room = (limit - reserved - repay).max(0.0);
-        let room = room * (1.0 - PROBE);
+        let repay =
+            ((self.owed - CHANCE * limit - DEVIATIONS * unsaid.sqrt()) / REPAY).clamp(0.0, 0.2 * limit);
+        // What is not asked for makes up for it by itself.
+        let repay = if wants + repay <= limit { 0.0 } else { repay };
+        self.repay = repay;
+        let room = ((limit - reserved - repay) * (1.0 - PROBE) + self.untaken).max(0.0);
+        self.room = room + reserved;
         self.level = level(&mut wanted, room);
         self.spare = (room / wants.max(IDLE)).clamp(1.0, SPARE);
         if now >= self.learn_until {
@@ -420,14 +473,15 @@ impl Rule {
 
     /// What is not leased out, nor kept for the silent, comes as tokens.
     fn fill(&mut self, now: Time) {
-        let rest = self.limit.per_second - self.charged - self.reserved;
+        let rest = self.limit.per_second - self.charged - self.reserved - self.repay;
         self.pool.set(rest, pooled(self.limit), now);
     }
 
     /// What passed beyond the limit is made up for; what did not is not given later.
-    fn settle(&mut self, now: Time) {
+    fn settle(&mut self, unsaid: f64, now: Time) {
         let passed = now.since(std::mem::replace(&mut self.ticked, now)).as_secs_f64();
-        self.debt = (self.debt - passed * self.limit.per_second).max(0.0);
+        self.debt = (self.debt - passed * self.limit.per_second).max(-unsaid);
+        self.owed = self.debt + unsaid;
     }
 
     /// Asks those to report at once who hold too much while others wait, and those who wait when there is something.

@@ -11,6 +11,8 @@ pub(super) struct Pool {
     rate: f64,
     most: f64,
     level: f64,
+    /// What came and was too much to be kept.
+    lost: f64,
     at: Time,
     /// When the next of those who were sent away comes back.
     turn: Time,
@@ -19,7 +21,7 @@ pub(super) struct Pool {
 impl Pool {
     /// An empty pool.
     pub(super) fn new(now: Time) -> Pool {
-        Pool { rate: 0.0, most: 1.0, level: 0.0, at: now, turn: now }
+        Pool { rate: 0.0, most: 1.0, level: 0.0, lost: 0.0, at: now, turn: now }
     }
 
     /// Its rate from now on, tokens a second, and how many it keeps at most.
@@ -27,6 +29,12 @@ impl Pool {
         self.fill(now);
         (self.rate, self.most) = (rate.max(0.0), most.max(1.0));
         self.level = self.level.min(self.most);
+    }
+
+    /// Tokens that nobody took in time, since this was asked last.
+    pub(super) fn lost(&mut self, now: Time) -> f64 {
+        self.fill(now);
+        std::mem::take(&mut self.lost)
     }
 
     /// Takes up to `ask`.
@@ -64,7 +72,9 @@ impl Pool {
 
     fn fill(&mut self, now: Time) {
         let passed = now.since(self.at).as_secs_f64();
-        self.level = (self.level + passed * self.rate).min(self.most);
+        let level = self.level + passed * self.rate;
+        self.level = level.min(self.most);
+        self.lost += level - self.level;
         self.at = self.at.max(now);
     }
 }

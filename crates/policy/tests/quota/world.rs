@@ -251,7 +251,9 @@ impl World {
                 }
                 Carried::Answer(i, seq, grants) => {
                     let sidecar = &mut self.sidecars[i];
-                    grants.iter().for_each(|g| sidecar.client.on_grant(seq, g, self.now));
+                    for grant in &grants {
+                        sidecar.client.on_grant(seq, grant, self.now);
+                    }
                 }
                 Carried::Poke(i) => self.sidecars[i].poked = true,
             }
