@@ -266,6 +266,7 @@ impl Controller {
                     usual: std::array::from_fn(|m| usual.rate(m, minute)),
                     unit,
                     cost,
+                    lasts: usual.latency,
                     rises,
                     // A pause of the app delays whom it meets; they are gone when it is over.
                     dearer: if infant || flow.inflight < 4.0 * usual.inflight + 3.0 && self.short < 2 {

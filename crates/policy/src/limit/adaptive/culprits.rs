@@ -15,6 +15,8 @@ pub(super) struct Demand {
     pub unit: f64,
     /// CPU seconds of a request.
     pub cost: f64,
+    /// How long one lasts as usual, in seconds.
+    pub lasts: f64,
     /// Whether it asks for more than chance explains, by memory.
     pub rises: [bool; 3],
     /// By how much more than all others, and than chance explains, a request takes longer than usual, in units of the usual; 0 = it does not.
@@ -60,6 +62,8 @@ const SPARE: f64 = 0.08;
 const SLACK: u32 = 5;
 /// What is asked beyond this many times the usual is excess.
 const USUAL: f64 = 1.2;
+/// Part of what a request lasts that it may cost, whatever the estimate says.
+const DOUBT: f64 = 0.25;
 /// Part of a hold's rate that is split evenly between workers, whatever they had lately.
 const FLOOR: f64 = 0.1;
 
@@ -98,7 +102,7 @@ impl Culprits {
                 added.extend(self.find_risers(demands, own + hidden, most, true, board));
             }
             if added.is_empty() {
-                added.extend(self.find_dearer(demands, hidden, board));
+                added.extend(self.find_dearer(demands, hidden, lasts, board));
             }
         }
         added
@@ -141,17 +145,40 @@ impl Culprits {
         added
     }
 
-    /// The one whose cost rose, if what it takes longer explains a good part of what is hidden.
-    fn find_dearer(&mut self, demands: &[Demand], hidden: f64, board: &Board) -> Option<InterfaceId> {
-        let more = |d: &Demand| d.dearer * d.share();
-        let grown = |(i, d): &(usize, &Demand)| d.dearer > 2.0 && !self.holds(*i);
-        let (i, d) =
-            demands.iter().enumerate().filter(grown).max_by(|a, b| more(a.1).total_cmp(&more(b.1)))?;
-        if more(d) < 0.25 * hidden {
-            return None;
-        }
-        let drift = 1.0 + (hidden / d.share().max(1e-9)).min(d.dearer * 2.0);
+    /// The one whose cost rose, if what it takes longer explains a good part of what is hidden: the one that takes
+    /// longest by its own measure, weighed by its share. If that `lasts` and nobody explains it, costs may be wrong: a
+    /// request takes no more than it lasts, and a quarter of that is within the doubt of any estimate.
+    fn find_dearer(
+        &mut self,
+        demands: &[Demand],
+        hidden: f64,
+        lasts: bool,
+        board: &Board,
+    ) -> Option<InterfaceId> {
+        let found = self.dearest(demands, hidden, Demand::share);
+        let found = found.or_else(|| {
+            let least = |d: &Demand| d.rate * d.unit / d.cost.max(1e-9) * d.cost.max(DOUBT * d.lasts);
+            lasts.then(|| self.dearest(demands, hidden, least)).flatten()
+        });
+        let (i, d) = found?;
+        // Who was blamed before for less, and does not seem dearer any more, was blamed for this one.
+        self.members.retain(|m| !m.dearer || demands.get(m.id as usize).is_some_and(|d| d.dearer > 0.0));
+        let most = (d.dearer * 2.0).max(d.dearer * d.lasts / d.cost.max(1e-9));
+        let drift = 1.0 + (hidden / d.share().max(1e-9)).min(most);
         Some(self.add(i, d.usual[0].max(d.rate.min(d.usual[2])), Some(drift), board))
+    }
+
+    fn dearest<'a>(
+        &self,
+        demands: &'a [Demand],
+        hidden: f64,
+        share: impl Fn(&Demand) -> f64,
+    ) -> Option<(usize, &'a Demand)> {
+        let weight = |d: &Demand| d.dearer * d.dearer * share(d);
+        let grown = |(i, d): &(usize, &Demand)| {
+            d.dearer > 2.0 && !self.holds(*i) && d.dearer * share(d) >= 0.25 * hidden
+        };
+        demands.iter().enumerate().filter(grown).max_by(|a, b| weight(a.1).total_cmp(&weight(b.1)))
     }
 
     fn add(&mut self, i: usize, usual: f64, drift: Option<f64>, board: &Board) -> InterfaceId {

@@ -226,3 +226,33 @@ fn surges(term: &Term, offered: u32, orders: &Orders, now: Time) -> bool {
     };
     since(term.seen, orders.at) || since(term.seen_before, orders.before)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn turns_come_within_one_of_the_share_of_all(share in 0.0f32..=1.0, n in 1u32..2000) {
+            let mut place = Place::default();
+            let passed = (0..n).filter(|_| place.turn(share, Priority::Normal)).count() as f32;
+            prop_assert!((passed - share * n as f32).abs() <= 1.01, "{} of {} at {}", passed, n, share);
+        }
+
+        #[test]
+        fn a_tenth_of_the_critical_passes_whatever_the_share(share in 0.0f32..=1.0, n in 10u32..2000) {
+            let mut place = Place::default();
+            let passed = (0..n).filter(|_| place.turn(share, Priority::Critical)).count() as f32;
+            prop_assert!(passed >= CRITICAL * n as f32 - 1.01);
+        }
+
+        #[test]
+        fn a_bucket_passes_no_more_than_its_rate_and_what_it_holds(rate in 0.1f64..500.0, seconds in 1u64..20) {
+            let mut place = Place::default();
+            let at = |ms: u64| Time::from_nanos(1_000_000_000 + ms * 1_000_000);
+            let passed = (0..seconds * 1000).filter(|ms| place.draw(rate, Priority::Normal, at(*ms))).count();
+            prop_assert!(passed as f64 <= rate * seconds as f64 + (rate * BURST).max(FEW) + 1.0);
+        }
+    }
+}
