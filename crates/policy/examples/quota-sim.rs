@@ -68,7 +68,9 @@ impl World {
                 self.server.tick(self.now, &mut poke);
                 self.spent += began.elapsed();
             }
-            poke.iter().for_each(|c| self.sidecars[*c as usize].poked = true);
+            for client in poke {
+                self.sidecars[client as usize].poked = true;
+            }
             for i in 0..self.sidecars.len() {
                 self.turn(i, &demand);
             }
@@ -103,7 +105,9 @@ impl World {
         let grants: Vec<_> =
             items.iter().filter_map(|item| self.server.on_item(i as u64, seq, item, now)).collect();
         self.spent += began.elapsed();
-        grants.iter().for_each(|grant| sidecar.client.on_grant(seq, grant, now));
+        for grant in &grants {
+            sidecar.client.on_grant(seq, grant, now);
+        }
     }
 }
 
@@ -124,7 +128,7 @@ fn main() {
         world.run(Duration::from_secs(1), uneven);
         each.push(world.passed.iter().zip(before).map(|(now, before)| now - before).collect());
     }
-    let spent = (world.spent - spent).as_secs_f64() / seconds as f64;
+    let spent = world.spent.saturating_sub(spent).as_secs_f64() / seconds as f64;
     println!("{sidecars} sidecars, {rules} rules: {spent:.3} s of the server's core for a second");
     println!("reports a second: {}", (world.reports - reports) / seconds as u64);
     println!("with the sidecars: {:.3} s", began.elapsed().as_secs_f64() / seconds as f64);
