@@ -1,8 +1,9 @@
 //! The bars of ours, quickly:
 //! `cargo run --release -p raddle-sim --example bars [SCENARIO,..|all] [SEEDS] [SCHEME] [--from SEED]`; seeds from 1, or
 //! from the one named, so that what was tuned on some is judged on others.
+use raddle_sim::bars::{self, Standing};
 use raddle_sim::scenario::{ALL, find};
-use raddle_sim::{Measures, Scheme, bars, run};
+use raddle_sim::{Measures, Scheme, run};
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +40,7 @@ fn main() {
         println!("{name}: {about} ({seeds} seeds, {simulated:.0} s simulated in {took:.2} s)");
         for bar in bars::of(name) {
             let Some(verdict) = bar.judge(&runs) else { continue };
-            let mark = if verdict.holds { "ok  " } else { "FAIL" };
+            let mark = if verdict.standing == Standing::Kept { "ok  " } else { "FAIL" };
             println!(
                 "  {mark} {:32} {:>8} : {:.4}   worst seed {:.4}",
                 bar.figure.name(),

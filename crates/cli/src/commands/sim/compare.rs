@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::output::{OutputArgs, Paint, print, print_json};
 use crate::table::Table;
 use clap::Args;
-use raddle_sim::bars::{self, Figure, Verdict};
+use raddle_sim::bars::{self, Figure, Standing, Verdict};
 use raddle_sim::{Measures, Scheme, scenario};
 use serde_json::{Value, json};
 
@@ -53,13 +53,18 @@ pub(super) fn run(args: &CompareArgs) -> Done {
     let names = scenarios(&args.scenarios)?;
     let schemes = if args.limiters.is_empty() { Scheme::ALL.to_vec() } else { args.limiters.clone() };
     let rows = rows(&names, &schemes, args);
-    let verdicts = || rows.iter().flat_map(|r| &r.verdicts);
-    let (passed, failed) = (verdicts().filter(|v| v.holds).count(), verdicts().filter(|v| !v.holds).count());
+    let count = |standing| rows.iter().flat_map(|r| &r.verdicts).filter(|v| v.standing == standing).count();
+    let (passed, missed, failed) = (count(Standing::Kept), count(Standing::Missed), count(Standing::Broken));
     if args.output.json() {
-        print_json(&report(&rows, passed, failed))?;
+        print_json(&report(&rows, [passed, missed, failed]))?;
     } else {
         print(&tables(&rows, &schemes))?;
         print(&judged(&rows))?;
+        if missed > 0 {
+            print(&format!(
+                "MISSED: {missed} bars that are known not to be reached yet; no worse than they were\n"
+            ))?;
+        }
         print(&format!("{passed} passed, {failed} failed\n"))?;
     }
     Ok(if failed > 0 { Exit::Failed } else { Exit::Ok })
@@ -152,7 +157,11 @@ fn judged(rows: &[Row]) -> String {
     let mut table = Table::new(&["", "scenario", "figure", ">bar", ">ours", ">worst seed"]);
     for row in rows {
         for v in &row.verdicts {
-            let verdict = if v.holds { paint.good("PASS") } else { paint.bad("FAIL") };
+            let verdict = match v.standing {
+                Standing::Kept => paint.good("PASS"),
+                Standing::Missed => paint.warn("MISSED"),
+                Standing::Broken => paint.bad("FAIL"),
+            };
             table.row([
                 verdict,
                 row.scenario.into(),
@@ -169,7 +178,7 @@ fn judged(rows: &[Row]) -> String {
     format!("{}\n{}\n", paint.bold("The bars of ours"), table.render(|head| paint.dim(head)))
 }
 
-fn report(rows: &[Row], passed: usize, failed: usize) -> Value {
+fn report(rows: &[Row], [passed, missed, failed]: [usize; 3]) -> Value {
     let row = |row: &Row| {
         let about = scenario::ALL.iter().find(|s| s.0 == row.scenario).map_or("", |s| s.1);
         let of = |(scheme, runs): &(Scheme, Vec<Measures>)| {
@@ -190,5 +199,5 @@ fn report(rows: &[Row], passed: usize, failed: usize) -> Value {
         json!({"scenario": row.scenario, "about": about, "bars": row.verdicts, "limiters": limiters})
     };
     let rows: Vec<Value> = rows.iter().map(row).collect();
-    json!({"passed": passed, "failed": failed, "scenarios": rows})
+    json!({"passed": passed, "missed": missed, "failed": failed, "scenarios": rows})
 }

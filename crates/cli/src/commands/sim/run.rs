@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{OutputArgs, Paint, print, print_json};
 use crate::table::Table;
 use clap::Args;
-use raddle_sim::bars::{self, Verdict};
+use raddle_sim::bars::{self, Standing, Verdict};
 use raddle_sim::measure::Second;
 use raddle_sim::{Measures, Scheme, scenario};
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ pub(super) fn run(args: &RunArgs) -> Done {
     let mut broken = false;
     for (name, runs) in names.iter().zip(measures.chunks(args.seeds.seeds as usize)) {
         let verdicts: Vec<Verdict> = bars::of(name).iter().filter_map(|bar| bar.judge(runs)).collect();
-        broken |= verdicts.iter().any(|v| !v.holds);
+        broken |= verdicts.iter().any(|v| v.standing == Standing::Broken);
         if args.output.json() {
             report.push(
                 json!({"scenario": name, "limiter": args.limiter.name(), "bars": verdicts, "runs": runs}),
@@ -77,7 +77,11 @@ fn lines(name: &str, scheme: Scheme, verdicts: &[Verdict], runs: &[Measures]) ->
     let about = scenario::ALL.iter().find(|s| s.0 == name).map_or("", |s| s.1);
     let mut table = Table::new(&["figure", ">bar", ">all seeds", ">worst", ""]);
     for v in verdicts {
-        let verdict = if v.holds { paint.good("kept") } else { paint.bad("BROKEN") };
+        let verdict = match v.standing {
+            Standing::Kept => paint.good("kept"),
+            Standing::Missed => paint.warn("missed, as is known"),
+            Standing::Broken => paint.bad("BROKEN"),
+        };
         let figure = |x| number(x);
         table.row([v.bar.figure.name().into(), v.bar.text(), figure(v.value), figure(v.worst), verdict]);
     }

@@ -53,10 +53,10 @@ Exit codes: 0 it was shown, 1 something could not be started.
 Examples:
   raddle demo limit
   raddle demo limit --factor 10
-  raddle demo limit --headless --duration 40s
+  raddle demo limit --headless --duration 60s
   raddle demo limit --without                 what happens to an app that has no limiter")]
 pub(crate) struct LimitArgs {
-    /// About how long it takes [default: 90s; on a terminal, until you press q]
+    /// About how long it takes; what is usual is learned for 16 s in any case [default: 90s; on a terminal, until you press q]
     #[arg(long, value_parser = parse::duration)]
     duration: Option<Duration>,
     /// Print lines, even on a terminal

@@ -30,6 +30,9 @@ pub(super) struct Story<'a> {
     pub(super) acting: &'a Mutex<()>,
 }
 
+/// How long the limiter must have seen what is usual.
+const KNOWN: Duration = Duration::from_secs(16);
+
 impl Story<'_> {
     /// Plays the script.
     pub(super) fn tell(&self) -> Result<(), Failure> {
@@ -48,13 +51,15 @@ impl Story<'_> {
                 ("calm again", State { surging: false, limiting: false }, 2),
             ],
         };
-        for (title, state, units) in script {
+        for (n, (title, state, units)) in script.iter().enumerate() {
             if self.ended() {
                 break;
             }
             (*title).clone_into(&mut self.ledger.edit().title);
             self.become_so(*state)?;
-            self.pass(self.unit * *units);
+            // Before that the limiter does not know what is usual, and takes nothing for a surge.
+            let least = if n == 0 && state.limiting { KNOWN } else { Duration::ZERO };
+            self.pass((self.unit * *units).max(least));
         }
         if !self.stop.load(Ordering::Relaxed) {
             self.evidence();
