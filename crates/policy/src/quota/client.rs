@@ -47,7 +47,9 @@ struct Mine {
     demand: f64,
     /// A lease shrank: it is acknowledged soon.
     shrank: bool,
-    asked: bool,
+    /// When tokens were asked for that have not come yet. They would be good no longer after [`TOKEN`], so then it is as
+    /// if nobody had asked.
+    asked: Option<Time>,
 }
 
 /// One sidecar at all its cluster rules.
@@ -102,9 +104,9 @@ impl Client {
             let leased = mine.pot.leased();
             leases += u32::from(leased);
             let asks = mine.pot.asks();
-            if asks > 0 && !mine.asked && (beside || !leased) {
+            if asks > 0 && !mine.waits(now) && (beside || !leased) {
                 asked |= leased;
-                mine.asked = true;
+                mine.asked = Some(now);
                 items.push(mine.ask(name, asks, now));
             }
         }
@@ -130,7 +132,7 @@ impl Client {
             mine.pot.hold(lease.rate, lease.safe, sent + LEASE, now);
         }
         if grant.lease.is_none() {
-            mine.asked = false;
+            mine.asked = None;
         }
         if let Some(sent) = sent
             && grant.tokens > 0
@@ -145,7 +147,7 @@ impl Client {
 
     /// The connection ended: what was asked for is not answered any more.
     pub fn disconnected(&mut self) {
-        self.rules.values_mut().for_each(|m| m.asked = false);
+        self.rules.values_mut().for_each(|m| m.asked = None);
     }
 
     fn next(&mut self, now: Time) -> u64 {
@@ -171,7 +173,7 @@ impl Mine {
             at: now,
             demand: 0.0,
             shrank: false,
-            asked: false,
+            asked: None,
         }
     }
 
@@ -222,6 +224,10 @@ impl Mine {
             safe: self.safe,
             ask: batch.max(asks).min(ASK_MOST),
         }
+    }
+
+    fn waits(&self, now: Time) -> bool {
+        self.asked.is_some_and(|at| now < at + TOKEN)
     }
 
     fn jumped(&self, now: Time) -> bool {

@@ -340,7 +340,9 @@ impl Rule {
             }
         };
         let before = (holder.charge(now), holder.safe(), holder.want(), holder.reserve(now));
-        if !known && learning {
+        // A sidecar that was never given anything uses what strangers may; that is no lease to be confirmed.
+        let stranger = item.held == 0;
+        if !known && learning && !stranger {
             // What somebody else gave it.
             let lease = Lease { rate: sane(item.holding), safe: sane(item.safe) };
             holder.given.push(Given { first: 0, last: item.held, lease, until: now + LEASE });
@@ -362,7 +364,9 @@ impl Rule {
         self.reserved = (self.reserved - before.3).max(0.0);
 
         let mut grant = Grant { rule: item.rule.clone(), lease: None, tokens: 0, retry: Duration::ZERO };
-        if item.ask == 0 {
+        if item.ask == 0 && learning && stranger {
+            // It is given something when what the others hold is known.
+        } else if item.ask == 0 {
             let lease = if learning {
                 // Confirmed, and nothing more: together they are not more than what was given.
                 Lease { rate: own.0.min(sane(item.holding)), safe: own.1.min(sane(item.safe)) }

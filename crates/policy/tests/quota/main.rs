@@ -3,6 +3,7 @@
 mod world;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use raddle_policy::quota::{LEASE, PotView};
 use std::time::Duration;
 use world::{GOOD, Network, World};
@@ -185,8 +186,20 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Worlds that are drawn, unless the environment says otherwise.
+fn config() -> ProptestConfig {
+    let own = ProptestConfig::default();
+    let said = |name| std::env::var_os(name).is_some();
+    ProptestConfig {
+        cases: if said("PROPTEST_CASES") { own.cases } else { 48 },
+        rng_seed: if said("PROPTEST_RNG_SEED") { own.rng_seed } else { RngSeed::Fixed(6) },
+        ..own
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    // The same worlds in every run. Others: PROPTEST_RNG_SEED, and more: PROPTEST_CASES.
+    #![proptest_config(config())]
     #[test]
     fn leases_never_pass_the_limit_together(
         seed in any::<u64>(), sidecars in 1usize..30, events in prop::collection::vec((event(), 0u64..4_000), 1..14),
