@@ -281,7 +281,7 @@ fn next(look: &Value) -> Vec<String> {
 fn number(n: f64) -> String {
     match n.abs() {
         100.0.. => format!("{n:.0}"),
-        10.0.. => format!("{:.1}", n).trim_end_matches(".0").to_owned(),
+        10.0.. => format!("{n:.1}").trim_end_matches(".0").to_owned(),
         _ => format!("{n:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
     }
 }
@@ -305,7 +305,7 @@ mod tests {
                        {"rule": "RateLimit/refunds", "held": 0, "observed": 12}],
             "sidecars": [{
                 "id": "order-1", "rule": "AdaptiveLimit/order", "mode": mode, "tier": tier, "signal": signal,
-                "since": if tier > 0 { 1 } else { 0 }, "sensing": "CPU time of cgroup /x", "cpu": 0.97, "threshold": 0.8,
+                "since": i32::from(tier > 0), "sensing": "CPU time of cgroup /x", "cpu": 0.97, "threshold": 0.8,
                 "cores": 2.0, "memory": 0.0, "queue": 0.31,
                 "culprits": if tier == 1 { json!([culprit]) } else { json!([]) },
                 "history": [{"cpu": 0.1}, {"cpu": 1.0}],

@@ -90,7 +90,7 @@ impl Ledger {
 
     /// The next part begins.
     pub(super) fn switch(&self, state: State) {
-        let now = self.second_after(self.begin.elapsed());
+        let now = second_after(self.begin.elapsed());
         let mut known = self.edit();
         known.state = state;
         // The second in which it was switched belongs to nobody.
@@ -103,14 +103,10 @@ impl Ledger {
 
     /// The last part ends.
     pub(super) fn end(&self) {
-        let now = self.second_after(self.begin.elapsed()).saturating_sub(1);
+        let now = second_after(self.begin.elapsed()).saturating_sub(1);
         if let Some(last) = self.edit().parts.last_mut() {
             last.until = Some(now.max(last.from));
         }
-    }
-
-    fn second_after(&self, time: Duration) -> usize {
-        time.as_secs_f64().ceil() as usize
     }
 
     /// A second is complete.
@@ -147,6 +143,11 @@ impl Ledger {
             part.cores.1 += 1;
         }
     }
+}
+
+/// The number of the next whole second.
+fn second_after(time: Duration) -> usize {
+    time.as_secs_f64().ceil() as usize
 }
 
 #[cfg(test)]

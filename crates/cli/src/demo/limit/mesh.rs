@@ -100,7 +100,7 @@ impl Mesh {
         let mut said = String::new();
         while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
             match crate::demo::limit::ask::once(self.outbound, SERVICE, "/load") {
-                Ok(status) if status == 200 => return Ok(()),
+                Ok(200) => return Ok(()),
                 Ok(status) => said = format!("it is answered {status}"),
                 Err(e) => said = e.to_string(),
             }
