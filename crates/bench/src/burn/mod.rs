@@ -1,7 +1,7 @@
 //! An app that costs CPU: a hundred interfaces, each with its own price, and a pool of threads that really pay it.
 //!
 //! It is what limiting is shown on. [`menu`] says what an interface costs, the pool ([`Pool`]) works, [`spin`](spin())
-//! burns; the sockets are those of [`serve`](crate::serve).
+//! burns; the sockets are those of [`serve`](mod@crate::serve).
 mod pool;
 mod spin;
 
