@@ -130,6 +130,8 @@ answers! {
         pub culprits: Vec<CulpritAnswer>,
         /// Requests refused: load-test traffic, by the burst guard, of culprits, of everything.
         pub refused: Vec<u64>,
+        /// The rule only observed: these requests would have been refused, and passed.
+        pub observed: bool,
     }
 
     /// What a limit or a breaker held.
@@ -227,9 +229,10 @@ fn culprit(c: &Culprit) -> CulpritAnswer {
 }
 
 fn time(t: &LimitedTime) -> LimitedTimeAnswer {
-    let LimitedTime { number, began, ended, cause, end, peak_cpu, peak_queue, culprits, refused } = t.clone();
+    let LimitedTime { number, began, ended, cause, end, peak_cpu, peak_queue, culprits, refused, observed } =
+        t.clone();
     let culprits = culprits.iter().map(culprit).collect();
-    LimitedTimeAnswer { number, began, ended, cause, end, peak_cpu, peak_queue, culprits, refused }
+    LimitedTimeAnswer { number, began, ended, cause, end, peak_cpu, peak_queue, culprits, refused, observed }
 }
 
 fn count(c: &HeldCount) -> HeldAnswer {

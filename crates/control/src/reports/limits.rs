@@ -90,6 +90,8 @@ pub struct LimitedTime {
     pub culprits: Vec<Culprit>,
     /// Requests refused: load-test traffic, by the burst guard, of culprits, of everything.
     pub refused: Vec<u64>,
+    /// The rule only observed: these requests passed.
+    pub observed: bool,
 }
 
 /// What a limit or a breaker held since its sidecar started.
@@ -202,6 +204,7 @@ impl LimitedTime {
             peak_queue: number(t.peak_queue_s),
             culprits: t.culprits.iter().map(Culprit::of).collect(),
             refused: t.refused.clone(),
+            observed: t.observed,
         }
     }
 }

@@ -3,7 +3,7 @@ use super::hot::{self, Took};
 use super::program::{Cell, Link, Rule, Shared};
 use super::rate::{Kept, Slot};
 use super::slab::Slab;
-use super::{Held, Rules};
+use super::{Again, Held, Rules};
 use crate::permits::{Permit, Permits};
 use crate::rng::Rng;
 use crate::route::Attributes;
@@ -78,6 +78,8 @@ struct State {
     /// Of this worker's own, so that workers do not count references of one text together.
     rule: Arc<str>,
     detail: Arc<str>,
+    /// What is said if its turn comes, but too late for the caller.
+    late: Arc<str>,
     /// The version of the rule that the shared part has heard of.
     version: u64,
 }
@@ -134,6 +136,7 @@ impl Local {
             }
             if state.detail != rule.detail {
                 state.detail = Arc::from(&*rule.detail);
+                state.late = late(rule);
             }
             self.states.push(state);
         }
@@ -148,6 +151,19 @@ impl Local {
     /// Judges a request: every rule that takes it must let it pass, else none has counted it. `can_wait` is whether the
     /// request can be kept for a while: one-way and streamed ones can not, and are refused where they would have to.
     pub fn judge(&mut self, side: Side, req: &impl Attributes, now: Time, can_wait: bool) -> Verdict {
+        let patience = if can_wait { Duration::MAX } else { Duration::ZERO };
+        self.judge_within(side, req, now, patience)
+    }
+
+    /// The same for a request that can be kept for this long at most, as its caller waits no longer. A rule that would
+    /// keep it longer refuses it.
+    pub fn judge_within(
+        &mut self,
+        side: Side,
+        req: &impl Attributes,
+        now: Time,
+        patience: Duration,
+    ) -> Verdict {
         self.asks.clear();
         self.taking.clear();
         self.rules.program.index(side).taking(req, &mut self.taking);
@@ -159,7 +175,7 @@ impl Local {
         for n in 0..self.taking.len() {
             let i = self.taking[n];
             let observe = self.rules.program.rules[i as usize].observe;
-            match self.take(i, req, now, can_wait) {
+            match self.take(i, req, now, patience) {
                 Ok(slot) if !observe => wait = wait.max(slot),
                 Ok(_) => {}
                 Err(held) => {
@@ -177,7 +193,13 @@ impl Local {
     }
 
     /// Asks one rule; says how long the request has to wait for it.
-    fn take(&mut self, i: u32, req: &impl Attributes, now: Time, can_wait: bool) -> Result<Duration, Held> {
+    fn take(
+        &mut self,
+        i: u32,
+        req: &impl Attributes,
+        now: Time,
+        patience: Duration,
+    ) -> Result<Duration, Held> {
         let rule = &self.rules.program.rules[i as usize];
         let state = &mut self.states[i as usize];
         if state.version != rule.version {
@@ -195,7 +217,7 @@ impl Local {
             }
             Link::Rate(pace) => state.kept.take(&rule.shared.meter, pace, now).then_some(Taken::Token(i)),
             Link::Paced(pace, most) => {
-                let most = if can_wait { *most } else { Duration::ZERO };
+                let most = patience.min(*most);
                 rule.shared.meter.reserve(pace, now, most).map(|slot| Taken::Slot(i, slot))
             }
             Link::Hot(hot) => {
@@ -204,10 +226,9 @@ impl Local {
                 match asked {
                     None => return Ok(Duration::ZERO),
                     Some(Ok(took)) => Some(Taken::Value(i, took)),
-                    Some(Err(None)) => None,
-                    Some(Err(Some(own))) => {
-                        let detail = own.detail.clone();
-                        return Err(Held { detail, ..state.refusal(rule) });
+                    Some(Err((own, again))) => {
+                        let detail = own.map_or_else(|| state.detail.clone(), |own| own.detail.clone());
+                        return Err(Held { detail, again, ..state.refusal(rule) });
                     }
                 }
             }
@@ -216,7 +237,7 @@ impl Local {
                 return Ok(Duration::ZERO);
             }
         };
-        let Some(taken) = taken else { return Err(state.refusal(rule)) };
+        let Some(taken) = taken else { return Err(state.refusal_now(rule, now, patience)) };
         let wait = if let Taken::Slot(_, slot) = &taken { slot.wait } else { Duration::ZERO };
         self.taken.push(taken);
         Ok(wait)
@@ -331,8 +352,11 @@ impl Local {
 
     /// Gives back what it keeps ready for itself. Call it when the worker has been idle for a second or so.
     pub fn flush(&mut self) {
-        for state in &mut self.states {
+        for (state, rule) in self.states.iter_mut().zip(&self.rules.program.rules) {
             state.permits.flush();
+            if let Link::Rate(pace) = &rule.link {
+                state.kept.flush(&rule.shared.meter, pace);
+            }
         }
     }
 }
@@ -360,12 +384,38 @@ impl State {
             permits: Permits::new(rule.shared.permits.clone()),
             rule: Arc::from(&*rule.name),
             detail: Arc::from(&*rule.detail),
+            late: late(rule),
             shared: rule.shared.clone(),
             version: 0,
         }
     }
 
     fn refusal(&self, rule: &Rule) -> Held {
-        Held { reason: rule.reason(), rule: self.rule.clone(), detail: self.detail.clone() }
+        let again = if rule.never() { Again::Never } else { Again::Unknown };
+        Held { reason: rule.reason(), rule: self.rule.clone(), detail: self.detail.clone(), again }
+    }
+
+    /// With when it may pass.
+    fn refusal_now(&self, rule: &Rule, now: Time, patience: Duration) -> Held {
+        let held = self.refusal(rule);
+        match &rule.link {
+            Link::Rate(pace) => Held { again: self.kept.again(&rule.shared.meter, pace, now), ..held },
+            Link::Paced(pace, most) => {
+                let again = rule.shared.meter.slot_again(pace, now, *most);
+                let late = again == Again::In(Duration::ZERO) && patience > Duration::ZERO;
+                let detail = if late { self.late.clone() } else { held.detail };
+                // Who cannot wait at all needs its slot to be free.
+                let again = rule.shared.meter.slot_again(pace, now, patience.min(*most));
+                Held { detail, again, ..held }
+            }
+            Link::Concurrency(_) | Link::Hot(_) | Link::Cluster => held,
+        }
+    }
+}
+
+fn late(rule: &Rule) -> Arc<str> {
+    match &rule.link {
+        Link::Paced(..) => format!("{}: its turn comes later than its caller waits", rule.detail).into(),
+        _ => Arc::from(&*rule.detail),
     }
 }

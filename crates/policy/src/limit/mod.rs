@@ -26,6 +26,7 @@ use program::Program;
 use raddle_core::Reason;
 use raddle_model::{AdaptiveLimit, CircuitBreaker, Metadata, RateLimit};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request that is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,20 @@ pub struct Held {
     pub rule: Arc<str>,
     /// What is short, for a person: `over 100 requests a second`.
     pub detail: Arc<str>,
+    /// When one like it may pass.
+    pub again: Again,
+}
+
+/// When a request like one that is held may pass, if no others come meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// Nobody knows: what is short is given back by others.
+    #[default]
+    Unknown,
+    /// In so long.
+    In(Duration),
+    /// Not while the rule says what it says.
+    Never,
 }
 
 /// The limits that reach a sidecar.

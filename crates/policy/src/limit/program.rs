@@ -35,6 +35,8 @@ pub(super) struct Rule {
     pub(super) shared: Arc<Shared>,
     /// Counts changes of what it says.
     pub(super) version: u64,
+    /// Its bound is nothing.
+    none: bool,
 }
 
 /// A link of the chain, in its order. Pacing comes late, as a slot that was reserved cannot always be given back.
@@ -179,6 +181,17 @@ impl Rule {
             link,
             shared: old.map(|o| o.shared.clone()).unwrap_or_default(),
             version,
+            none: matches!(&source.bound, Bound::Rate(rate) if rate.per_second <= 0.0),
+        }
+    }
+
+    /// Whether nothing passes it at all.
+    pub(super) fn never(&self) -> bool {
+        match &self.link {
+            Link::Concurrency(most) => *most == 0,
+            Link::Rate(pace) | Link::Paced(pace, _) => pace.never(),
+            Link::Hot(_) => false,
+            Link::Cluster => self.none,
         }
     }
 

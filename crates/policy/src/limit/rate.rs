@@ -10,6 +10,7 @@
 //!
 //! Warming up follows Guava's `SmoothWarmingUp`: permits are stored while nothing is asked for, and what is taken out of
 //! a full store costs up to three times the time.
+use super::Again;
 use raddle_core::Time;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -106,6 +107,12 @@ fn draw(word: &AtomicU64, now: u64, cost: u64, room: u64, want: u32) -> Option<(
     before.ok().map(|before| (n as u32, now.saturating_sub(before)))
 }
 
+/// How long it takes until there is a token.
+fn missing(word: &AtomicU64, now: u64, cost: u64, room: u64) -> Again {
+    let full_at = word.load(Ordering::Relaxed).max(now).saturating_add(cost);
+    Again::In(Duration::from_nanos(full_at.saturating_sub(now + room).div_ceil(FINE)))
+}
+
 /// A bucket with nothing beside its word, for one of many values.
 pub(crate) struct Bare<'w>(pub(crate) &'w AtomicU64);
 
@@ -127,6 +134,12 @@ impl Bare<'_> {
             return false;
         }
         draw(self.0, now, interval, room, 1).is_some()
+    }
+
+    /// When there is a token, if nobody else takes it.
+    pub(crate) fn again(&self, pace: &Pace, now: Time) -> Again {
+        let Some(interval) = pace.interval else { return Again::Never };
+        missing(self.0, fine(now), interval, pace.room(interval, 0))
     }
 
     /// Gives back the token taken last.
@@ -189,6 +202,21 @@ impl Meter {
             }
             None => 0,
         }
+    }
+
+    /// When a token is there, of which workers keep `kept`, if nobody else takes it.
+    fn again(&self, pace: &Pace, now: Time, kept: u32) -> Again {
+        let Some(interval) = pace.interval else { return Again::Never };
+        let cost = Pace::cost(interval, self.cold(pace)).min(LONGEST);
+        missing(&self.word, fine(now), cost, pace.room(interval, kept).max(cost))
+    }
+
+    /// When the next slot is near enough to wait for it, at most `most`.
+    pub(crate) fn slot_again(&self, pace: &Pace, now: Time, most: Duration) -> Again {
+        if pace.never() {
+            return Again::Never;
+        }
+        Again::In(self.queue(now).saturating_sub(most))
     }
 
     /// Gives back tokens that were taken just now.
@@ -318,6 +346,18 @@ impl Kept {
                 true
             }
             None => false,
+        }
+    }
+
+    /// When there is a token again.
+    pub(crate) fn again(&self, meter: &Meter, pace: &Pace, now: Time) -> Again {
+        meter.again(pace, now, self.all)
+    }
+
+    /// Gives all tokens back: nobody comes for them.
+    pub(crate) fn flush(&mut self, meter: &Meter, pace: &Pace) {
+        if self.tokens > 0 {
+            meter.give(pace, std::mem::take(&mut self.tokens));
         }
     }
 

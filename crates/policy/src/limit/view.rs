@@ -1,10 +1,10 @@
 //! What the rules are and do now, for people: `/limits`, `raddle explain limit`.
-use super::Rules;
 use super::breaker::program as breakers;
 use super::breaker::target::Target;
 use super::breaker::{State, window};
 use super::hot::{self, Hot};
 use super::program::{Link, Rule};
+use super::{Again, Rules};
 use crate::route::Attributes;
 use raddle_core::Time;
 use raddle_model::{Bound, BreakerPer, Forced, RuleMode, Side};
@@ -307,7 +307,7 @@ fn target(rule: &breakers::Rule, target: &Target, now: Time) -> TargetView {
         state,
         since_seconds: (since != Time::ZERO).then(|| now.since(since).as_secs_f64()),
         until_seconds: target.until().map(|until| until.since(now).as_secs_f64()),
-        why: (state != State::Closed).then(|| rule.held(target.why()).detail.to_string()),
+        why: (state != State::Closed).then(|| rule.held(target.why(), Again::Unknown).detail.to_string()),
         calls,
         failed,
         slow,

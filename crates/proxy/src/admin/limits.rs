@@ -62,6 +62,6 @@ fn culprit(c: &LimitCulprit) -> Value {
 
 fn time(a: &LimitActivation) -> Value {
     json!({"number": a.number, "began": a.began_ms, "ended": a.ended_ms, "cause": a.cause, "end": a.end,
-           "peakCpu": a.peak_cpu, "peakQueue": a.peak_queue_s, "refused": a.refused,
+           "peakCpu": a.peak_cpu, "peakQueue": a.peak_queue_s, "refused": a.refused, "observed": a.observed,
            "culprits": a.culprits.iter().map(culprit).collect::<Vec<_>>()})
 }

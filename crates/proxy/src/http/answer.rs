@@ -1,6 +1,7 @@
 //! What the sidecar answers itself over HTTP, and how the end of an exchange is counted and logged.
 use super::exchange::Exchange;
 use super::flow::Data;
+use super::limiting::Hint;
 use crate::authorize::Denial;
 use crate::conn::Role;
 use crate::record::NOBODY;
@@ -24,6 +25,18 @@ pub(crate) struct End {
 impl Worker {
     /// Answers an exchange that will get no response; one whose response has begun is cut.
     pub(crate) fn answer_http(&mut self, key: Key, reason: Reason, status: Option<u16>, what: &str) {
+        self.answer_http_with(key, reason, status, what, None);
+    }
+
+    /// The same, with a field that says when to come again.
+    pub(super) fn answer_http_with(
+        &mut self,
+        key: Key,
+        reason: Reason,
+        status: Option<u16>,
+        what: &str,
+        hint: Option<Hint>,
+    ) {
         let Some(x) = self.http.exchanges.get_mut(key) else { return };
         if x.down_framing.is_some() {
             return self.cut(key, reason);
@@ -40,6 +53,9 @@ impl Worker {
         response.fields.push(b"x-raddle-reason", reason.flag().as_bytes());
         if let Some(r) = &rule {
             response.fields.push(b"x-raddle-rule", r.as_bytes());
+        }
+        if let Some((name, number)) = hint {
+            response.fields.push(name, number.to_string().as_bytes());
         }
         if x.protocol == Protocol::Grpc {
             let code = match (reason, x.abort, status) {

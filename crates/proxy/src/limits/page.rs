@@ -100,13 +100,14 @@ impl Adaptive {
         }
         let Some(v) = &self.view else { return writeln!(out, "    has not looked yet") };
         let l = &v.level;
-        let state = match v.tier {
-            0 if !v.active => "holds nothing",
-            0 => "is short, and holds nothing but load tests",
-            1 => "holds those that cause the shortage",
-            _ => "holds everything",
-        };
-        writeln!(out, "    {state}")?;
+        let would = self.mode == RuleMode::Observe;
+        let (holds, held) = if would { ("would hold", "would be held") } else { ("holds", "held") };
+        match v.tier {
+            0 if !v.active => writeln!(out, "    {holds} nothing")?,
+            0 => writeln!(out, "    is short, and {holds} nothing but load tests")?,
+            1 => writeln!(out, "    {holds} those that cause the shortage")?,
+            _ => writeln!(out, "    {holds} everything")?,
+        }
         writeln!(
             out,
             "    cpu {:.0} % of {:.2} cores (short above {:.0} %), queue {:.3} s, {} interfaces",
@@ -119,7 +120,7 @@ impl Adaptive {
         for c in &v.culprits {
             writeln!(
                 out,
-                "    held: {}: {:.1}/s offered, {:.1}/s pass, {:.1}/s as usual, {:.2} ms each",
+                "    {held}: {}: {:.1}/s offered, {:.1}/s pass, {:.1}/s as usual, {:.2} ms each",
                 c.name, c.offered, c.limit, c.baseline, c.cost_ms
             )?;
         }

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use raddle_core::{Reason, Time};
 use raddle_model::{InterfaceBy, RuleMode, Side};
 use raddle_policy::limit::adaptive::{Gate, InterfaceId, Why};
-use raddle_policy::limit::{Breakers, Held, Local, Priorities, Rules};
+use raddle_policy::limit::{Again, Breakers, Held, Local, Priorities, Rules};
 use raddle_policy::{Attributes, Rng};
 use raddle_telemetry::{LimitCells, Shard};
 use std::cell::RefCell;
@@ -169,10 +169,6 @@ impl Limits {
             }
         };
         if wait > Duration::ZERO {
-            if q.patience.is_some_and(|p| wait >= p) {
-                self.give_back(holds, None, now, rng);
-                return Limited::Refuse(too_long());
-            }
             holds.waits = true;
             self.shard.limit_waiting.inc();
             self.shard.limit_waited.inc();
@@ -220,7 +216,13 @@ impl Limits {
         now: Time,
     ) -> Result<Duration, Held> {
         use raddle_policy::limit::Verdict;
-        let (wait, ask, observed) = match self.local.judge(q.side, q.req, now, q.can_wait) {
+        let patience = match (q.can_wait, q.patience) {
+            (false, _) => Duration::ZERO,
+            (true, None) => Duration::MAX,
+            // A turn that comes just when its caller gives up comes too late.
+            (true, Some(patience)) => patience.saturating_sub(Duration::from_nanos(1)),
+        };
+        let (wait, ask, observed) = match self.local.judge_within(q.side, q.req, now, patience) {
             Verdict::Pass { ticket, wait, ask, observed } => {
                 holds.local = ticket;
                 (wait, ask, observed)
@@ -234,8 +236,8 @@ impl Limits {
         holds.asks.extend(self.local.asks().iter().filter_map(|i| self.rates.get(*i as usize)).cloned());
         holds.asks_until = now + ASK_MOST.min(q.patience.unwrap_or(ASK_MOST));
         match self.ask(holds, quota, now)? {
-            Some(_) if !q.can_wait => Err(unknown_quota(holds.asks.first())),
-            Some(again) => Ok(wait.max(again.since(now))),
+            Some(again) if again.since(now) <= patience => Ok(wait.max(again.since(now))),
+            Some(_) => Err(self.count(unknown_quota(holds.asks.first()))),
             None => Ok(wait),
         }
     }
@@ -262,7 +264,8 @@ impl Limits {
                 Ok(())
             }
             Err(why) => {
-                let held = Held { reason: Reason::AdaptiveLimited, rule, detail: words(why).into() };
+                let (detail, again) = (words(why).into(), Again::Unknown);
+                let held = Held { reason: Reason::AdaptiveLimited, rule, detail, again };
                 if !observes {
                     return Err(self.count(held));
                 }
@@ -337,7 +340,7 @@ impl Limits {
                     return Limited::Wait(at);
                 }
                 Ok(Some(_)) => {
-                    let held = unknown_quota(holds.asks.first());
+                    let held = self.count(unknown_quota(holds.asks.first()));
                     self.end(holds, None, now, rng);
                     return Limited::Refuse(held);
                 }
@@ -415,18 +418,11 @@ fn words(why: Why) -> &'static str {
     }
 }
 
-fn too_long() -> Held {
-    Held {
-        reason: Reason::RateLimited,
-        rule: "RateLimit".into(),
-        detail: "its turn comes later than its caller waits".into(),
-    }
-}
-
 fn unknown_quota(rule: Option<&Arc<str>>) -> Held {
     Held {
         reason: Reason::ClusterLimited,
         rule: rule.cloned().unwrap_or_else(|| "RateLimit".into()),
         detail: "its quota is not known yet, and it cannot be kept until it is".into(),
+        again: Again::Unknown,
     }
 }

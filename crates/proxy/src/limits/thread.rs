@@ -4,7 +4,7 @@
 use super::{Limiting, app};
 use crate::shared::Shared;
 use raddle_core::Time;
-use raddle_model::LoadSignal;
+use raddle_model::{LoadSignal, RuleMode};
 use raddle_policy::limit::adaptive::{self, Controller, Kind, Sample};
 use raddle_sense::{SenseError, Sensor};
 use raddle_telemetry::{Event, Severity};
@@ -331,7 +331,8 @@ impl Keeper {
         cells.queue.set(0.0);
         cells.cpu.set(0.0);
         if self.controller.view().active {
-            let text = "the rule is gone: nothing is held any more".to_owned();
+            let is = if self.limiting.settings.mode == RuleMode::Observe { "would be" } else { "is" };
+            let text = format!("the rule is gone: nothing {is} held any more");
             self.note(shared, "limit_ended", Severity::Info, text);
         }
     }

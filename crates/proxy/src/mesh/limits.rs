@@ -94,6 +94,7 @@ fn activation(a: &adaptive::Activation, wall: &impl Fn(f64) -> u64) -> LimitActi
         peak_queue_s: a.peak_queue,
         culprits: a.culprits.iter().take(CULPRITS).map(culprit).collect(),
         refused: a.refused.to_vec(),
+        observed: a.observed,
     }
 }
 

@@ -55,6 +55,16 @@ fn an_observed_rule_holds_nothing_and_counts() {
     });
     limited.line("observed:AdaptiveLimit/app");
     assert_eq!(limited.held("AdaptiveLimit/app"), 0);
+    // Nobody is told that something was done.
+    let page = limited.admin().get("/limits?format=text");
+    assert!(page.contains("would hold") && !page.contains(" holds "), "{page}");
+    let explained = limited.admin().json("/limits/explain");
+    assert_eq!(explained["sidecars"][0]["times"][0]["observed"], true, "{explained}");
+    pretend(&limited, 0.1);
+    limited.rules(&[]);
+    until(SOME_SECONDS, "its end is told", || limited.admin().has_event("limit_ended"));
+    let events = limited.admin().get("/events");
+    assert!(events.contains("would be held") && !events.contains("is held"), "{events}");
     limited.settles();
 }
 

@@ -3,6 +3,7 @@ use super::Limited;
 use raddle_testkit::h1::{Client, Response};
 use raddle_testkit::h2_hpack::Block;
 use raddle_testkit::http::{H2Side, Stream, h2_server, http_server};
+use raddle_testkit::{PATIENCE, until_some};
 
 #[track_caller]
 pub(super) fn get(c: &mut Client, path: &str, fields: &str) -> Response {
@@ -31,6 +32,9 @@ fn a_request_over_the_rate_gets_429_and_its_connection_goes_on() {
     let held = get(&mut c, "/pay/3", "");
     assert_eq!((held.status(), reason(&held).as_deref()), (429, Some("RL")));
     assert_eq!(held.head.get("x-raddle-rule").as_deref(), Some("RateLimit/pay"));
+    // One in a thousand seconds, of which a moment has gone.
+    let again: u32 = held.head.get("retry-after").expect("a time").parse().expect("seconds");
+    assert!((990..=1000).contains(&again), "{again}");
     assert_eq!(get(&mut c, "/list", "").status(), 200);
     assert_eq!(limited.held("RateLimit/pay"), 1);
     assert_eq!(limited.line("RateLimit/pay")["flag"], "RL");
@@ -67,6 +71,7 @@ fn a_stream_of_http2_that_is_held_leaves_the_others_alone() {
     let all: Vec<_> = streams.into_iter().map(|s| c.done(s)).collect();
     assert_eq!(all.iter().map(Stream::status).collect::<Vec<_>>(), [200, 200, 429, 429]);
     assert_eq!(all[3].get("x-raddle-reason").as_deref(), Some("RL"));
+    assert!(all[3].get("retry-after").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 900)));
     limited.settles();
 }
 
@@ -85,6 +90,13 @@ fn a_grpc_call_over_the_rate_gets_resource_exhausted() {
     assert_eq!((held.status(), held.get("grpc-status").as_deref()), (200, Some("8")));
     assert_eq!(held.get("x-raddle-rule").as_deref(), Some("RateLimit/refunds"));
     assert!(held.get("grpc-message").unwrap().contains("[RL]"));
+    // gRFC A6: when another may pass, in milliseconds.
+    let pushback: i64 = held.get("grpc-retry-pushback-ms").expect("a time").parse().expect("milliseconds");
+    assert!((990_000..=1_200_000).contains(&pushback), "{pushback}");
+    // One that would be over by then is told not to wait for it.
+    let block = Block::request("POST", "shop", "/pay.Pay/Refund").lit("content-type", "application/grpc");
+    let stream = c.ask(&block.lit("te", "trailers").lit("grpc-timeout", "5S"), true);
+    assert_eq!(c.done(stream).get("grpc-retry-pushback-ms").as_deref(), Some("-1"));
     assert_eq!(call(&mut c, "/pay.Pay/Pay").get("grpc-status").as_deref(), Some("0"));
     assert_eq!(limited.line("RateLimit/refunds")["method"], "Refund");
     limited.settles();
@@ -122,4 +134,25 @@ fn an_observed_limit_is_counted_and_logged_once_for_a_request() {
     assert_eq!(limited.observed("RateLimit/none"), 3);
     limited.line("observed:RateLimit/none");
     limited.settles();
+}
+
+#[test]
+fn a_client_that_is_held_is_told_when_to_come_again_as_far_as_that_is_known() {
+    let server = http_server(|mut c| while c.request().is_some() && c.ok("answer") {});
+    let limited = Limited::inbound(server.addr, &[("RateLimit", "r", "rate: 4, burst: 1, maxWait: 100ms")]);
+    let mut c = Client::connect(limited.listen);
+    let mut held = || {
+        until_some(PATIENCE, "a refusal", || {
+            let response = get(&mut c, "/", "");
+            (response.status() == 429).then(|| response.head.get("retry-after"))
+        })
+    };
+    assert_eq!(held().as_deref(), Some("1"), "a part of a second is rounded up");
+    limited.rules(&[("RateLimit", "r", "rate: 0.01, burst: 1, key: {header: host}")]);
+    assert!(held().is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s > 90)), "of one value");
+    // While nothing passes whatever time it is, no time is said.
+    limited.rules(&[("RateLimit", "r", "rate: 0")]);
+    assert_eq!(held(), None);
+    limited.rules(&[("RateLimit", "r", "concurrency: 0")]);
+    assert_eq!(held(), None);
 }

@@ -42,9 +42,14 @@ fn what_would_wait_too_long_is_refused_at_once() {
     let replies: Vec<_> = (0..3).map(|_| c.frame()).map(|f| (f.head.id, f.flag())).collect();
     assert!(replies[..2].contains(&(3, Some("RL".into()))), "{replies:?}");
     assert_eq!(replies[2], (2, None));
-    // Its own time is shorter than its turn is far.
+    assert_eq!(limited.held("RateLimit/paced"), 1);
+    // Its own time is shorter than its turn is far: the rule that would keep it so long is named everywhere.
     c.ask(&Ask::to(PAY).id(4).timeout(50));
-    assert_eq!(c.frame().flag().as_deref(), Some("RL"));
+    let late = c.frame();
+    assert_eq!(late.flag().as_deref(), Some("RL"));
+    assert_eq!(late.header("raddle-rule").as_deref(), Some("RateLimit/paced"));
+    assert_eq!(limited.held("RateLimit/paced"), 2);
+    assert_eq!(limited.line("RateLimit/paced")["flag"], "RL");
     limited.settles();
 }
 

@@ -275,6 +275,9 @@ pub struct LimitActivation {
     /// Requests refused: load-test traffic, by the burst guard, of culprits, of everything.
     #[prost(uint64, repeated, tag = "9")]
     pub refused: ::prost::alloc::vec::Vec<u64>,
+    /// The rule only observed: they would have been refused, and passed.
+    #[prost(bool, tag = "10")]
+    pub observed: bool,
 }
 /// What a limit or a breaker held.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

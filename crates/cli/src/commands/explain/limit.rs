@@ -122,7 +122,7 @@ fn sidecar(s: &Value, paint: Paint) -> Vec<String> {
     let would = if text(&s["mode"]) == "observe" { "would hold" } else { "holds" };
     let since = || format!("since {}", ago(&s["since"]));
     let state = match (s["tier"].as_u64().unwrap_or(0), holds(s)) {
-        (0, false) => format!("{id} holds nothing"),
+        (0, false) => format!("{id} {would} nothing"),
         (0, true) => paint.warn(format!("{id} {would} load-test traffic only, {}", since())),
         (1, _) => paint.warn(format!("{id} {would} those that cause the shortage, {}", since())),
         _ => {
@@ -136,7 +136,8 @@ fn sidecar(s: &Value, paint: Paint) -> Vec<String> {
     if let Some(bars) = bars(s) {
         out.push(format!("  Cores in use, the last seconds: {bars}"));
     }
-    out.extend(culprits(s, "held").into_iter().map(|line| format!("  {line}")));
+    let held = if text(&s["mode"]) == "observe" { "would be held" } else { "held" };
+    out.extend(culprits(s, held).into_iter().map(|line| format!("  {line}")));
     out
 }
 
@@ -220,14 +221,18 @@ fn past(id: &str, t: &Value) -> String {
     let names: Vec<String> = items(&t["culprits"]).take(3).map(|c| text(&c["name"])).collect();
     let more = items(&t["culprits"]).count().saturating_sub(names.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let whom = if names.is_empty() { String::new() } else { format!("; held {}{more}", names.join(", ")) };
+    let (held, were) = match t["observed"].as_bool() {
+        Some(true) => ("would have held", "would have been refused"),
+        _ => ("held", "refused"),
+    };
+    let whom = if names.is_empty() { String::new() } else { format!("; {held} {}{more}", names.join(", ")) };
     let refused: u64 = items(&t["refused"]).filter_map(Value::as_u64).sum();
     let why = |name: &str, before: &str| {
         let text = text(&t[name]);
         if text.is_empty() { String::new() } else { format!("{before}{}", text.trim_end_matches('.')) }
     };
     format!(
-        "{id}, {} ago, for {}{}{whom}; {refused} requests refused, at most {:.0} % of the cores and {} of work in hand{}.",
+        "{id}, {} ago, for {}{}{whom}; {refused} requests {were}, at most {:.0} % of the cores and {} of work in hand{}.",
         ago(&t["began"]),
         seconds(lasted),
         why("cause", ": "),

@@ -107,7 +107,7 @@ impl Controller {
             weeks: 0,
             culprits: Culprits::default(),
             mark: Mark::default(),
-            recorder: Recorder::default(),
+            recorder: Recorder::new(settings.mode == RuleMode::Observe),
             last: None,
             age: 0.0,
             given: (Time::ZERO, Time::ZERO),
@@ -136,6 +136,7 @@ impl Controller {
     /// [`AdaptiveSettings::by`] asks for another board.
     pub fn configure(&mut self, settings: &AdaptiveSettings) {
         self.board.set_observe(settings.mode == RuleMode::Observe);
+        self.recorder.observe = settings.mode == RuleMode::Observe;
         self.settings = settings.clone();
     }
 

@@ -161,6 +161,8 @@ pub struct Activation {
     pub peak_queue: f64,
     /// Requests refused, by [`super::Why`], in its order.
     pub refused: [u64; 4],
+    /// The rule only observed: they would have been refused, and passed.
+    pub observed: bool,
     /// Why it ended; empty = it goes on.
     pub end: String,
 }

@@ -26,6 +26,8 @@ pub(super) struct Recorder {
     standing: Standing,
     told: f64,
     culprits: Vec<Culprit>,
+    /// `mode: observe`: what is told is what would be done.
+    pub(super) observe: bool,
 }
 
 fn secs(at: Time) -> f64 {
@@ -37,6 +39,15 @@ fn percent(share: f64) -> String {
 }
 
 impl Recorder {
+    pub(super) fn new(observe: bool) -> Recorder {
+        Recorder { observe, ..Recorder::default() }
+    }
+
+    /// What is done to somebody, or would be if the rule did not only observe.
+    fn is(&self) -> &'static str {
+        if self.observe { "would be" } else { "is" }
+    }
+
     fn tell(&mut self, at: Time, kind: Kind, text: String) {
         let activation = if self.active { self.count } else { 0 };
         self.events.push(Event { at, activation, kind, text });
@@ -66,6 +77,7 @@ impl Recorder {
             number: self.count,
             began_secs: secs(now),
             cause: what.clone(),
+            observed: self.observe,
             ..Activation::default()
         });
         if self.activations.len() > ACTIVATIONS {
@@ -88,16 +100,17 @@ impl Recorder {
         all: &Culprits,
         board: &Board,
     ) {
+        let is = self.is();
         for m in all.members.iter().filter(|m| ids.contains(&m.id)) {
             let c = culprit(m, demands, board);
             let text = if m.dearer {
                 format!(
-                    "{} is held: its requests cost {:.1} times what they did, at {:.1}/s (usually {:.1}/s)",
+                    "{} {is} held: its requests cost {:.1} times what they did, at {:.1}/s (usually {:.1}/s)",
                     c.name, m.drift, c.offered, c.baseline
                 )
             } else {
                 format!(
-                    "{} is held: {:.1}/s are offered, {:.1} times the usual {:.1}/s; it asks for {} of the app",
+                    "{} {is} held: {:.1}/s are offered, {:.1} times the usual {:.1}/s; it asks for {} of the app",
                     c.name,
                     c.offered,
                     c.rise,
@@ -117,7 +130,8 @@ impl Recorder {
     /// These are held no more.
     pub(super) fn let_go(&mut self, now: Time, ids: &[InterfaceId], board: &Board) {
         for id in ids {
-            let text = format!("{} is held no more: it asks for no more than it may have", board.name(*id));
+            let (name, is) = (board.name(*id), self.is());
+            let text = format!("{name} {is} held no more: it asks for no more than it may have");
             self.tell(now, Kind::Culprits, text);
         }
     }
@@ -125,9 +139,10 @@ impl Recorder {
     /// Everything is held.
     pub(super) fn everything(&mut self, now: Time, level: f64, queue: f64) {
         let text = format!(
-            "nobody rose, yet {} is in use and the queue is {:.0} ms: everything is held, the least important first",
+            "nobody rose, yet {} is in use and the queue is {:.0} ms: everything {} held, the least important first",
             percent(level),
-            queue * 1e3
+            queue * 1e3,
+            self.is()
         );
         self.tell(now, Kind::Culprits, text);
     }
@@ -143,7 +158,8 @@ impl Recorder {
             activation.ended_secs = Some(secs(now));
             why.clone_into(&mut activation.end);
         }
-        self.tell(now, Kind::Ended, format!("nothing is held any more after {} s: {why}", self.seconds(now)));
+        let (is, seconds) = (self.is(), self.seconds(now));
+        self.tell(now, Kind::Ended, format!("nothing {is} held any more after {seconds} s: {why}"));
         self.active = false;
     }
 
@@ -195,13 +211,18 @@ impl Recorder {
         }
         let kind = if level.room < self.told { Kind::Cut } else { Kind::Restored };
         self.told = level.room;
-        let who = if level.tier == 2 { "all interfaces" } else { "those held" };
+        let (who, may, refused) = match (level.tier, self.observe) {
+            (2, false) => ("all interfaces", "may", "refused"),
+            (2, true) => ("all interfaces", "might", "would have been refused"),
+            (_, false) => ("those held", "may", "refused"),
+            (_, true) => ("those that would be held", "might", "would have been refused"),
+        };
         let limits: Vec<String> =
             self.culprits.iter().take(4).map(|c| format!("{} {:.1}/s", c.name, c.limit)).collect();
         let [marked, guard, culprit, overload] =
             [Why::Marked, Why::Guard, Why::Culprit, Why::Overload].map(|w| level.refused[w as usize]);
         let text = format!(
-            "{who} may use {} of the app{}{}; CPU {}, queue {:.0} ms; refused in the last second: {marked} of load \
+            "{who} {may} use {} of the app{}{}; CPU {}, queue {:.0} ms; {refused} in the last second: {marked} of load \
              tests, {guard} by the guard, {culprit} of culprits, {overload} of all",
             percent(level.room),
             if limits.is_empty() { "" } else { ": " },
@@ -244,5 +265,32 @@ fn culprit(m: &Member, demands: &[Demand], board: &Board) -> Culprit {
         cost_ms: d.cost * m.drift * 1e3,
         rise: if m.dearer { m.drift } else { d.rate / m.usual.max(0.1) },
         dearer: m.dearer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_only_observes_does_nothing_to_anybody_and_does_not_say_so() {
+        let told = |observe| {
+            let mut r = Recorder::new(observe);
+            r.begin(Time::from_millis(1000), false, &Level::default(), &[]);
+            r.everything(Time::from_millis(2000), 0.99, 1.0);
+            r.culprits = vec![Culprit::default()];
+            r.follow(Time::from_millis(3000), &Level { tier: 1, room: 0.5, ..Level::default() });
+            r.end(Time::from_millis(4000), "all is well");
+            let text: Vec<String> = r.events.iter().map(|e| e.text.clone()).collect();
+            (text.join("; "), r.activations.back().map(|a| a.observed))
+        };
+        let (does, observed) = told(false);
+        assert!(does.contains("everything is held") && does.contains("nothing is held any more"), "{does}");
+        assert!(does.contains("those held may use") && observed == Some(false), "{does}");
+        let (would, observed) = told(true);
+        assert!(would.contains("everything would be held"), "{would}");
+        assert!(would.contains("those that would be held might use"), "{would}");
+        assert!(would.contains("would have been refused in the last second"), "{would}");
+        assert!(!would.contains("is held") && observed == Some(true), "{would}");
     }
 }

@@ -4,7 +4,7 @@ use super::target::{Answer, Target, Why};
 use super::{Call, Event, Outcome};
 use crate::limit::program::Cell;
 use crate::limit::slab::Slab;
-use crate::limit::{Held, Rules};
+use crate::limit::{Again, Held, Rules};
 use crate::rng::Rng;
 use crate::route::Attributes;
 use ahash::RandomState;
@@ -174,7 +174,7 @@ impl Breakers {
             Some(Forced::Closed) => return Ok(None),
             Some(Forced::Open) => {
                 known.cell.held();
-                return Err((rule.held(Why::Forced), rule.observe));
+                return Err((rule.held(Why::Forced, Again::Never), rule.observe));
             }
             None => {}
         }
@@ -185,9 +185,9 @@ impl Breakers {
         let target = &known.targets[t];
         let (answer, change) = target.ask(&rule.settings, now);
         let probe = match answer {
-            Answer::Open(_) => {
+            Answer::Open(until) => {
                 known.cell.held();
-                return Err((rule.held(target.why()), rule.observe));
+                return Err((rule.held(target.why(), Again::In(until.since(now))), rule.observe));
             }
             Answer::Allowed => None,
             Answer::Probe(round) => Some(round),

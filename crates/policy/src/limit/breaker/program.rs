@@ -3,7 +3,7 @@ use super::super::index::Index;
 use super::super::program;
 use super::target::{Change, Target, Why};
 use super::{Event, State};
-use crate::limit::Held;
+use crate::limit::{Again, Held};
 use crate::route::Attributes;
 use ahash::RandomState;
 use raddle_core::{Reason, Time};
@@ -163,9 +163,9 @@ impl Rule {
         }
     }
 
-    pub(crate) fn held(&self, why: Why) -> Held {
+    pub(crate) fn held(&self, why: Why, again: Again) -> Held {
         let detail = self.details[why as usize].clone();
-        Held { reason: Reason::BreakerOpen, rule: self.name.clone(), detail }
+        Held { reason: Reason::BreakerOpen, rule: self.name.clone(), detail, again }
     }
 
     pub(super) fn forced(&self) -> Option<Forced> {

@@ -1,6 +1,7 @@
 //! A bound for each value of a parameter by itself (hotspot limits).
 pub(super) mod table;
 
+use super::Again;
 use super::program::{over_at_once, over_rate};
 use super::rate::{Bare, Pace};
 use crate::rng::Rng;
@@ -88,17 +89,18 @@ impl Hot {
         Hot { by: key.by.clone(), each: Each::of(bound), table, hides: hides(&key.by), own, by_id }
     }
 
-    /// Asks for a request with this value. The error is the bound of its own that holds it, if it has one.
-    pub(super) fn take(&self, value: &[u8], now: Time, rng: &mut Rng) -> Result<Took, Option<&Own>> {
+    /// Asks for a request with this value. The error is the bound of its own that holds it, if it has one, and when
+    /// another may pass.
+    pub(super) fn take(&self, value: &[u8], now: Time, rng: &mut Rng) -> Result<Took, (Option<&Own>, Again)> {
         if let Some(own) = self.own.get(value) {
             if own.each.take(&own.exact.word, now) {
                 return Ok(Took::Own(own.exact.id));
             }
             own.exact.held.fetch_add(1, Ordering::Relaxed);
-            return Err(Some(own));
+            return Err((Some(own), own.each.again(&own.exact.word, now)));
         }
         if self.each.never() {
-            return Err(None);
+            return Err((None, Again::Never));
         }
         let hash = self.table.hash(value);
         let Some(i) = self.table.find(hash).or_else(|| self.enter(hash, value, now, rng)) else {
@@ -114,7 +116,7 @@ impl Hot {
             return Ok(Took::Nothing);
         }
         slot.touch(now, !passes, rng);
-        if passes { Ok(Took::Place { slot: i, hash }) } else { Err(None) }
+        if passes { Ok(Took::Place { slot: i, hash }) } else { Err((None, self.each.again(&slot.word, now))) }
     }
 
     fn enter(&self, hash: u64, value: &[u8], now: Time, rng: &mut Rng) -> Option<u32> {
@@ -235,6 +237,14 @@ impl Each {
                 let more = |n: u64| (n < u64::from(*most)).then_some(n + 1);
                 word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).is_ok()
             }
+        }
+    }
+
+    fn again(&self, word: &AtomicU64, now: Time) -> Again {
+        match self {
+            Each::Rate(pace) => Bare(word).again(pace, now),
+            Each::AtOnce(0) => Again::Never,
+            Each::AtOnce(_) => Again::Unknown,
         }
     }
 

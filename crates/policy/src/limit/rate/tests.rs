@@ -187,3 +187,46 @@ fn a_slot_given_back_is_the_next_ones() {
     let next = meter.reserve(&pace, at(1.0), wait).unwrap();
     assert_eq!((first.wait, next.wait), (Duration::ZERO, Duration::from_millis(100)));
 }
+
+#[test]
+fn a_worker_that_falls_idle_leaves_its_chunk_to_others() {
+    let pace = Pace::new(10_000.0, 1000, None);
+    let (meter, mut idle, mut busy) = (Meter::default(), Kept::default(), Kept::default());
+    idle.follow(&pace, 2);
+    busy.follow(&pace, 2);
+    let now = Time::from_millis(1000);
+    assert!(idle.take(&meter, &pace, now));
+    let kept = idle.tokens;
+    assert!(kept > 0, "it took more than one");
+    let mut passed = 0;
+    while busy.take(&meter, &pace, now) {
+        passed += 1;
+    }
+    idle.flush(&meter, &pace);
+    let mut more = 0;
+    while busy.take(&meter, &pace, now) {
+        more += 1;
+    }
+    assert_eq!((more, idle.tokens), (kept, 0));
+    assert!(passed + more < 1000, "never more than the burst at once");
+    idle.flush(&meter, &pace);
+    assert!(!busy.take(&meter, &pace, now), "nothing is given back twice");
+}
+
+#[test]
+fn it_is_known_when_there_is_a_token_again() {
+    let pace = Pace::new(2.0, 1, None);
+    let (meter, mut kept) = (Meter::default(), Kept::default());
+    kept.follow(&pace, 1);
+    let at = |ms: u64| Time::from_millis(1000 + ms);
+    assert!(kept.take(&meter, &pace, at(0)));
+    assert!(!kept.take(&meter, &pace, at(100)));
+    assert_eq!(kept.again(&meter, &pace, at(100)), Again::In(Duration::from_millis(400)));
+    assert!(!kept.take(&meter, &pace, at(499)));
+    assert_eq!(kept.again(&meter, &pace, at(500)), Again::In(Duration::ZERO));
+    assert!(kept.take(&meter, &pace, at(500)));
+    assert_eq!(meter.slot_again(&Pace::new(0.0, 1, None), at(0), Duration::ZERO), Again::Never);
+    let word = AtomicU64::new(0);
+    assert!(Bare(&word).take(&pace, at(0)));
+    assert_eq!(Bare(&word).again(&pace, at(0)), Again::In(Duration::from_millis(500)));
+}
