@@ -1,5 +1,6 @@
 //! Rules out of YAML, requests, and workers for tests of limits.
 #![allow(dead_code, unreachable_pub)]
+pub mod app;
 use raddle_core::Time;
 use raddle_model::{LoadOptions, Side, Source, load};
 use raddle_policy::Asked;

@@ -51,7 +51,7 @@ impl Mark {
             (self.pass, self.until, self.opened) = (0.0, now + HOLD_AGAIN, false);
         } else if level > theta - 0.05 {
             self.pass *= 0.5;
-        } else if level < theta - 0.15 {
+        } else if level < theta - 0.15 && !draining {
             self.pass = (self.pass + 0.05).min(1.0);
             self.opened = true;
         }
