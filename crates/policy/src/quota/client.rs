@@ -103,7 +103,8 @@ impl Client {
             }
             let leased = mine.pot.leased();
             leases += u32::from(leased);
-            let asks = mine.pot.asks();
+            // Who has no lease that holds uses its safe share: first it reports.
+            let asks = if mine.pot.decided_by_lease(now) { mine.pot.asks() } else { 0 };
             if asks > 0 && !mine.waits(now) && (beside || !leased) {
                 asked |= leased;
                 mine.asked = Some(now);
@@ -133,6 +134,7 @@ impl Client {
         }
         if grant.lease.is_none() {
             mine.asked = None;
+            sent.into_iter().for_each(|sent| mine.pot.heard(sent));
         }
         if let Some(sent) = sent
             && grant.tokens > 0
@@ -147,7 +149,10 @@ impl Client {
 
     /// The connection ended: what was asked for is not answered any more.
     pub fn disconnected(&mut self) {
-        self.rules.values_mut().for_each(|m| m.asked = None);
+        for mine in self.rules.values_mut() {
+            mine.asked = None;
+            mine.pot.forget_asks();
+        }
     }
 
     fn next(&mut self, now: Time) -> u64 {
@@ -220,7 +225,8 @@ impl Mine {
             demand: self.demand,
             used: passed,
             held: self.held,
-            holding: 0.0,
+            // A server that begins may hear this first.
+            holding: self.pot.holding(now),
             safe: self.safe,
             ask: batch.max(asks).min(ASK_MOST),
         }

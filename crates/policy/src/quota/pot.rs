@@ -105,6 +105,8 @@ pub struct Pot {
     /// Requests that wait for tokens; those let through in place of tokens that did not come in time.
     asks: AtomicU32,
     borrowed: AtomicU32,
+    /// Since when nobody has answered those who asked; `NEVER` = they were.
+    unheard: AtomicU64,
     /// Each worker's counts, and those of workers that have ended.
     cells: Mutex<Vec<Arc<Cell>>>,
     gone: Cell,
@@ -140,6 +142,7 @@ impl Pot {
             barred: AtomicU64::new(0),
             asks: AtomicU32::new(0),
             borrowed: AtomicU32::new(0),
+            unheard: AtomicU64::new(NEVER),
             cells: Mutex::default(),
             gone: Cell::default(),
         }
@@ -172,6 +175,17 @@ impl Pot {
             Phase::Gap => self.gap.rate(),
             Phase::Safe => self.safe.rate(),
         }
+    }
+
+    /// Whether a lease holds, of nothing perhaps: whether tokens are asked for.
+    pub(super) fn decided_by_lease(&self, now: Time) -> bool {
+        self.phase(fine_at(now)) == Phase::Lease
+    }
+
+    /// Nobody answers any more. What was lent meanwhile was the safe share that it may use then.
+    pub(super) fn forget_asks(&self) {
+        self.asks.store(0, Relaxed);
+        self.borrowed.store(0, Relaxed);
     }
 
     /// Whether a lease was given last, rather than tokens.
@@ -208,13 +222,26 @@ impl Pot {
             Some(ends << 16 | (fresh + left).min(0xffff))
         };
         let _ = self.tokens.fetch_update(Relaxed, Relaxed, merge);
-        self.asks.store(0, Relaxed);
+        self.answered();
     }
 
     /// There are no tokens until then.
     pub(super) fn bar(&self, until: Time) {
         self.barred.store(fine_at(until), Relaxed);
+        self.answered();
+    }
+
+    /// The question of `sent` is answered. What was lent while others before it were not is not made up for: it was the
+    /// share of who is alone.
+    pub(super) fn heard(&self, sent: Time) {
+        if self.unheard.load(Relaxed).saturating_add(fine(super::TOKEN)) <= fine_at(sent) {
+            self.borrowed.store(0, Relaxed);
+        }
+    }
+
+    fn answered(&self) {
         self.asks.store(0, Relaxed);
+        self.unheard.store(NEVER, Relaxed);
     }
 
     /// How many requests wait for tokens.
@@ -304,6 +331,7 @@ impl Tap {
             Err(Phase::Lease) if self.pot.token(now) => self.taken(),
             Err(Phase::Lease) if self.pot.barred.load(Relaxed) <= fine_at(now) => {
                 self.pot.asks.fetch_add(1, Relaxed);
+                self.pot.unheard.fetch_min(fine_at(now), Relaxed);
                 Take::Later(HELD)
             }
             Err(_) => Take::Refused,
@@ -322,7 +350,9 @@ impl Tap {
         if self.pot.barred.load(Relaxed) > at || self.pot.leased() {
             return false;
         }
-        let from = self.pot.until.load(Relaxed).saturating_sub(fine(super::LEASE));
+        // Its safe share of the time since it last reported, or since nobody answers.
+        let reported = self.pot.until.load(Relaxed).saturating_sub(fine(super::LEASE));
+        let from = reported.min(self.pot.unheard.load(Relaxed));
         let lent = self.pot.safe.take(&self.pot.spent_safe, from, at, 1) > 0;
         if lent {
             self.pot.borrowed.fetch_add(1, Relaxed);

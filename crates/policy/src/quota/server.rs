@@ -83,6 +83,8 @@ struct Holder {
     closed: bool,
     /// Requests a second that it let through of late.
     passes: f64,
+    /// What it said to hold when it was met while the rule was learnt.
+    told: Lease,
 }
 
 impl Holder {
@@ -152,6 +154,9 @@ impl Holder {
 struct Rule {
     limit: Limit,
     learn_until: Time,
+    /// The limit when it began to be learnt, and what those who were met meanwhile said to hold.
+    limit_before: f64,
+    told: Lease,
     holders: BTreeMap<ClientId, Holder>,
     /// Sums over the holders: leases that have not ended, what is kept for the silent, safe shares, what is needed.
     charged: f64,
@@ -242,10 +247,10 @@ impl Server {
     }
 
     /// What a sidecar says of a rule, in its report `seq`, which grows with every report of one life; and what it gets.
-    /// `None` = the rule is not here.
+    /// `None` = the rule is not here, or who uses tokens asked for some while the rule is learnt: it does as if there
+    /// were no server yet.
     pub fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Option<Grant> {
-        let rule = self.rules.get_mut(&item.rule)?;
-        Some(rule.on_item(client, seq, item, now))
+        self.rules.get_mut(&item.rule)?.on_item(client, seq, item, now)
     }
 
     /// Whether `n` requests pass, of who is no sidecar and asks for each; and when to ask again if not. `None` = the rule
@@ -301,6 +306,8 @@ impl Rule {
         Rule {
             limit,
             learn_until,
+            limit_before: limit.per_second,
+            told: Lease::default(),
             holders: BTreeMap::new(),
             charged: 0.0,
             reserved: 0.0,
@@ -323,7 +330,7 @@ impl Rule {
         }
     }
 
-    fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Grant {
+    fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Option<Grant> {
         let learning = now < self.learn_until;
         let (holder, known) = match self.holders.entry(client) {
             std::collections::btree_map::Entry::Occupied(o) => (o.into_mut(), true),
@@ -335,6 +342,7 @@ impl Rule {
                     poked: now,
                     closed: false,
                     passes: 0.0,
+                    told: Lease::default(),
                 };
                 (v.insert(new), false)
             }
@@ -345,9 +353,17 @@ impl Rule {
         if !known && learning && !stranger {
             // What somebody else gave it.
             let lease = Lease { rate: sane(item.holding), safe: sane(item.safe) };
+            holder.told = lease;
+            // All report at once when a server comes back. That they have let nothing through before is not so.
+            holder.passes = lease.rate.max(lease.safe).min(sane(item.demand));
+            self.told = Lease { rate: self.told.rate + lease.rate, safe: self.told.safe + lease.safe };
             holder.given.push(Given { first: 0, last: item.held, lease, until: now + LEASE });
         }
         holder.ack(item.held);
+        // What passed while it was silent was kept for it, or was before this server's time.
+        if known && !holder.silent(now) {
+            self.debt += item.used as f64;
+        }
         holder.passed(item.used, now);
         (holder.seen, holder.closed) = (now, false);
         if item.ask == 0 {
@@ -356,8 +372,7 @@ impl Rule {
             holder.demand = holder.demand.max(sane(item.demand));
         }
         self.used += item.used;
-        self.debt += item.used as f64;
-        let own = (holder.charge(now), holder.safe(), holder.want());
+        let (own, told) = ((holder.charge(now), holder.safe(), holder.want()), holder.told);
         self.charged += own.0 - before.0;
         self.safe += own.1 - before.1;
         self.wants += own.2 - before.2;
@@ -367,12 +382,7 @@ impl Rule {
         if item.ask == 0 && learning && stranger {
             // It is given something when what the others hold is known.
         } else if item.ask == 0 {
-            let lease = if learning {
-                // Confirmed, and nothing more: together they are not more than what was given.
-                Lease { rate: own.0.min(sane(item.holding)), safe: own.1.min(sane(item.safe)) }
-            } else {
-                self.lease(own)
-            };
+            let lease = if learning { self.confirm(own, told, item) } else { self.lease(own) };
             if let Some(holder) = self.holders.get_mut(&client) {
                 holder.give(seq, lease, now + LEASE);
             }
@@ -382,6 +392,8 @@ impl Rule {
             if !learning {
                 self.fill(now);
             }
+        } else if learning && own.0 <= 0.0 {
+            return None;
         } else if learning {
             grant.retry = self.learn_until.since(now);
         } else {
@@ -400,7 +412,18 @@ impl Rule {
                 grant.retry = self.pool.retry(1, RETRY, now);
             }
         }
-        grant
+        Some(grant)
+    }
+
+    /// While it is learnt: what it holds, and nothing more. Together that is not more than was given, unless the limit is
+    /// less than it was: then each has as much less.
+    fn confirm(&self, own: (f64, f64, f64), told: Lease, item: &Item) -> Lease {
+        let limit = self.limit.per_second;
+        let less = limit / self.limit_before.max(limit);
+        let fit = |told: f64, all: f64| told * less.min(limit / all.max(limit));
+        let rate = fit(told.rate, self.told.rate).min(own.0).min(sane(item.holding));
+        let safe = fit(told.safe, self.told.safe).min(own.1).min(sane(item.safe));
+        Lease { rate, safe }
     }
 
     /// What a sidecar gets that may believe in `own` (lease, safe share) and needs `want`.

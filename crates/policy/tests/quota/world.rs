@@ -133,6 +133,8 @@ impl World {
             server.set(rule, Limit { per_second: *limit, burst: *limit as u32 }, learn, self.now);
         }
         self.server = Some(server);
+        // Who finds a server again reports at once.
+        self.sidecars.iter_mut().for_each(|s| s.poked = learn);
     }
 
     pub(crate) fn limit(&mut self, rule: usize, per_second: f64) {
