@@ -96,7 +96,7 @@ impl Pace {
     }
 }
 
-/// Takes up to `want` tokens; says how many, and for how long the bucket had been full.
+/// Takes up to `want` tokens; says how many, and what the word was.
 fn draw(word: &AtomicU64, now: u64, cost: u64, room: u64, want: u32) -> Option<(u32, u64)> {
     let mut n = 0;
     let before = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
@@ -104,7 +104,7 @@ fn draw(word: &AtomicU64, now: u64, cost: u64, room: u64, want: u32) -> Option<(
         n = ((now + room).saturating_sub(base) / cost).min(u64::from(want));
         (n > 0).then(|| base + n * cost)
     });
-    before.ok().map(|before| (n as u32, now.saturating_sub(before)))
+    before.ok().map(|before| (n as u32, before))
 }
 
 /// How long it takes until there is a token.
@@ -185,23 +185,31 @@ impl Default for Meter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     pub(crate) wait: Duration,
-    at: u64,
-    next: u64,
+    taken: Change,
+}
+
+/// What taking something changed, so that it can be undone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    word: (u64, u64),
+    stored: (u64, u64),
 }
 
 impl Meter {
     /// Takes up to `want` tokens; `kept` tokens of the burst are not given, as workers keep that many.
+    #[cfg(test)]
     pub(crate) fn take(&self, pace: &Pace, now: Time, want: u32, kept: u32) -> u32 {
-        let Some(interval) = pace.interval else { return 0 };
+        self.draw(pace, now, want, kept).map_or(0, |(n, _)| n)
+    }
+
+    fn draw(&self, pace: &Pace, now: Time, want: u32, kept: u32) -> Option<(u32, Change)> {
+        let interval = pace.interval?;
+        let now = fine(now);
         let cost = Pace::cost(interval, self.cold(pace)).min(LONGEST);
         let room = pace.room(interval, kept).max(cost);
-        match draw(&self.word, fine(now), cost, room, want) {
-            Some((n, idle)) => {
-                self.account(pace, interval, idle, n);
-                n
-            }
-            None => 0,
-        }
+        let (n, before) = draw(&self.word, now, cost, room, want)?;
+        let stored = self.account(pace, interval, now.saturating_sub(before), n);
+        Some((n, Change { word: (before, before.max(now) + u64::from(n) * cost), stored }))
     }
 
     /// When a token is there, of which workers keep `kept`, if nobody else takes it.
@@ -217,6 +225,18 @@ impl Meter {
             return Again::Never;
         }
         Again::In(self.queue(now).saturating_sub(most))
+    }
+
+    /// All is as it was before something was taken, if nobody has taken anything since; says whether it is.
+    fn undo(&self, taken: Change) -> bool {
+        let back = |word: &AtomicU64, (before, after)| {
+            word.compare_exchange(after, before, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        let alone = back(&self.word, taken.word);
+        if alone && taken.stored.0 != taken.stored.1 {
+            back(&self.stored, taken.stored);
+        }
+        alone
     }
 
     /// Gives back tokens that were taken just now.
@@ -240,16 +260,16 @@ impl Meter {
                 (at - now <= most).then(|| at + cost)
             })
             .ok()?;
-        self.account(pace, interval, now.saturating_sub(before), 1);
+        let stored = self.account(pace, interval, now.saturating_sub(before), 1);
         let at = before.max(now);
         // Rounded up: a request that comes a moment too early would leave too close to the one before.
         let wait = Duration::from_nanos((at - now).div_ceil(FINE));
-        Some(Slot { wait, at, next: at + cost })
+        Some(Slot { wait, taken: Change { word: (before, at + cost), stored } })
     }
 
     /// Gives a slot back, if nobody has reserved the one after it; else it stays empty.
     pub(crate) fn unreserve(&self, slot: Slot) {
-        let _ = self.word.compare_exchange(slot.next, slot.at, Ordering::Relaxed, Ordering::Relaxed);
+        self.undo(slot.taken);
     }
 
     /// The share of the burst that is there now.
@@ -282,11 +302,15 @@ impl Meter {
 
     /// Stores permits for the time in which nothing was asked for, and takes those out that were asked for now.
     /// Workers that do so at once may lose one another's part: the curve bends a little, the rate is never passed.
-    fn account(&self, pace: &Pace, interval: u64, idle: u64, taken: u32) {
-        let Some(warm) = &pace.warm else { return };
-        let stored = self.stored(warm) + idle as f64 / interval as f64;
+    /// Says what was stored before and after.
+    fn account(&self, pace: &Pace, interval: u64, idle: u64, taken: u32) -> (u64, u64) {
+        let Some(warm) = &pace.warm else { return (0, 0) };
+        let before = self.stored.load(Ordering::Relaxed);
+        let stored = (before as f64 / PARTS).min(warm.most) + idle as f64 / interval as f64;
         let left = (stored.min(warm.most) - f64::from(taken)).max(0.0);
-        self.stored.store((left * PARTS) as u64, Ordering::Relaxed);
+        let after = (left * PARTS) as u64;
+        self.stored.store(after, Ordering::Relaxed);
+        (before, after)
     }
 
     /// The first worker that hears of a new pace makes what was used count as much of it: as many requests as before
@@ -326,6 +350,8 @@ pub(crate) struct Kept {
     chunk: u32,
     /// Tokens all workers may keep.
     all: u32,
+    /// What the token taken last changed, where none are kept.
+    last: Change,
 }
 
 impl Kept {
@@ -338,7 +364,8 @@ impl Kept {
     #[inline]
     pub(crate) fn take(&mut self, meter: &Meter, pace: &Pace, now: Time) -> bool {
         if self.tokens == 0 {
-            self.tokens = meter.take(pace, now, self.chunk, self.all);
+            let Some((n, change)) = meter.draw(pace, now, self.chunk, self.all) else { return false };
+            (self.tokens, self.last) = (n, change);
         }
         match self.tokens.checked_sub(1) {
             Some(left) => {
@@ -363,7 +390,11 @@ impl Kept {
 
     /// Gives back the token taken last.
     pub(crate) fn give(&mut self, meter: &Meter, pace: &Pace) {
-        if self.chunk > 1 { self.tokens += 1 } else { meter.give(pace, 1) }
+        if self.chunk > 1 {
+            self.tokens += 1;
+        } else if !meter.undo(self.last) {
+            meter.give(pace, 1);
+        }
     }
 }
 
