@@ -252,6 +252,8 @@ pub struct Relay {
     pub shut: bool,
     /// It became a relay for want of bytes to tell its protocol; the first ones may still tell.
     pub undecided: bool,
+    /// Limits are asked once the first bytes pass: until then it may turn out to be no TCP.
+    pub unasked: bool,
     /// Bytes that came from this side.
     pub bytes: u64,
     /// Which way.
@@ -262,6 +264,6 @@ pub struct Relay {
     pub answer: bool,
     /// It was TCP from the beginning, and not a request first.
     pub plain: bool,
-    /// The rule of authorization that refuses it, or would, as logs name it.
+    /// The rule of authorization or limit that refuses it, or would, as logs name it.
     pub rule: Option<Box<str>>,
 }

@@ -260,12 +260,16 @@ impl Head {
         }
     }
 
-    /// A header of a reply, where replies have headers that can be read.
-    pub fn reply_header<'a>(&self, frame: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    /// A number in a header of a reply; of Dubbo in an attachment, which is found behind values of a bounded length.
+    pub fn reply_number(&self, frame: &[u8], name: &str) -> Option<f64> {
         match self {
-            Head::Bolt(h) if h.header_len > 0 => h.headers(frame).get(name.as_bytes()),
-            // Attachments of a reply stand behind its value, whose length only a whole parse would tell.
-            Head::Bolt(_) | Head::Dubbo(_) => None,
+            Head::Bolt(h) if h.header_len > 0 => number(h.headers(frame).get(name.as_bytes())?),
+            Head::Bolt(_) => None,
+            Head::Dubbo(h) => match dubbo::response_attachments(h, frame)?.value(name.as_bytes())? {
+                dubbo::Value::Text(text) => number(text),
+                dubbo::Value::Number(n) => Some(n as f64),
+                _ => None,
+            },
         }
     }
 
@@ -432,4 +436,8 @@ fn write_at(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(slot) = bytes.get_mut(at..at + value.len()) {
         slot.copy_from_slice(value);
     }
+}
+/// A decimal number as text.
+pub(crate) fn number(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
 }

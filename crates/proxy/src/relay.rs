@@ -1,5 +1,6 @@
 //! TCP: bytes both ways between a caller and an endpoint, with back-pressure and half-close.
 use crate::conn::{Accepted, Direction, Paused, Relay, Role};
+use crate::links::Peer;
 use crate::shared::Binding;
 use crate::worker::Worker;
 use raddle_core::{Reason, Time};
@@ -13,9 +14,11 @@ use std::net::IpAddr;
 const TRIES: u8 = 3;
 
 /// What routing can know of a connection.
-struct TcpAttributes<'a> {
-    service: &'a [u8],
-    ip: Option<IpAddr>,
+pub(crate) struct TcpAttributes<'a> {
+    pub service: &'a [u8],
+    pub ip: Option<IpAddr>,
+    /// Whom its certificate names.
+    pub peer: Option<&'a Peer>,
 }
 
 impl Attributes for TcpAttributes<'_> {
@@ -29,7 +32,7 @@ impl Attributes for TcpAttributes<'_> {
         None
     }
     fn caller_app(&self) -> Option<&[u8]> {
-        None
+        self.peer.map(|p| p.app.as_bytes())
     }
     fn caller_ip(&self) -> Option<IpAddr> {
         self.ip
@@ -115,6 +118,7 @@ impl Worker {
             ended: false,
             shut: false,
             undecided,
+            unasked: undecided,
             bytes: 0,
             direction,
             since: self.now,
@@ -127,7 +131,7 @@ impl Worker {
         }
         self.services.cells(row).in_flight.inc();
         self.shard.detected[raddle_core::Protocol::Tcp].inc();
-        if self.refuses_relay(key) {
+        if self.refuses_relay(key) || (!undecided && self.limits_relay(key)) {
             return;
         }
         self.connect_relay(key, None);
@@ -159,12 +163,13 @@ impl Worker {
         let Role::Relay(r) = &mut conn.role else { return };
         r.tried += 1;
         let (service, row, direction, tried) = (r.service, r.cells, r.direction, r.tried);
+        let unasked = r.unasked;
         let ip = r.accepted.as_ref().and_then(|a| a.peer).map(|a| a.ip());
         let Some(s) = self.services.get_mut(service) else {
             return self.relay_refused(caller, Reason::NoCluster);
         };
         let crate::services::ServiceState { service: svc, hosts, route, balance, .. } = s;
-        let attributes = TcpAttributes { service: svc.name.as_bytes(), ip };
+        let attributes = TcpAttributes { service: svc.name.as_bytes(), ip, peer: None };
         let picked = match svc.route(&attributes, route, &mut self.rng) {
             Decision::Send { subset, .. } => {
                 let view = TcpView { hosts: &self.hosts, map: hosts, now };
@@ -211,6 +216,7 @@ impl Worker {
             ended: false,
             shut: false,
             undecided: false,
+            unasked,
             bytes: 0,
             direction,
             since: now,
@@ -304,6 +310,9 @@ impl Worker {
     pub(crate) fn feed_relay(&mut self, key: Key, bytes: &mut [u8]) -> usize {
         if self.decide_late(key, bytes) {
             return self.detect(key, bytes);
+        }
+        if self.limits_relay_late(key) {
+            return bytes.len();
         }
         let soft = self.config.limits().buffer_soft as usize;
         let Some(conn) = self.conns.get_mut(key) else { return bytes.len() };

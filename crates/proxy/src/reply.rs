@@ -45,7 +45,7 @@ impl Worker {
         if r.ticket.is_some()
             && let Some(name) = self.limits.cost_header()
         {
-            costs(r.ticket.as_ref(), head.reply_header(frame, name));
+            costs(r.ticket.as_ref(), head.reply_number(frame, name));
         }
         let (status, ok) = head.outcome(frame);
         let end = End {

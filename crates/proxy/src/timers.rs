@@ -33,6 +33,7 @@ impl Worker {
             self.next_shake(),
             self.demand.next(),
             self.hosts.turning.next(),
+            self.limits.keeps().then(|| self.tidied + Duration::from_secs(1)),
         ]
         .into_iter()
         .flatten()

@@ -4,7 +4,7 @@ mod common;
 use common::{Captured, frames};
 use raddle_wire::dubbo::{
     Head, Kind, Limits, Parsed, Peek, Request, ResponseKind, SERIALIZER_FASTJSON2, SERIALIZER_HESSIAN2,
-    STATUS_OK, Value, encode, is_readonly, patch_id, peek, reason_of, response_kind,
+    STATUS_OK, Value, encode, is_readonly, patch_id, peek, reason_of, response_attachments, response_kind,
 };
 use raddle_wire::sniff::{Sniff, sniff};
 
@@ -162,4 +162,21 @@ fn a_java_callers_names_and_attachments_are_read_in_either_serialisation() {
         let names: &[&[u8]] = &[b"Peer$Svc:1.2:blue", b"Peer$Svc:1.2", b"Peer$Svc"];
         assert_eq!(candidates, if request.generic { &names[1..] } else { names }, "{name}");
     }
+}
+
+#[test]
+fn captured_responses_attachments_are_found_behind_the_value_and_in_no_part_of_it() {
+    for name in ["dubbo2-res-echo", "dubbo2-res-plus", "dubbo2-res-user-object", "dubbo2-res-boom"] {
+        let frame = only(name);
+        let h = head(&frame);
+        let all = response_attachments(&h, &frame.bytes).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(all.get(b"dubbo"), Some(&b"2.0.2"[..]), "{name}");
+        for cut in 0..frame.bytes.len() {
+            assert!(response_attachments(&h, &frame.bytes[..cut]).is_none(), "{name} at {cut}");
+        }
+    }
+    assert!(
+        response_attachments(&head(&only("dubbo2-res-nosuch")), &only("dubbo2-res-nosuch").bytes).is_none()
+    );
+    assert!(response_attachments(&head(&only("dubbo2-req-echo")), &only("dubbo2-req-echo").bytes).is_none());
 }

@@ -6,8 +6,8 @@ use crate::decode::{
     Choice, DurationIn, Fields, FilePath, HeaderName, Int, List, Number, Record, Spotted, Text,
 };
 use crate::resources::{
-    AdaptiveLimit, AdaptiveSettings, Bound, InterfaceBy, KeyBy, LimitKey, LoadSignal, Metadata, Priority,
-    PriorityRule, Rate, RateLimit, Reach, RuleMode, Side,
+    AdaptiveLimit, AdaptiveSettings, Bound, InterfaceBy, KeyBy, LimitKey, LoadSignal, LoadTestMark, Metadata,
+    Priority, PriorityRule, Rate, RateLimit, Reach, RuleMode, Side,
 };
 use std::collections::BTreeMap;
 
@@ -63,6 +63,13 @@ impl Resource for AdaptiveLimit {
                 HeaderName,
                 "none",
                 "Header of replies in which the app says what CPU time the request took, in microseconds.",
+            ),
+            load_test: fields.or(
+                "loadTest",
+                Record(mark),
+                d.load_test,
+                "What marks load-test traffic, which is held first. Absent = the header `shadowTest` with the value `T`, \
+                 which is what `loadTest` in the conditions of rules goes by in any case.",
             ),
             priorities: fields.or(
                 "priorities",
@@ -121,6 +128,22 @@ fn signal(fields: &mut Fields<'_>) -> Option<LoadSignal> {
             None
         }
     }
+}
+
+fn mark(fields: &mut Fields<'_>) -> Option<LoadTestMark> {
+    let d = LoadTestMark::default();
+    let header = fields.or(
+        "header",
+        Text::name("a header's name"),
+        d.header,
+        "Name of the header (Dubbo: attachment; gRPC: metadata).",
+    );
+    let values =
+        fields.or("values", List(Text::any("a value")), d.values, "Values of it, any of which marks.");
+    if values.is_empty() {
+        fields.mistake("values", "nothing would be marked", "give at least one value");
+    }
+    Some(LoadTestMark { header, values })
 }
 
 fn priority(fields: &mut Fields<'_>) -> Option<PriorityRule> {

@@ -40,8 +40,27 @@ pub struct AdaptiveSettings {
     pub cores: Option<f64>,
     /// Header of replies in which the app says what CPU time the request took, in microseconds.
     pub cost_header: Option<String>,
+    /// What marks load-test traffic, which is held first.
+    pub load_test: LoadTestMark,
     /// Who goes first when everything is too much: the first whose conditions hold; else [`Priority::Normal`].
     pub priorities: Vec<PriorityRule>,
+}
+
+/// The mark of load-test traffic: a header (Dubbo: attachment; gRPC: metadata) and its values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadTestMark {
+    /// Name of the header.
+    pub header: String,
+    /// Any of these marks.
+    pub values: Vec<String>,
+}
+
+impl Default for LoadTestMark {
+    /// SOFA's.
+    fn default() -> LoadTestMark {
+        LoadTestMark { header: "shadowTest".into(), values: vec!["T".into()] }
+    }
 }
 
 impl Default for AdaptiveSettings {
@@ -55,6 +74,7 @@ impl Default for AdaptiveSettings {
             signal: LoadSignal::Auto,
             cores: None,
             cost_header: None,
+            load_test: LoadTestMark::default(),
             priorities: Vec::new(),
         }
     }

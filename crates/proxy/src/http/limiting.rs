@@ -1,6 +1,7 @@
 //! What limits make of an HTTP exchange.
 use super::exchange::Up;
 use crate::conn::Role;
+use crate::frame::number;
 use crate::limits::done::{Fate, costs};
 use crate::worker::Worker;
 use raddle_core::{Protocol, Reason, Time};
@@ -63,7 +64,7 @@ impl Worker {
     /// The app may have said in a response's fields what the request cost.
     pub(super) fn exchange_costs(&self, key: Key, fields: &raddle_wire::http::Fields) {
         let ticket = self.http.exchanges.get(key).and_then(|x| x.ticket.as_ref());
-        costs(ticket, self.limits.cost_header().and_then(|name| fields.get(name)));
+        costs(ticket, self.limits.cost_header().and_then(|name| fields.get(name)).and_then(number));
     }
 }
 

@@ -97,6 +97,7 @@ impl Limits {
             }
         }
         if !holds.local.is_none() {
+            self.keeps = true;
             self.local.done(holds.local, now);
         }
         if !holds.call.is_none() {
@@ -179,6 +180,7 @@ impl Worker {
     /// Once a second: tells what breakers did, and gives back what is kept ready for requests that do not come.
     pub(crate) fn tidy_limits(&mut self) {
         self.limits.local.flush();
+        self.limits.keeps = false;
         self.limits.count_breakers();
         let events: Vec<_> = self.limits.breakers.events().collect();
         for e in events {
@@ -201,11 +203,8 @@ impl Worker {
 }
 
 /// The app said what a request cost, in microseconds.
-pub(crate) fn costs(ticket: Option<&Ticket>, said: Option<&[u8]>) {
-    let Some((ticket, said)) = ticket.zip(said) else { return };
-    let text = std::str::from_utf8(said).unwrap_or_default().trim();
-    let micros = text.parse::<f64>().ok().filter(|us| (0.0..1e10).contains(us));
-    if let Some(us) = micros {
+pub(crate) fn costs(ticket: Option<&Ticket>, said: Option<f64>) {
+    if let Some((ticket, us)) = ticket.zip(said.filter(|us| (0.0..1e10).contains(us))) {
         ticket.with(|h| h.cost = Some(Duration::from_nanos((us * 1000.0) as u64)));
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod done;
 pub(crate) mod interface;
 mod judge;
 pub(crate) mod page;
+mod relay;
 pub(crate) mod state;
 pub mod thread;
 pub(crate) mod ticket;

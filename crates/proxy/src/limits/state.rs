@@ -33,6 +33,8 @@ pub(crate) struct Limits {
     /// `RateLimit/NAME`, by index into [`Rules::rates`].
     rates: Vec<Arc<str>>,
     pub(super) shard: Arc<Shard>,
+    /// It may keep tokens and permits ready that others want.
+    pub(super) keeps: bool,
 }
 
 /// A worker's part of adaptive limiting.
@@ -97,7 +99,14 @@ impl Limits {
             cells: AHashMap::new(),
             rates: Vec::new(),
             shard,
+            keeps: false,
         }
+    }
+
+    /// Whether the worker, should it fall idle, has to wake up once more to give back what it keeps ready.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
     }
 
     /// Whether requests of that side are asked about at all.
@@ -179,6 +188,30 @@ impl Limits {
         if wait > Duration::ZERO { Limited::Wait(now + wait) } else { Limited::Pass(observed) }
     }
 
+    /// Asks about a TCP connection: rates and bounds at once alone, which it holds until it ends. It has no requests
+    /// whose cost could be learnt, and no answers a breaker could go by.
+    pub(super) fn judge_connection(
+        &mut self,
+        ticket: &mut Option<Ticket>,
+        q: &Question<'_, impl Attributes>,
+        quota: Option<&dyn Quota>,
+        now: Time,
+        rng: &mut Rng,
+    ) -> Limited {
+        if self.local.is_empty(q.side) {
+            return Limited::Pass(None);
+        }
+        let mut holds = Holds::default();
+        if let Err(held) = self.pass_local(&mut holds, q, quota, now) {
+            self.give_back(holds, None, now, rng);
+            return Limited::Refuse(held);
+        }
+        let observed = holds.observed.clone();
+        self.shard.limit_in_flight.inc();
+        *ticket = Some(self.tickets.issue(holds));
+        Limited::Pass(observed)
+    }
+
     /// The chain. Returns how long the request is to wait.
     fn pass(
         &mut self,
@@ -222,6 +255,7 @@ impl Limits {
             // A turn that comes just when its caller gives up comes too late.
             (true, Some(patience)) => patience.saturating_sub(Duration::from_nanos(1)),
         };
+        self.keeps = true;
         let (wait, ask, observed) = match self.local.judge_within(q.side, q.req, now, patience) {
             Verdict::Pass { ticket, wait, ask, observed } => {
                 holds.local = ticket;

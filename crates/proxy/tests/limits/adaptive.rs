@@ -4,7 +4,7 @@ use super::http::get;
 use raddle_policy::limit::adaptive::Sample;
 use raddle_testkit::h1::Client;
 use raddle_testkit::http::http_server;
-use raddle_testkit::{Ask, BoltClient, BoltServer, until};
+use raddle_testkit::{Ask, BoltClient, BoltServer, DubboAsk, DubboClient, DubboServer, until};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,5 +79,42 @@ fn interfaces_are_told_apart_without_what_differs_from_customer_to_customer() {
     let limiting = limited.running.sidecar().shared().limits.load_full().unwrap();
     assert_eq!(limiting.board.interfaces(), 2, "one, and the place that all latecomers share");
     assert_eq!(&*limiting.board.name(1), "GET /users/*/orders");
+    limited.settles();
+}
+
+#[test]
+fn the_mark_of_load_test_traffic_is_what_the_rule_says() {
+    let server = BoltServer::echo();
+    let spec = "loadTest: {header: x-load, values: [\"1\", stress]}";
+    let limited = Limited::inbound(server.addr, &[("AdaptiveLimit", "app", spec)]);
+    let mut c = BoltClient::connect(limited.listen);
+    pretend(&limited, 1.0);
+    let marked = |value: &str| Ask::to(PAY).method("pay").header("x-load", value);
+    until(SOME_SECONDS, "marked requests are held", || {
+        c.call(&marked("stress")).flag().as_deref() == Some("AL")
+    });
+    assert_eq!(c.call(&marked("1")).flag().as_deref(), Some("AL"));
+    assert_eq!(c.call(&marked("0")).flag(), None);
+    assert_eq!(c.call(&Ask::to(PAY).method("pay").header("shadowTest", "T")).flag(), None, "not here");
+    limited.settles();
+}
+
+#[test]
+fn a_dubbo_app_says_what_a_request_costs_in_an_attachment_of_its_reply() {
+    let server = DubboServer::start(|call| {
+        // No value, and attachments: x-cost, 12.5 ms.
+        let _ = call.reply(20, b"\x95H\x06x-cost\x0512500Z");
+    });
+    let limited = Limited::inbound(server.addr, &[("AdaptiveLimit", "app", "costHeader: x-cost")]);
+    pretend(&limited, 0.1);
+    let mut c = DubboClient::connect(limited.listen);
+    let cost = || {
+        let top = &limited.admin().json("/limits/explain")["sidecars"][0]["top"];
+        top.as_array().and_then(|all| all.iter().find_map(|i| i["costMs"].as_f64())).unwrap_or(0.0)
+    };
+    until(SOME_SECONDS, "its cost is known", || {
+        assert_eq!(c.call(&DubboAsk::to(PAY).method("pay")).flag(), None);
+        (12.4..12.6).contains(&cost())
+    });
     limited.settles();
 }

@@ -1,11 +1,12 @@
 //! Breakers before endpoints and services that fail.
 use super::Limited;
-use super::http::{get, reason};
+use super::http::{call, get, reason};
 use raddle_testkit::h1::Client;
 use raddle_testkit::h1_upstream::{H1Upstream, Reply};
+use raddle_testkit::http::{H2Side, h2_server};
 use raddle_testkit::{Ask, BoltClient, BoltServer, DubboAsk, DubboClient, DubboServer, PATIENCE, until};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const PAY: &str = "com.test.Pay:1.0";
 
@@ -131,5 +132,72 @@ fn a_breaker_opened_by_hand_is_open_and_an_observed_one_only_tells() {
     assert_eq!(c.call(&Ask::to(PAY)).head.status, 0);
     assert_eq!(limited.observed("CircuitBreaker/hand"), 1);
     limited.line("observed:CircuitBreaker/hand");
+    limited.settles();
+}
+
+#[test]
+fn grpc_servers_that_are_unavailable_are_left_alone_over_one_connection_to_each() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let f = fails.clone();
+    let asked = Arc::new(AtomicU32::new(0));
+    let n = asked.clone();
+    let server = h2_server(&[], move |mut side| {
+        while let Some((stream, _)) = side.request() {
+            n.fetch_add(1, Ordering::AcqRel);
+            // UNAVAILABLE, or the caller's own mistake, which is not the callee's.
+            let status = if f.load(Ordering::Acquire) { "14" } else { "3" };
+            side.answer(stream, "200", &[("content-type", "application/grpc"), ("grpc-status", status)], b"");
+        }
+    });
+    let spec = "per: method, consecutiveErrors: 3, openFor: 300ms, maxOpenFor: 300ms, probes: 1, passes: 1";
+    let listen = raddle_testkit::free_addr();
+    let service = format!("{{app: pay, protocol: grpc, endpoints: [{{address: \"{}\"}}]}}", server.addr);
+    let config =
+        raddle_testkit::Config::new().workers(1).outbound(listen).document("Service", "pay.Pay", &service);
+    let limited = Limited::start(config, listen, &[("CircuitBreaker", "pay", spec)]);
+    let mut c = H2Side::connect(listen, &[]);
+    let mut status = |path: &str| {
+        let reply = call(&mut c, path);
+        (
+            reply.get("grpc-status").unwrap_or_default(),
+            reply.get("x-raddle-rule"),
+            reply.get("grpc-retry-pushback-ms"),
+        )
+    };
+    for _ in 0..3 {
+        assert_eq!(status("/pay.Pay/Refund").0, "14");
+    }
+    let (code, rule, again) = status("/pay.Pay/Refund");
+    assert_eq!((code.as_str(), rule.as_deref()), ("8", Some("CircuitBreaker/pay")));
+    assert!(again.is_some_and(|ms| ms.parse::<u32>().is_ok_and(|ms| ms <= 400)), "when it is tried again");
+    assert_eq!(asked.load(Ordering::Acquire), 3, "it is left in peace");
+    assert_eq!(status("/pay.Pay/Query").0, "14", "another method has its own");
+    fails.store(false, Ordering::Release);
+    until(PATIENCE, "a probe passes", || status("/pay.Pay/Refund").0 == "3");
+    assert!((0..10).all(|_| status("/pay.Pay/Refund").0 == "3"), "the caller's mistakes open nothing");
+    limited.settles();
+}
+
+#[test]
+fn http2_servers_that_break_streams_off_are_found() {
+    let server = h2_server(&[], |mut side| {
+        while let Some((stream, _)) = side.request() {
+            side.answer(stream, "503", &[], b"");
+        }
+    });
+    let spec = "per: endpoint, errorRatio: 0.5, minCalls: 5, window: 1m, openFor: 1m, maxOpenFor: 1m";
+    let listen = raddle_testkit::free_addr();
+    let service = format!("{{app: shop, protocol: http2, endpoints: [{{address: \"{}\"}}]}}", server.addr);
+    let config =
+        raddle_testkit::Config::new().workers(1).outbound(listen).document("Service", "shop", &service);
+    let limited = Limited::start(config, listen, &[("CircuitBreaker", "each", spec)]);
+    let mut c = H2Side::connect(listen, &[]);
+    until(PATIENCE, "CB", || {
+        let stream = c.get("shop", "/");
+        let reply = c.done(stream);
+        let held = reply.get("x-raddle-reason").as_deref() == Some("CB");
+        assert!(!held || (reply.status(), reply.get("retry-after").is_some()) == (429, true));
+        held
+    });
     limited.settles();
 }

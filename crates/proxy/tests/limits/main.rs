@@ -7,6 +7,7 @@ mod http;
 mod pacing;
 mod quota;
 mod rpc;
+mod tcp;
 
 use raddle_testkit::{Admin, Call, Config, PATIENCE, Running, free_addr, until_some};
 use std::net::SocketAddr;

@@ -155,3 +155,36 @@ fn a_rate_that_was_used_up_stays_so_through_a_reload() {
     limited.rules(&[("RateLimit", "pay", THREE), ("RateLimit", "other", "rate: 5, when: {method: x}")]);
     assert_eq!(flags(1), [Some("RL".to_owned())]);
 }
+
+#[test]
+fn a_worker_that_falls_idle_gives_back_what_it_kept_ready() {
+    let server = BoltServer::echo();
+    // Large enough that a worker takes permits in chunks.
+    let limited = Limited::inbound(server.addr, &[("RateLimit", "many", "concurrency: 12800")]);
+    let mut c = BoltClient::connect(limited.listen);
+    assert_eq!(c.call(&Ask::to(PAY)).head.status, 0);
+    let in_use = || limited.admin().json("/limits")["limits"][0]["inUse"].as_u64();
+    drop(c);
+    raddle_testkit::until(raddle_testkit::PATIENCE, "none is kept", || in_use() == Some(0));
+}
+
+#[test]
+fn a_value_of_a_dubbo_attachment_is_counted_by_itself() {
+    let server = DubboServer::echo();
+    let spec = "rate: 0.001, burst: 1, key: {header: shop}";
+    let limited = Limited::inbound(server.addr, &[("RateLimit", "shops", spec)]);
+    let mut c = DubboClient::connect(limited.listen);
+    let mut ask = |n, shop: Option<&str>| {
+        let ask = DubboAsk::to(PAY).id(n);
+        c.call(&match shop {
+            Some(shop) => ask.attachment("shop", shop),
+            None => ask,
+        })
+    };
+    assert_eq!((ask(1, Some("a")).flag(), ask(2, Some("b")).flag()), (None, None));
+    let held = ask(3, Some("a"));
+    assert_eq!(held.flag().as_deref(), Some("HL"));
+    assert!((4..9).all(|n| ask(n, None).flag().is_none()), "who says nothing is not counted");
+    assert_eq!(limited.line("RateLimit/shops")["flag"], "HL");
+    limited.settles();
+}

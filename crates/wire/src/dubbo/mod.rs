@@ -34,7 +34,7 @@ pub use head::{Head, Kind, Parsed, patch_id};
 pub use malformed::{Malformed, MalformedKind};
 pub use reply::{Form, Reply, reason_of};
 pub use request::{ATTACHMENTS_MAX, PEEK_MAX, Peek, Request, ServiceName, peek};
-pub use response::{ResponseKind, is_readonly, response_kind};
+pub use response::{ResponseKind, is_readonly, response_attachments, response_kind};
 pub use rewrite::{Told, tell};
 
 /// The two bytes every frame begins with.

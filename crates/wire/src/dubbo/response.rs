@@ -1,6 +1,7 @@
 //! What a response or an event says in the first bytes of its body.
+use super::attachments::{self, Attachments};
 use super::head::{Head, Kind};
-use super::{SERIALIZER_FASTJSON, SERIALIZER_FASTJSON2, SERIALIZER_HESSIAN2, STATUS_OK};
+use super::{ATTACHMENTS_MAX, SERIALIZER_FASTJSON, SERIALIZER_FASTJSON2, SERIALIZER_HESSIAN2, STATUS_OK};
 
 /// What a response with status 20 brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,20 +23,49 @@ pub fn response_kind(head: &Head, frame: &[u8]) -> ResponseKind {
     if head.kind != Kind::Response || head.event || head.status != STATUS_OK {
         return ResponseKind::Unknown;
     }
-    let number = match (head.serializer, head.body(frame)) {
-        (SERIALIZER_HESSIAN2, [byte, ..]) => byte.wrapping_sub(0x90),
-        (SERIALIZER_FASTJSON, [digit, b'\r' | b'\n', ..]) => digit.wrapping_sub(b'0'),
-        // A length of four bytes, then JSONB's mark of a byte and the byte.
-        (SERIALIZER_FASTJSON2, [0, 0, 0, 2, 0xBD, byte, ..]) => *byte,
-        _ => return ResponseKind::Unknown,
-    };
     // From 3 on: with attachments.
-    match number {
-        0 | 3 => ResponseKind::Exception,
-        1 | 4 => ResponseKind::Value,
-        2 | 5 => ResponseKind::Null,
+    match number(head, frame) {
+        Some(0 | 3) => ResponseKind::Exception,
+        Some(1 | 4) => ResponseKind::Value,
+        Some(2 | 5) => ResponseKind::Null,
         _ => ResponseKind::Unknown,
     }
+}
+
+/// The number a result begins with.
+fn number(head: &Head, frame: &[u8]) -> Option<u8> {
+    match (head.serializer, head.body(frame)) {
+        (SERIALIZER_HESSIAN2, [byte, ..]) => Some(byte.wrapping_sub(0x90)),
+        (SERIALIZER_FASTJSON, [digit, b'\r' | b'\n', ..]) => Some(digit.wrapping_sub(b'0')),
+        // A length of four bytes, then JSONB's mark of a byte and the byte.
+        (SERIALIZER_FASTJSON2, [0, 0, 0, 2, 0xBD, byte, ..]) => Some(*byte),
+        _ => None,
+    }
+}
+
+/// The attachments of a response, behind its value, if it has some. `frame` begins with `head`'s frame.
+///
+/// The value is stepped over, which takes time in its length: they are not found behind more than
+/// [`ATTACHMENTS_MAX`] bytes, nor where the frame is cut before their end.
+pub fn response_attachments<'a>(head: &Head, frame: &'a [u8]) -> Option<Attachments<'a>> {
+    if head.kind != Kind::Response || head.event || head.status != STATUS_OK {
+        return None;
+    }
+    let values = match number(head, frame)? {
+        3 | 4 => 1,
+        5 => 0,
+        _ => return None,
+    };
+    let body = head.body(frame);
+    let body = &body[..body.len().min(ATTACHMENTS_MAX)];
+    // The number is a value as well.
+    let found = match head.serializer {
+        SERIALIZER_HESSIAN2 => attachments::hessian(body, 1 + values),
+        SERIALIZER_FASTJSON => attachments::json(body, 1 + values),
+        SERIALIZER_FASTJSON2 => attachments::jsonb(body, 1 + values),
+        _ => return None,
+    };
+    found.ok()
 }
 
 /// Whether this is a read-only notice: its sender takes no more requests on the connection, and will answer

@@ -2,7 +2,7 @@
 use raddle_core::Reason;
 use raddle_wire::dubbo::{
     Form, Head, Kind, Limits, MAGIC, Malformed, Parsed, Peek, Reply, Value, encode, is_readonly, patch_id,
-    peek, reason_of, response_kind,
+    peek, reason_of, response_attachments, response_kind,
 };
 use raddle_wire::hessian::{Stop, v2};
 
@@ -95,6 +95,7 @@ pub(crate) fn dubbo_peek(data: &[u8]) {
 pub(crate) fn dubbo_reply(data: &[u8]) {
     if let Ok(Parsed::Head(head)) = parse(data) {
         let _ = (response_kind(&head, data), is_readonly(&head, data), reason_of(&head, data));
+        let _ = response_attachments(&head, data).map(|all| all.iter().count());
     }
     let Some(([reason, form, flag, split], text)) = data.split_first_chunk::<4>() else { return };
     let mut request = Vec::new();
