@@ -2,12 +2,18 @@
 use super::place;
 use crate::decode::{At, Cx};
 use crate::mistake::Mistake;
-use crate::resources::{AdaptiveLimit, Bound, Metadata, Rate, RateLimit, Reach, Resources};
-use std::collections::HashMap;
+use crate::resources::{
+    AdaptiveLimit, Bound, Condition, KeyBy, Matcher, Metadata, Rate, RateLimit, Reach, Resources, Service,
+    Subject,
+};
+use raddle_core::Protocol;
+use std::collections::{HashMap, HashSet};
 
 pub(super) fn all(resources: &Resources, cx: &mut Cx) {
     adaptive(&resources.adaptive, cx);
+    yields(&resources.adaptive, cx);
     rates(&resources.rates, cx);
+    tcp(resources, cx);
     let mut first = HashMap::new();
     for rule in &resources.breakers {
         let said = (&rule.scope, rule.mode, &rule.when, &rule.settings);
@@ -35,6 +41,91 @@ fn adaptive(rules: &[AdaptiveLimit], cx: &mut Cx) {
         finding.remedy = "merge them, or give their scopes parts that differ".into();
         cx.mistake_at(finding);
     }
+}
+
+/// Several rules for the same sidecars, of which one is more particular: it holds alone there.
+fn yields(rules: &[AdaptiveLimit], cx: &mut Cx) {
+    let mut budget = 1_000_000usize;
+    for rule in rules {
+        let level = rule.scope.specificity();
+        let wins = |other: &&AdaptiveLimit| {
+            budget = budget.saturating_sub(1);
+            budget > 0 && other.scope.specificity() > level && other.scope.overlaps(&rule.scope)
+        };
+        let winners: Vec<String> = rules.iter().filter(wins).map(|r| at(&r.metadata)).collect();
+        if winners.is_empty() {
+            continue;
+        }
+        let named = winners[..winners.len().min(3)].join(", ");
+        let more = winners.len().saturating_sub(3);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (are, hold) = if winners.len() > 1 { ("are", "hold") } else { ("is", "holds") };
+        let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field("scope"));
+        finding.problem = format!(
+            "{named}{more} {are} more particular and {hold} in place of {} where both reach",
+            rule.metadata.name
+        );
+        finding.remedy = "a sidecar follows one AdaptiveLimit: see that it is the one you mean".into();
+        cx.warning_at(finding);
+    }
+}
+
+/// What rules ask of TCP connections that those do not have.
+fn tcp(resources: &Resources, cx: &mut Cx) {
+    let plain = |s: &&Service| s.protocol == Some(Protocol::Tcp);
+    let services: HashSet<&str> =
+        resources.services.iter().filter(plain).map(|s| s.metadata.name.as_str()).collect();
+    let is_tcp = |name: &String| name.starts_with("tcp:") || services.contains(name.as_str());
+    // Whether a rule is for such connections and nothing else.
+    let only_tcp = |when: &[Condition]| {
+        when.iter().any(|c| match (&c.subject, &c.matcher) {
+            (Subject::Service, Matcher::Equals(name)) => is_tcp(name),
+            (Subject::Service, Matcher::In(names)) => names.iter().all(is_tcp),
+            _ => false,
+        })
+    };
+    for rule in resources.rates.iter().filter(|r| only_tcp(&r.when)) {
+        let mut warn = |field: &str, problem: String, remedy: &str| {
+            let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field(field));
+            finding.problem = problem;
+            finding.remedy = remedy.into();
+            cx.warning_at(finding);
+        };
+        if let Some(what) = rule.when.iter().find_map(of_requests) {
+            let problem = format!("TCP connections have no {what}: this rule takes none of them");
+            warn("when", problem, "ask for service and callerApp alone");
+        }
+        let keyed = rule.key.as_ref().map(|k| &k.by);
+        if keyed.is_some_and(|by| !matches!(by, KeyBy::CallerApp | KeyBy::CallerIp)) {
+            let problem = "TCP connections have no such value: none of them is counted".to_owned();
+            warn("key", problem, "count by callerIp or callerApp");
+        }
+        if matches!(&rule.bound, Bound::Rate(Rate { max_wait: Some(_), .. })) {
+            let problem = "TCP connections do not wait: those that come too early are reset".to_owned();
+            warn("maxWait", problem, "leave it out");
+        }
+    }
+    for rule in resources.breakers.iter().filter(|r| only_tcp(&r.when)) {
+        let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field("when"));
+        finding.problem = "breakers go by answers, and TCP has none: this one never opens".into();
+        finding.remedy = "endpoints that cannot be connected to are left out in any case".into();
+        cx.warning_at(finding);
+    }
+}
+
+/// What of a request a condition wants to be there, if only requests have it.
+fn of_requests(c: &Condition) -> Option<&'static str> {
+    let what = match c.subject {
+        Subject::Header(_) => "headers",
+        Subject::Method => "method",
+        Subject::Path => "path",
+        Subject::Authority => "host",
+        Subject::Query(_) => "query",
+        Subject::Service | Subject::CallerApp | Subject::LoadTest => return None,
+    };
+    let absent_is_fine =
+        matches!(c.matcher, Matcher::NotEquals(_) | Matcher::NotIn(_) | Matcher::Exists(false));
+    (!absent_is_fine).then_some(what)
 }
 
 fn rates(rules: &[RateLimit], cx: &mut Cx) {
