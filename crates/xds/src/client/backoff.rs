@@ -3,7 +3,8 @@ use super::BackoffOptions;
 use std::time::Duration;
 
 /// Doubling bounds with full jitter: the wait is anywhere between nothing and the bound, so that those who lost a
-/// server together do not come back together.
+/// server together do not come back together. Short luck doubles the bound faster than time passes; so no wait is
+/// longer than half of what the server has been away already: what takes a restart of it is over soon after it.
 #[derive(Clone, Debug)]
 pub(super) struct Backoff {
     options: BackoffOptions,
@@ -11,6 +12,8 @@ pub(super) struct Backoff {
     chance: Chance,
 }
 
+/// The bound that being away only briefly does not make smaller.
+const FLOOR: Duration = Duration::from_secs(1);
 /// Longest wait a server can ask for.
 const LONGEST_HINT: Duration = Duration::from_mins(5);
 
@@ -19,9 +22,11 @@ impl Backoff {
         Backoff { options, failures: 0, chance: Chance(seed) }
     }
 
-    /// Notes a failure; returns how long to wait. A server's own hint is kept to, and spread by a fifth.
-    pub(super) fn failed(&mut self, hint: Option<Duration>) -> Duration {
-        let bound = self.options.first.saturating_mul(1 << self.failures.min(20)).min(self.options.longest);
+    /// Notes a failure, `away` after the server was last there; returns how long to wait. A server's own hint is
+    /// kept to, and spread by a fifth.
+    pub(super) fn failed(&mut self, hint: Option<Duration>, away: Duration) -> Duration {
+        let doubled = self.options.first.saturating_mul(1 << self.failures.min(20));
+        let bound = doubled.min(self.options.longest).min(FLOOR.max(away / 2));
         self.failures = self.failures.saturating_add(1);
         let own = bound.mul_f64(self.chance.unit());
         match hint {
@@ -65,32 +70,46 @@ impl Chance {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_hours(1);
+
     #[test]
     fn waits_are_anywhere_up_to_a_doubling_bound_and_success_forgets() {
         let mut backoff = Backoff::new(BackoffOptions::default(), 7);
         for n in 0..40u32 {
             let bound =
                 Duration::from_millis(200).saturating_mul(1 << n.min(20)).min(Duration::from_secs(30));
-            assert!(backoff.failed(None) <= bound, "{n}");
+            assert!(backoff.failed(None, LONG) <= bound, "{n}");
         }
         assert_eq!(backoff.failures(), 40);
         backoff.succeeded();
-        assert!(backoff.failed(None) <= Duration::from_millis(200));
+        assert!(backoff.failed(None, LONG) <= Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_server_that_was_away_briefly_is_found_again_soon() {
+        for seed in 0..1000 {
+            let mut backoff = Backoff::new(BackoffOptions::default(), seed);
+            let mut at = Duration::ZERO;
+            while at < Duration::from_secs(7) {
+                at += backoff.failed(None, at);
+            }
+            assert!(at <= Duration::from_millis(10_500), "{seed}: {at:?}");
+        }
     }
 
     #[test]
     fn a_servers_hint_is_kept_to_within_reason() {
         let mut backoff = Backoff::new(BackoffOptions::default(), 7);
-        let wait = backoff.failed(Some(Duration::from_secs(10)));
+        let wait = backoff.failed(Some(Duration::from_secs(10)), LONG);
         assert!((Duration::from_secs(10)..=Duration::from_secs(12)).contains(&wait));
-        assert!(backoff.failed(Some(Duration::MAX)) <= LONGEST_HINT.mul_f64(1.2));
+        assert!(backoff.failed(Some(Duration::MAX), LONG) <= LONGEST_HINT.mul_f64(1.2));
     }
 
     #[test]
     fn a_thousand_who_fail_together_come_back_apart() {
         let wait = |seed| {
             let mut backoff = Backoff::new(BackoffOptions::default(), seed);
-            (0..8).map(|_| backoff.failed(None)).last().map_or(0, |wait| wait.as_millis() / 1000)
+            (0..8).map(|_| backoff.failed(None, LONG)).last().map_or(0, |wait| wait.as_millis() / 1000)
         };
         let mut seconds = [0u32; 30];
         for seed in 0..1000 {

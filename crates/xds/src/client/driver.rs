@@ -87,6 +87,7 @@ impl Driver {
 
     /// Streams, one after the other, with waits between them.
     async fn run(&mut self) {
+        let mut there = Instant::now();
         for turn in 0usize.. {
             let count = self.options.targets.len();
             let end = match self.options.targets.get(turn % count.max(1)).cloned() {
@@ -98,7 +99,10 @@ impl Driver {
             if failure.unknown && self.options.mode == Mode::Auto && self.variant == Variant::Delta {
                 self.variant = Variant::Sotw;
             }
-            let wait = self.backoff.failed(hint);
+            if self.backoff.failures() == 0 {
+                there = Instant::now();
+            }
+            let wait = self.backoff.failed(hint, there.elapsed());
             tracing::warn!(reason = failure.reason, wait = ?wait, "no control plane");
             {
                 let mut inside = self.shared.lock();

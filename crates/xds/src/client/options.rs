@@ -59,7 +59,8 @@ impl Mode {
     }
 }
 
-/// How long is waited between attempts to connect: a random time up to a bound that doubles with each failure.
+/// How long is waited between attempts to connect: a random time up to a bound that doubles with each failure,
+/// but is at most half of how long the server has been away (a second at least).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffOptions {
     /// Bound after the first failure.
