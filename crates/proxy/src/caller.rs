@@ -1,5 +1,5 @@
 //! A caller's side: from the first bytes of a connection to whole requests, and its heartbeats.
-use crate::conn::{Caller, Conn, Direction, Paused, Role, Stream};
+use crate::conn::{Caller, Conn, Direction, Paused, Phase, Role, Stream};
 use crate::frame::{Head, Malformed, What};
 use crate::lane::Lane;
 use crate::request::Sent;
@@ -297,6 +297,11 @@ impl Worker {
         let sink = s.sink;
         if left == 0 {
             self.stream_over(from, sink);
+            // One that is retired goes when nothing is left for it to do.
+            if matches!(self.conns.get(from).map(|c| &c.role), Some(Role::Endpoint(e)) if e.phase == Phase::Retiring)
+            {
+                self.mark_dirty(from);
+            }
         } else if let Some(conn) = self.conns.get_mut(from) {
             conn.stream = Some(s);
         }

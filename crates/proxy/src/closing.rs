@@ -89,8 +89,7 @@ impl Worker {
                 }
             }
             Role::Endpoint(e) => {
-                let idle = e.pending.live() == 0 && conn.stream.is_none() && e.stream_from.is_none();
-                if e.phase == Phase::Retiring && idle {
+                if e.phase == Phase::Retiring && conn.is_idle_endpoint() {
                     self.close(key, Reason::ConnectionLost);
                 }
             }

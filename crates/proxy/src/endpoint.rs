@@ -232,7 +232,7 @@ impl Worker {
     pub(crate) fn on_endpoint_timer(&mut self, key: Key) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let (quiet_out, unread) = (conn.out.is_empty(), conn.paused.any());
+        let (quiet_out, unread, in_reply) = (conn.out.is_empty(), conn.paused.any(), conn.stream.is_some());
         let Role::Endpoint(e) = &mut conn.role else { return };
         if e.phase == Phase::Connecting {
             let (host, gives_up) = (e.host, e.since + e.connect_timeout);
@@ -272,8 +272,9 @@ impl Worker {
         }
 
         // Ends: idle, retired, too many overdue replies.
-        let retire_over = silent && live == 0 && (now >= e.retire_by || quiet_out);
-        let idle_over = e.idle_timeout.is_some_and(|d| live == 0 && now.since(e.used_at) >= d);
+        let idle = live == 0 && e.stream_from.is_none() && !in_reply;
+        let retire_over = silent && idle && (now >= e.retire_by || quiet_out);
+        let idle_over = e.idle_timeout.is_some_and(|d| idle && now.since(e.used_at) >= d);
         if let Some(d) = e.idle_timeout {
             next = next.min((e.used_at + d).max(now + TICK * 10));
         }
@@ -342,7 +343,7 @@ impl Worker {
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
         let connecting = conn.connecting();
-        let out_empty = conn.out.is_empty();
+        let idle = conn.is_idle_endpoint() && conn.out.is_empty();
         let Role::Endpoint(e) = &mut conn.role else { return };
         if e.phase == Phase::Retiring {
             return;
@@ -355,7 +356,6 @@ impl Worker {
         e.phase = Phase::Retiring;
         e.since = now;
         e.retire_by = now + RETIRE_MOST;
-        let idle = e.pending.live() == 0 && e.stream_from.is_none() && out_empty;
         self.shard.upstream_retired.inc();
         self.unpool(host, key);
         tracing::debug!(why, idle, "connection retired");

@@ -187,6 +187,13 @@ impl Conn {
         self.tls.as_ref().is_some_and(|t| t.link.is_some())
     }
 
+    /// Whether it leads to an endpoint and has nothing to do: no request in flight, and no large frame passing either
+    /// way. A large reply is claimed when it begins: while its bytes come, nothing need be in flight.
+    pub fn is_idle_endpoint(&self) -> bool {
+        matches!(&self.role, Role::Endpoint(e) if e.pending.live() == 0 && e.stream_from.is_none())
+            && self.stream.is_none()
+    }
+
     /// Whether it leads to an endpoint.
     pub fn is_endpoint(&self) -> bool {
         match &self.role {

@@ -125,7 +125,7 @@ impl Worker {
                 if !lanes.contains(&p.lane) {
                     lanes.push(p.lane);
                 }
-            } else if p.ready && self.conns.get(p.key).is_some_and(is_idle) {
+            } else if p.ready && self.conns.get(p.key).is_some_and(Conn::is_idle_endpoint) {
                 own.push(p.key);
             }
         }
@@ -252,8 +252,4 @@ impl Worker {
             }
         }
     }
-}
-
-fn is_idle(c: &Conn) -> bool {
-    matches!(&c.role, Role::Endpoint(e) if e.pending.live() == 0 && e.stream_from.is_none())
 }
