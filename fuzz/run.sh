@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes every target for the same time, one after the other, one process each:
+# Fuzzes every target for the same time, as many at once as there are processors, one process each:
 #
 #     fuzz/run.sh [SECONDS] [TARGET...]      (default: 60 seconds, all targets)
 #
@@ -8,15 +8,11 @@
 # small, minimised set that `cargo test -p raddle-wire` replays, and only `fuzz/minimise.sh` changes it.
 set -u
 cd "$(dirname "$0")" || exit 2
-seconds=${1:-60}
-[ $# -gt 0 ] && shift
-targets=${*:-$(cd fuzz_targets && ls ./*.rs | sed 's|.*/||; s|\.rs$||')}
 export CARGO_TARGET_DIR="$PWD/target"
 
-cargo +nightly fuzz build >target.log 2>&1 || { cat target.log; rm -f target.log; exit 2; }
-rm -f target.log
-failed=0
-for target in $targets; do
+# One target; called by what is below.
+if [ "${1:-}" = --one ]; then
+    seconds=$2 target=$3
     mkdir -p "target/corpus/$target" "artifacts/$target" "corpus/$target"
     log="target/$target.log"
     before=$(ls "artifacts/$target" | wc -l)
@@ -24,10 +20,18 @@ for target in $targets; do
         -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
     findings=$(($(ls "artifacts/$target" | wc -l) - before))
-    if [ "$findings" -gt 0 ] || [ -z "$runs" ]; then
-        failed=1
-        grep -E 'panicked|ERROR|SUMMARY' "$log" | head -5
-    fi
     echo "$target: ${runs:-0} runs, $findings findings"
-done
-exit $failed
+    if [ "$findings" -gt 0 ] || [ -z "$runs" ]; then
+        grep -E 'panicked|ERROR|SUMMARY' "$log" | head -5
+        exit 1
+    fi
+    exit 0
+fi
+
+seconds=${1:-60}
+[ $# -gt 0 ] && shift
+targets=${*:-$(cd fuzz_targets && ls ./*.rs | sed 's|.*/||; s|\.rs$||')}
+cargo +nightly fuzz build >target.log 2>&1 || { cat target.log; rm -f target.log; exit 2; }
+rm -f target.log
+# shellcheck disable=SC2086
+printf '%s\n' $targets | xargs -P "$(nproc)" -n 1 ./run.sh --one "$seconds" || exit 1
