@@ -60,8 +60,9 @@ struct UnderWay {
 struct Grip {
     rule: u32,
     key: u64,
-    /// It is a probe, of this round.
-    probe: Option<u8>,
+    /// In this round, and whether as a probe.
+    round: u8,
+    probe: bool,
 }
 
 impl Breakers {
@@ -184,19 +185,19 @@ impl Breakers {
         };
         let target = &known.targets[t];
         let (answer, change) = target.ask(&rule.settings, now);
-        let probe = match answer {
+        let (round, probe) = match answer {
             Answer::Open(until) => {
                 known.cell.held();
                 return Err((rule.held(target.why(), Again::In(until.since(now))), rule.observe));
             }
-            Answer::Allowed => None,
-            Answer::Probe(round) => Some(round),
+            Answer::Allowed(round) => (round, false),
+            Answer::Probe(round) => (round, true),
         };
         known.cell.passed();
         if let Some(change) = change {
             note(&mut self.events, rule.event(target, change, now));
         }
-        Ok(Some(Grip { rule: known.id, key, probe }))
+        Ok(Some(Grip { rule: known.id, key, round, probe }))
     }
 
     /// Whether an enforced breaker of this endpoint lets the call not through now. Changes nothing; for each candidate.
@@ -287,7 +288,7 @@ impl Breakers {
         let rule = &self.rules.breaker_program.rules[i as usize];
         let known = &self.states[i as usize];
         let Some(target) = known.by_key.get(&grip.key).map(|&t| &known.targets[t as usize]) else { return };
-        let change = target.tell(&rule.settings, self.worker, grip.probe, outcome, now, rng);
+        let change = target.tell(&rule.settings, self.worker, (grip.round, grip.probe), outcome, now, rng);
         if let Some(change) = change {
             note(&mut self.events, rule.event(target, change, now));
         }
@@ -304,11 +305,13 @@ impl Drop for Breakers {
     fn drop(&mut self) {
         for call in self.calls.used() {
             for grip in call.whole.drain(..).chain(call.tried.drain(..)) {
-                let Some(round) = grip.probe else { continue };
+                if !grip.probe {
+                    continue;
+                }
                 let Some(&i) = self.place.get(&grip.rule) else { continue };
                 let known = &self.states[i as usize];
                 if let Some(&t) = known.by_key.get(&grip.key) {
-                    known.targets[t as usize].unprobe(round);
+                    known.targets[t as usize].unprobe(grip.round);
                 }
             }
         }

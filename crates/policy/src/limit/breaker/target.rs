@@ -50,8 +50,9 @@ pub(crate) struct Target {
 /// Whether a call may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    Allowed,
-    /// It may, and decides with others whether the breaker closes. Its round must be told with its outcome.
+    /// It may. Its round must be told with its outcome.
+    Allowed(u8),
+    /// The same, and it decides with others whether the breaker closes.
     Probe(u8),
     /// It may not, before this time.
     Open(Time),
@@ -134,13 +135,12 @@ impl Target {
         loop {
             let word = self.word.load();
             let to = match word {
-                Word::Closed { .. } => return (Answer::Allowed, None),
+                Word::Closed { round, .. } => return (Answer::Allowed(round), None),
                 Word::Open { until, .. } if now < time_of(until) => {
                     return (Answer::Open(time_of(until)), None);
                 }
-                Word::Open { trips, .. } => {
-                    // Any number not used lately does.
-                    let round = now.as_millis() as u8;
+                Word::Open { trips, round, .. } => {
+                    let round = round.wrapping_add(1);
                     Word::Half { trips, round, started: 1, passed: 0, failed: 0 }
                 }
                 Word::Half { trips, round, started, passed, failed } => {
@@ -157,7 +157,7 @@ impl Target {
             if !self.word.change(word, to) {
                 continue;
             }
-            let Word::Half { round, started, .. } = to else { return (Answer::Allowed, None) };
+            let Word::Half { round, started, .. } = to else { continue };
             if started == 1 {
                 self.since.store(now.as_nanos(), Ordering::Relaxed);
             }
@@ -182,12 +182,13 @@ impl Target {
         }
     }
 
-    /// A call has ended.
+    /// A call has ended that was let through in this round, perhaps as a probe. What a call says that was let through
+    /// before the breaker opened and closed again is old: it was taken for ill by then, and found well since.
     pub(super) fn tell(
         &self,
         s: &BreakerSettings,
         worker: usize,
-        probe: Option<u8>,
+        (its, probe): (u8, bool),
         outcome: Outcome,
         now: Time,
         rng: &mut Rng,
@@ -196,8 +197,8 @@ impl Target {
             Outcome::Answered(latency) => (false, latency),
             Outcome::Failed(latency) => (true, latency),
             Outcome::Unknown => {
-                if let Some(round) = probe {
-                    self.unprobe(round);
+                if probe {
+                    self.unprobe(its);
                 }
                 return None;
             }
@@ -205,6 +206,7 @@ impl Target {
         let slow = latency > s.slow_after;
         let bad = failed || (slow && s.slow_ratio.is_some());
         match self.word.load() {
+            Word::Closed { round, .. } if probe || round != its => None,
             Word::Closed { .. } => {
                 self.windows[worker % self.windows.len()].add(epoch(now, window_ns(s)), failed, slow);
                 if failed {
@@ -215,7 +217,8 @@ impl Target {
                 // What ends well opens nothing.
                 if bad { self.judge(s, now, rng) } else { None }
             }
-            Word::Half { .. } => self.probed(s, probe?, bad, now, rng),
+            Word::Half { .. } if probe => self.probed(s, its, bad, now, rng),
+            Word::Half { .. } => None,
             Word::Open { .. } => None,
         }
     }
@@ -258,17 +261,19 @@ impl Target {
     ) -> Option<Change> {
         loop {
             let word = self.word.load();
-            let trips = match word {
+            let (trips, round) = match word {
                 Word::Half { round, .. } if its != Some(round) => return None,
                 Word::Closed { .. } if its.is_some() => return None,
                 // Well for long enough, it begins with the shortest time again.
-                Word::Closed { .. } if now.since(self.since()) > s.max_open_for.max(s.window) => 0,
-                Word::Closed { trips } | Word::Half { trips, .. } => trips,
+                Word::Closed { round, .. } if now.since(self.since()) > s.max_open_for.max(s.window) => {
+                    (0, round)
+                }
+                Word::Closed { trips, round } | Word::Half { trips, round, .. } => (trips, round),
                 Word::Open { .. } => return None,
             };
             let time = open_time(s, trips, rng);
             let until = (now + time).as_nanos().div_ceil(1_000_000);
-            if self.word.change(word, Word::Open { trips: trips.saturating_add(1).min(63), until }) {
+            if self.word.change(word, Word::Open { trips: trips.saturating_add(1).min(63), round, until }) {
                 self.why.store(why as u8, Ordering::Relaxed);
                 self.since.store(now.as_nanos(), Ordering::Relaxed);
                 let text = format!("open for {:.1} s: {text}", time.as_secs_f64());
@@ -294,7 +299,7 @@ impl Target {
             }
             let closes = u32::from(passed) >= passes(s);
             let to = match closes {
-                true => Word::Closed { trips },
+                true => Word::Closed { trips, round },
                 false => Word::Half { trips, round, started, passed, failed },
             };
             if !self.word.change(word, to) {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Opened again and again, it counts no further.
 const MOST_TRIPS: u64 = 63;
-const MS_BITS: u64 = (1 << 56) - 1;
+const MS_BITS: u64 = (1 << 48) - 1;
 
 /// What a breaker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,15 +11,17 @@ pub(super) enum Word {
     Closed {
         /// How often in succession it was opened before.
         trips: u8,
+        /// Which time this is: what began in another one says nothing of it. One more each time it is half open.
+        round: u8,
     },
     Open {
         trips: u8,
+        round: u8,
         /// Milliseconds of the clock.
         until: u64,
     },
     Half {
         trips: u8,
-        /// Tells the probes of one time from those of another.
         round: u8,
         started: u16,
         passed: u16,
@@ -29,25 +31,25 @@ pub(super) enum Word {
 
 impl Word {
     fn pack(self) -> u64 {
-        let (kind, trips, rest) = match self {
-            Word::Closed { trips } => (0, trips, 0),
-            Word::Open { trips, until } => (1, trips, until.min(MS_BITS)),
+        let (kind, trips, round, rest) = match self {
+            Word::Closed { trips, round } => (0, trips, round, 0),
+            Word::Open { trips, round, until } => (1, trips, round, until.min(MS_BITS)),
             Word::Half { trips, round, started, passed, failed } => {
                 let counts = u64::from(started) | u64::from(passed) << 16 | u64::from(failed) << 32;
-                (2, trips, counts | u64::from(round) << 48)
+                (2, trips, round, counts)
             }
         };
-        kind | u64::from(trips).min(MOST_TRIPS) << 2 | rest << 8
+        kind | u64::from(trips).min(MOST_TRIPS) << 2 | rest << 8 | u64::from(round) << 56
     }
 
     fn unpack(word: u64) -> Word {
-        let (trips, rest) = ((word >> 2 & MOST_TRIPS) as u8, word >> 8);
+        let (trips, rest, round) = ((word >> 2 & MOST_TRIPS) as u8, word >> 8 & MS_BITS, (word >> 56) as u8);
         match word & 3 {
-            0 => Word::Closed { trips },
-            1 => Word::Open { trips, until: rest },
+            0 => Word::Closed { trips, round },
+            1 => Word::Open { trips, round, until: rest },
             _ => Word::Half {
                 trips,
-                round: (rest >> 48) as u8,
+                round,
                 started: rest as u16,
                 passed: (rest >> 16) as u16,
                 failed: (rest >> 32) as u16,
@@ -79,11 +81,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_word_is_what_was_packed(
-            kind in 0..3, trips in 0u8..64, until in 0u64..1 << 56, round: u8, started: u16, passed: u16, failed: u16,
+            kind in 0..3, trips in 0u8..64, until in 0u64..1 << 48, round: u8, started: u16, passed: u16, failed: u16,
         ) {
             let word = match kind {
-                0 => Word::Closed { trips },
-                1 => Word::Open { trips, until },
+                0 => Word::Closed { trips, round },
+                1 => Word::Open { trips, round, until },
                 _ => Word::Half { trips, round, started, passed, failed },
             };
             prop_assert_eq!(Word::unpack(word.pack()), word);
@@ -92,8 +94,11 @@ mod tests {
 
     #[test]
     fn what_was_never_written_is_closed() {
-        assert_eq!(Shared::default().load(), Word::Closed { trips: 0 });
+        assert_eq!(Shared::default().load(), Word::Closed { trips: 0, round: 0 });
         let trips = u8::MAX;
-        assert_eq!(Word::unpack(Word::Closed { trips }.pack()), Word::Closed { trips: 63 });
+        assert_eq!(
+            Word::unpack(Word::Closed { trips, round: 9 }.pack()),
+            Word::Closed { trips: 63, round: 9 }
+        );
     }
 }
