@@ -7,6 +7,7 @@ import urllib.request
 
 import control
 import mesh
+import quota_sidecars
 from harness import Failure, Workspace, accepts, free_ports, need, wait_until
 
 LIMIT = 50
@@ -108,4 +109,4 @@ def rls(report):
                 wait_until(lambda: counted(plane), 20, "the rule to be counted again")
 
 
-SUITES = {"quota": rls}
+SUITES = {"quota": rls, **quota_sidecars.SUITES}

@@ -134,7 +134,9 @@ impl Client {
         }
         if grant.lease.is_none() {
             mine.asked = None;
-            sent.into_iter().for_each(|sent| mine.pot.heard(sent));
+            if let Some(sent) = sent {
+                mine.pot.heard(sent, now);
+            }
         }
         if let Some(sent) = sent
             && grant.tokens > 0

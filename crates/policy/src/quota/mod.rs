@@ -16,10 +16,13 @@
 //! taken its safe share out of what others get, acknowledged or expired.
 //!
 //! A server that begins (restart, or a shard that moved here) confirms for [`LEARN`] what sidecars say they hold, and
-//! gives nothing new: whatever its predecessor gave has ended then.
+//! gives nothing new: whatever its predecessor gave has ended then. Who uses tokens does meanwhile as if there were no
+//! server. It does not know that a limit was lowered just before its time: then each has less as soon as all have said
+//! what they hold.
 //!
 //! [`Server`] is the server's side, [`Client`] the sidecar's, [`Pot`] what its workers share and [`Tap`] a worker's own.
 mod client;
+mod holder;
 mod pot;
 mod safe;
 mod server;
@@ -41,18 +44,22 @@ pub const REPORT: Duration = Duration::from_secs(1);
 /// How long a server that begins only confirms; not less than [`LEASE`].
 pub const LEARN: Duration = Duration::from_secs(3);
 /// How long after its lease a sidecar uses no more than it did before, even if its safe share is greater.
-pub const GAP: Duration = Duration::from_secs(2);
-/// A sidecar that has said nothing for so long may be about to use its safe share. [`SILENT`] + [`LEASE`] ≤ [`LEASE`] +
-/// [`GAP`]: what others must give back for it has ended before it begins.
-pub const SILENT: Duration = Duration::from_secs(2);
+pub const GAP: Duration = Duration::from_secs(3);
+/// A sidecar that is not known to hold a lease younger than this may be about to use its safe share: it is silent, or does
+/// not hear. [`SILENT`] + [`LEASE`] ≤ [`LEASE`] + [`GAP`]: what others must give back for it has ended before it begins.
+/// Who is well says so of one of one second ago at least every other.
+pub const SILENT: Duration = Duration::from_secs(3);
 /// How long the safe share of a silent sidecar is kept for it. One that was cut off for longer uses it beside the others.
 pub const KEEP: Duration = Duration::from_secs(60);
 /// How long the share of a sidecar whose connection ended is kept: it comes back, or has ended.
 pub const CLOSED: Duration = Duration::from_secs(5);
 /// How long tokens are good for.
 pub const TOKEN: Duration = Duration::from_millis(300);
-/// How long a request waits for tokens at most.
+/// How long a request waits for tokens at most, where answers come at once; where they take longer, twice as long as they
+/// do of late, but no longer than [`HELD_MOST`].
 pub const HELD: Duration = Duration::from_millis(8);
+/// See [`HELD`].
+pub const HELD_MOST: Duration = Duration::from_millis(150);
 /// How often the server divides anew.
 pub const TICK: Duration = Duration::from_millis(250);
 /// Requests a second and active sidecar from which leases are given.

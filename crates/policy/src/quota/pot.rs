@@ -1,5 +1,5 @@
 //! What a sidecar may let through of one rule, shared by its workers without a lock.
-use super::{GAP, HELD, STRANGER};
+use super::{GAP, HELD, HELD_MOST, STRANGER};
 use raddle_core::Time;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,6 +107,8 @@ pub struct Pot {
     borrowed: AtomicU32,
     /// Since when nobody has answered those who asked; `NEVER` = they were.
     unheard: AtomicU64,
+    /// How long answers take, nanoseconds.
+    took: AtomicU64,
     /// Each worker's counts, and those of workers that have ended.
     cells: Mutex<Vec<Arc<Cell>>>,
     gone: Cell,
@@ -143,6 +145,7 @@ impl Pot {
             asks: AtomicU32::new(0),
             borrowed: AtomicU32::new(0),
             unheard: AtomicU64::new(NEVER),
+            took: AtomicU64::new(0),
             cells: Mutex::default(),
             gone: Cell::default(),
         }
@@ -233,10 +236,19 @@ impl Pot {
 
     /// The question of `sent` is answered. What was lent while others before it were not is not made up for: it was the
     /// share of who is alone.
-    pub(super) fn heard(&self, sent: Time) {
+    pub(super) fn heard(&self, sent: Time, now: Time) {
+        let took = u64::try_from(now.since(sent).as_nanos()).unwrap_or(u64::MAX);
+        let before = self.took.load(Relaxed);
+        // A slow answer counts at once, a fast one in time.
+        self.took.store(took.max(before - before / 8), Relaxed);
         if self.unheard.load(Relaxed).saturating_add(fine(super::TOKEN)) <= fine_at(sent) {
             self.borrowed.store(0, Relaxed);
         }
+    }
+
+    /// How long a request waits for tokens: where answers come from afar, until they come.
+    fn patience(&self) -> Duration {
+        Duration::from_nanos(self.took.load(Relaxed).saturating_mul(2)).clamp(HELD, HELD_MOST)
     }
 
     fn answered(&self) {
@@ -332,7 +344,7 @@ impl Tap {
             Err(Phase::Lease) if self.pot.barred.load(Relaxed) <= fine_at(now) => {
                 self.pot.asks.fetch_add(1, Relaxed);
                 self.pot.unheard.fetch_min(fine_at(now), Relaxed);
-                Take::Later(HELD)
+                Take::Later(self.pot.patience())
             }
             Err(_) => Take::Refused,
         }

@@ -1,7 +1,8 @@
 //! The server's side: who may let through how much.
+use super::holder::{Holder, IDLE};
 use super::share::level;
 use super::token::Pool;
-use super::{CLOSED, Grant, Item, KEEP, LEARN, LEASE, LEASED_FROM, Lease, REPORT, SILENT, safe};
+use super::{CLOSED, Grant, Item, KEEP, LEARN, LEASE, LEASED_FROM, Lease, REPORT, safe};
 use raddle_core::Time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +11,6 @@ use std::time::Duration;
 /// One life of one sidecar, as the shell numbers them.
 pub type ClientId = u64;
 
-/// Demand below which a sidecar counts as idle, requests a second.
-const IDLE: f64 = 0.1;
 /// Who needs less gets no lease, but tokens: a lease of less comes too seldom to be of use.
 const SMALL: f64 = 4.0;
 /// This share of the limit is not leased out: idle sidecars begin with tokens of it, and those whose lease is used up for
@@ -28,8 +27,6 @@ const NEAR: f64 = 0.05;
 const SPARE: f64 = 2.0;
 /// The mode changes when this much more, or less, than [`LEASED_FROM`].
 const MODE_GAP: f64 = 0.1;
-/// Grants of one sidecar that are told apart; of more, the oldest count as one.
-const TOLD_APART: usize = 8;
 /// Shares that differ by less are left as they are.
 const SAME: f64 = 0.1;
 /// Who holds this much too much, or too little, is asked to report at once,
@@ -41,8 +38,8 @@ const POKE_AFTER: Duration = Duration::from_millis(200);
 const REPAY: f64 = 2.0;
 const CHANCE: f64 = 0.01;
 const DEVIATIONS: f64 = 3.0;
-/// What a sidecar lets through is looked at over this time, seconds.
-const LOOKED: f64 = 0.5;
+/// More than so many seconds' worth is not made up for.
+const DEBT_MOST: f64 = 2.0;
 /// How long who has a lease, and finds no tokens, does not ask for any at least and at most.
 const SHORT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1_000));
 
@@ -62,97 +59,12 @@ pub struct Limit {
     pub burst: u32,
 }
 
-/// A lease that the sidecar may believe in.
-#[derive(Clone, Copy, Debug)]
-struct Given {
-    /// The reports it answers, first and last.
-    first: u64,
-    last: u64,
-    lease: Lease,
-    until: Time,
-}
-
-/// A sidecar at a rule.
-#[derive(Debug)]
-struct Holder {
-    /// Oldest first.
-    given: Vec<Given>,
-    demand: f64,
-    seen: Time,
-    poked: Time,
-    closed: bool,
-    /// Requests a second that it let through of late.
-    passes: f64,
-    /// What it said to hold when it was met while the rule was learnt.
-    told: Lease,
-}
-
-impl Holder {
-    fn charge(&self, now: Time) -> f64 {
-        self.given.iter().filter(|g| g.until > now).map(|g| g.lease.rate).fold(0.0, f64::max)
-    }
-
-    fn safe(&self) -> f64 {
-        self.given.iter().map(|g| g.lease.safe).fold(0.0, f64::max)
-    }
-
-    fn silent(&self, now: Time) -> bool {
-        !self.closed && now.since(self.seen) > SILENT
-    }
-
-    /// What is kept for it beside its leases, as it may be about to use its safe share.
-    fn reserve(&self, now: Time) -> f64 {
-        if self.silent(now) { (self.safe() - self.charge(now)).max(0.0) } else { 0.0 }
-    }
-
-    /// Requests let through since it last said so.
-    fn passed(&mut self, used: u64, now: Time) {
-        let over = now.since(self.seen).as_secs_f64();
-        if over > 0.0 {
-            let weight = (over / LOOKED).min(1.0);
-            self.passes += weight * (used as f64 / over - self.passes);
-        }
-    }
-
-    /// What it is likely to have let through since its last report.
-    fn unsaid(&self, now: Time) -> f64 {
-        self.passes * now.since(self.seen).min(REPORT).as_secs_f64()
-    }
-
-    /// What it needs.
-    fn want(&self) -> f64 {
-        if self.demand < IDLE { 0.0 } else { self.demand }
-    }
-
-    /// It holds what this report's answer gave: what was given before is over.
-    fn ack(&mut self, held: u64) {
-        self.given.retain(|g| g.last >= held);
-    }
-
-    fn give(&mut self, seq: u64, lease: Lease, until: Time) {
-        if let Some(last) = self.given.last_mut()
-            && last.lease == lease
-            && last.last < seq
-        {
-            (last.last, last.until) = (seq, until);
-            return;
-        }
-        if self.given.len() >= TOLD_APART {
-            let old = self.given.remove(0);
-            let next = &mut self.given[0];
-            (next.first, next.last) = (next.first.min(old.first), next.last.max(old.last));
-            next.until = next.until.max(old.until);
-            next.lease.rate = next.lease.rate.max(old.lease.rate);
-            next.lease.safe = next.lease.safe.max(old.lease.safe);
-        }
-        self.given.push(Given { first: seq, last: seq, lease, until });
-    }
-}
-
 /// A rule.
 #[derive(Debug)]
 struct Rule {
     limit: Limit,
+    /// A greater one of before, and until when leases of it may hold.
+    was: (f64, Time),
     learn_until: Time,
     /// The limit when it began to be learnt, and what those who were met meanwhile said to hold.
     limit_before: f64,
@@ -223,7 +135,7 @@ impl Server {
     /// Takes a rule over, or changes its limit. `learn`: somebody may hold leases of it that are not known here.
     pub fn set(&mut self, rule: &Arc<str>, limit: Limit, learn: bool, now: Time) {
         match self.rules.get_mut(rule) {
-            Some(known) => known.limit = limit,
+            Some(known) => known.change(limit, now),
             None => {
                 let learn_until = if learn { now + LEARN } else { now };
                 self.rules.insert(rule.clone(), Rule::new(limit, learn_until, now));
@@ -305,6 +217,7 @@ impl Rule {
         }
         Rule {
             limit,
+            was: (0.0, now),
             learn_until,
             limit_before: limit.per_second,
             told: Lease::default(),
@@ -330,22 +243,23 @@ impl Rule {
         }
     }
 
+    fn change(&mut self, limit: Limit, now: Time) {
+        if limit.per_second < self.limit.per_second {
+            let was = if now < self.was.1 { self.was.0 } else { 0.0 };
+            self.was = (was.max(self.limit.per_second), now + LEASE);
+        }
+        if self.limit != limit {
+            self.limit = limit;
+            // What is given from now on is of this one.
+            self.divide(now);
+        }
+    }
+
     fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Option<Grant> {
         let learning = now < self.learn_until;
         let (holder, known) = match self.holders.entry(client) {
             std::collections::btree_map::Entry::Occupied(o) => (o.into_mut(), true),
-            std::collections::btree_map::Entry::Vacant(v) => {
-                let new = Holder {
-                    given: Vec::new(),
-                    demand: 0.0,
-                    seen: now,
-                    poked: now,
-                    closed: false,
-                    passes: 0.0,
-                    told: Lease::default(),
-                };
-                (v.insert(new), false)
-            }
+            std::collections::btree_map::Entry::Vacant(v) => (v.insert(Holder::new(now)), false),
         };
         let before = (holder.charge(now), holder.safe(), holder.want(), holder.reserve(now));
         // A sidecar that was never given anything uses what strangers may; that is no lease to be confirmed.
@@ -353,11 +267,8 @@ impl Rule {
         if !known && learning && !stranger {
             // What somebody else gave it.
             let lease = Lease { rate: sane(item.holding), safe: sane(item.safe) };
-            holder.told = lease;
-            // All report at once when a server comes back. That they have let nothing through before is not so.
-            holder.passes = lease.rate.max(lease.safe).min(sane(item.demand));
+            holder.told(lease, item.held, sane(item.demand), now);
             self.told = Lease { rate: self.told.rate + lease.rate, safe: self.told.safe + lease.safe };
-            holder.given.push(Given { first: 0, last: item.held, lease, until: now + LEASE });
         }
         holder.ack(item.held);
         // What passed while it was silent was kept for it, or was before this server's time.
@@ -373,10 +284,11 @@ impl Rule {
         }
         self.used += item.used;
         let (own, told) = ((holder.charge(now), holder.safe(), holder.want()), holder.told);
+        let reserve = holder.reserve(now);
         self.charged += own.0 - before.0;
         self.safe += own.1 - before.1;
         self.wants += own.2 - before.2;
-        self.reserved = (self.reserved - before.3).max(0.0);
+        self.reserved = (self.reserved - before.3 + reserve).max(0.0);
 
         let mut grant = Grant { rule: item.rule.clone(), lease: None, tokens: 0, retry: Duration::ZERO };
         if item.ask == 0 && learning && stranger {
@@ -384,7 +296,7 @@ impl Rule {
         } else if item.ask == 0 {
             let lease = if learning { self.confirm(own, told, item) } else { self.lease(own) };
             if let Some(holder) = self.holders.get_mut(&client) {
-                holder.give(seq, lease, now + LEASE);
+                holder.give(seq, lease, now);
             }
             self.charged += (lease.rate - own.0).max(0.0);
             self.safe += (lease.safe - own.1).max(0.0);
@@ -445,6 +357,13 @@ impl Rule {
     }
 
     fn tick(&mut self, now: Time, poke: &mut Vec<ClientId>) {
+        self.divide(now);
+        if now >= self.learn_until {
+            self.pokes(now, poke);
+        }
+    }
+
+    fn divide(&mut self, now: Time) {
         self.holders.retain(|_, h| now.since(h.seen) <= if h.closed { CLOSED } else { KEEP });
         let (mut charged, mut reserved, mut safe, mut wants, mut unsaid) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let mut active = 0usize;
@@ -494,7 +413,6 @@ impl Rule {
         self.spare = (room / wants.max(IDLE)).clamp(1.0, SPARE);
         if now >= self.learn_until {
             self.fill(now);
-            self.pokes(now, poke);
         }
     }
 
@@ -507,7 +425,9 @@ impl Rule {
     /// What passed beyond the limit is made up for; what did not is not given later.
     fn settle(&mut self, unsaid: f64, now: Time) {
         let passed = now.since(std::mem::replace(&mut self.ticked, now)).as_secs_f64();
-        self.debt = (self.debt - passed * self.limit.per_second).max(-unsaid);
+        let limit = self.limit.per_second;
+        let was = if now < self.was.1 + REPORT { self.was.0 } else { 0.0 };
+        self.debt = (self.debt - passed * limit.max(was)).clamp(-unsaid, DEBT_MOST * limit.max(was));
         self.owed = self.debt + unsaid;
     }
 

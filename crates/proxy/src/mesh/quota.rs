@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use raddle_core::Time;
 use raddle_model::{Bound, Reach};
 use raddle_policy::Snapshot;
-use raddle_policy::quota::{self, Client, Grant, HELD, Item, Lease, Pot, REPORT, Tap, Wanted};
+use raddle_policy::quota::{self, Client, Grant, Item, Lease, Pot, REPORT, Tap, Wanted};
 use raddle_xds::proto::quotas_client::QuotasClient;
 use raddle_xds::proto::{QuotaAnswer, QuotaGrant, QuotaItem, QuotaReport};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -86,7 +86,7 @@ impl Quota for Hook {
             quota::Take::Refused => Take::Refused,
             quota::Take::Later(wait) => {
                 self.wake.notify_one();
-                later(waits, now, now + wait.min(HELD))
+                later(waits, now, now + wait)
             }
         }
     }
