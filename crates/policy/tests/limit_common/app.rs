@@ -103,6 +103,8 @@ pub struct App {
     pub cores: f64,
     pub kinds: Vec<Asked>,
     pub ids: Vec<u32>,
+    /// In which order they are asked within a step.
+    pub order: Vec<usize>,
     /// Part of the requests that each worker gets; by interface, if there are more than one.
     pub spread: Vec<Vec<f64>>,
     /// Whether the app says what its requests cost.
@@ -133,6 +135,7 @@ impl App {
             ids: (0..kinds.len()).map(|i| board.id(&format!("i{i}"))).collect(),
             gates: (0..workers).map(|w| Gate::new(board.clone(), w)).collect(),
             controller: Controller::new(board, settings),
+            order: (0..kinds.len()).collect(),
             rng: Rng::new(seed),
             step: u64::from(STEPS),
             cores,
@@ -229,7 +232,8 @@ impl App {
         self.used = 0.0;
         for _ in 0..STEPS {
             self.step += 1;
-            for i in 0..self.kinds.len() {
+            for n in 0..self.kinds.len() {
+                let i = self.order[n];
                 for _ in 0..self.come(i) {
                     self.ask(i);
                 }

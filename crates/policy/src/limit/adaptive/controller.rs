@@ -4,7 +4,7 @@ use super::cost::Costs;
 use super::culprits::{Culprits, Demand};
 use super::evidence::{Interface, Level};
 use super::mark::Mark;
-use super::meter::Meter;
+use super::meter::{Flow, Meter};
 use super::orders::Tier;
 use super::record::Recorder;
 use super::rise::Usual;
@@ -269,15 +269,23 @@ impl Controller {
                     cost,
                     lasts: usual.latency,
                     rises,
-                    // A pause of the app delays whom it meets; they are gone when it is over.
-                    dearer: if infant || flow.inflight < 4.0 * usual.inflight + 3.0 && self.short < 2 {
-                        0.0
-                    } else {
-                        slow.dearer(flow, usual, cost)
-                    },
+                    dearer: if infant { 0.0 } else { self.dearer(flow, usual, cost, slow) },
                 }
             })
             .collect()
+    }
+
+    /// By how much more than usual an interface's requests cost, in units of that.
+    fn dearer(&self, flow: &Flow, usual: &Usual, cost: f64, slow: Slowness) -> f64 {
+        if let Some(said) = flow.said {
+            // What the app says itself needs no guess, and who only waits for others is not dearer.
+            return (said / cost.max(1e-9) - 1.0).max(0.0);
+        }
+        // A pause of the app delays whom it meets; they are gone when it is over.
+        if flow.inflight < 4.0 * usual.inflight + 3.0 && self.short < 2 {
+            return 0.0;
+        }
+        slow.dearer(flow, usual, cost)
     }
 
     pub(super) fn level(&self, now: Time, reading: &Reading) -> Level {

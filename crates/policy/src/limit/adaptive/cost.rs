@@ -14,6 +14,8 @@ const ROUNDS: usize = 3;
 const MEMORY: f64 = 300.0;
 /// The prior's standard deviation, as a share of the latency.
 const DOUBT: f64 = 0.5;
+/// Seconds that the mean of what the app says remembers.
+const TOLD: f64 = 60.0;
 /// Seconds between choices of who is heavy.
 const CHOOSE_EVERY: u32 = 30;
 
@@ -35,6 +37,8 @@ pub(super) struct Costs {
     cost: Vec<f64>,
     /// By interface, requests a second of late.
     rate: Vec<f64>,
+    /// By interface, seconds in which the app said its cost.
+    told: Vec<f64>,
     /// CPU seconds a second that no request causes.
     pub background: f64,
     /// Heavy interfaces; their place is their row, after that of the background.
@@ -84,6 +88,7 @@ impl Costs {
         self.lasted = self.lasted * keep + work.iter().map(|w| w.completed * w.latency).sum::<f64>();
         self.weight = self.weight * keep + 1.0;
         self.rate.resize(work.len(), 0.0);
+        self.told.resize(work.len(), 0.0);
         for (rate, w) in self.rate.iter_mut().zip(work) {
             *rate += (w.completed / seconds - *rate) * (1.0 - keep).max(1.0 / f64::from(self.age + 1));
         }
@@ -95,7 +100,7 @@ impl Costs {
             self.choose();
         }
         self.age = self.age.saturating_add(1);
-        let light = self.priors(work, phi);
+        let light = self.priors(work, phi, seconds);
         self.observe(cpu - light, work, keep, seconds);
         for _ in 0..ROUNDS {
             self.descend(work, phi);
@@ -103,13 +108,15 @@ impl Costs {
     }
 
     /// Gives those not in the regression their prior, those who say their cost what they say; returns what these use.
-    fn priors(&mut self, work: &[Work], phi: f64) -> f64 {
+    fn priors(&mut self, work: &[Work], phi: f64, seconds: f64) -> f64 {
         let mut light = 0.0;
         let mut row = vec![false; work.len()];
         self.heavy.iter().filter(|i| **i < work.len()).for_each(|&i| row[i] = true);
         for (i, w) in work.iter().enumerate() {
             if let Some(said) = w.said {
-                self.cost[i] = said;
+                // Not at once: whose requests cost more than usual is found by what is usual.
+                self.told[i] = (self.told[i] + seconds).min(TOLD);
+                self.cost[i] += (said - self.cost[i]) * (seconds / self.told[i]).min(1.0);
             } else if !row[i] && w.latency > 0.0 {
                 self.cost[i] = phi * w.latency;
             }

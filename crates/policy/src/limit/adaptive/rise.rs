@@ -50,6 +50,8 @@ impl Usual {
     /// Learns what is usual at this minute of the week: of each slot's minutes the second highest (the 90th percentile
     /// of fifteen, near enough), a quarter of it new each week.
     pub(super) fn learn_week(&mut self, minute: u32, rate: f64, seconds: f64) {
+        // It has its place from the first second on, not from the end of the first slot: who has one is counted.
+        self.week.get_or_insert_with(|| Box::new([0; SLOTS]));
         if self.minute.0 != minute {
             let (before, sum, time) = std::mem::replace(&mut self.minute, (minute, 0.0, 0.0));
             if time > 0.0 {
