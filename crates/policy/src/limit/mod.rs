@@ -20,7 +20,7 @@ mod view;
 pub use breaker::Breakers;
 pub use local::{Local, Ticket, Verdict};
 pub use priority::Priorities;
-pub use view::{BreakerView, LimitView, TargetView, ValueView, View};
+pub use view::{BreakerView, LimitView, TargetView, ValueView, View, Would};
 
 use program::Program;
 use raddle_core::Reason;

@@ -213,7 +213,7 @@ impl Meter {
     }
 
     /// When a token is there, of which workers keep `kept`, if nobody else takes it.
-    fn again(&self, pace: &Pace, now: Time, kept: u32) -> Again {
+    pub(crate) fn again(&self, pace: &Pace, now: Time, kept: u32) -> Again {
         let Some(interval) = pace.interval else { return Again::Never };
         let cost = Pace::cost(interval, self.cold(pace)).min(LONGEST);
         missing(&self.word, fine(now), cost, pace.room(interval, kept).max(cost))

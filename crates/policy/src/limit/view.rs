@@ -11,6 +11,7 @@ use raddle_model::{Bound, BreakerPer, Forced, RuleMode, Side};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Values told of a hotspot limit.
 const VALUES: usize = 20;
@@ -67,6 +68,25 @@ pub struct LimitView {
     /// Values with a bound of their own, then those that come most often.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ValueView>,
+    /// What it would say to the request asked about; roughly, as workers keep some room ready for themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would: Option<Would>,
+}
+
+/// What a limit would say to one request that comes now, if no other comes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Would {
+    /// It passes.
+    Pass,
+    /// It passes after a while.
+    Wait,
+    /// It is refused.
+    Refuse,
+    /// The quota server says.
+    Ask,
+    /// It has no value that is counted by: it passes.
+    Uncounted,
 }
 
 /// A value of a hotspot limit.
@@ -165,6 +185,7 @@ impl Rules {
             if let Link::Hot(hot) = &rule.link {
                 view.values = of_request(hot, req, now).into_iter().collect();
             }
+            view.would = Some(would(rule, req, now));
             view
         });
         let limits = limits.collect();
@@ -205,6 +226,7 @@ impl Rules {
             in_use: None,
             kept: None,
             values: Vec::new(),
+            would: None,
         };
         let warms = matches!(&source.bound, Bound::Rate(rate) if rate.warm_up.is_some());
         match &rule.link {
@@ -224,6 +246,26 @@ impl Rules {
             Link::Cluster => {}
         }
         view
+    }
+}
+
+fn would(rule: &Rule, req: &impl Attributes, now: Time) -> Would {
+    let meter = &rule.shared.meter;
+    let of = |again| if again == Again::In(Duration::ZERO) { Would::Pass } else { Would::Refuse };
+    match &rule.link {
+        Link::Concurrency(most) if rule.shared.permits.taken() >= *most => Would::Refuse,
+        Link::Concurrency(_) => Would::Pass,
+        Link::Rate(pace) => of(meter.again(pace, now, 0)),
+        Link::Paced(pace, most) => match meter.slot_again(pace, now, *most) {
+            Again::In(Duration::ZERO) if meter.queue(now) > Duration::ZERO => Would::Wait,
+            again => of(again),
+        },
+        Link::Hot(hot) => {
+            let passes = hot::with_value(&hot.by, req, |value| hot.would_pass(value, now));
+            passes.map_or(Would::Uncounted, |passes| if passes { Would::Pass } else { Would::Refuse })
+        }
+        Link::Cluster if rule.never() => Would::Refuse,
+        Link::Cluster => Would::Ask,
     }
 }
 

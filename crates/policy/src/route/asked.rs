@@ -25,6 +25,8 @@ pub struct Asked {
     pub authority: Option<String>,
     /// HTTP: further parameters of its query.
     pub query: Vec<(String, String)>,
+    /// The caller's address, if it is said.
+    pub caller_ip: Option<IpAddr>,
 }
 
 impl Asked {
@@ -83,7 +85,7 @@ impl Attributes for Asked {
     }
 
     fn caller_ip(&self) -> Option<IpAddr> {
-        None
+        self.caller_ip
     }
 
     fn load_test(&self) -> bool {

@@ -1,7 +1,12 @@
 //! What holds requests back here, in the words of the control plane's `/v1/apps/{app}/limits`: so that one command
 //! tells the same story of either.
+use super::pages::parameters;
+use super::views;
 use super::{Context, Page};
+use crate::limits::asked::{Imagined, explain as explain_imagined};
 use crate::mesh::limits::limiting;
+use hyper::StatusCode;
+use raddle_model::Side;
 use raddle_xds::proto::{LimitActivation, LimitCulprit};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,4 +69,29 @@ fn time(a: &LimitActivation) -> Value {
     json!({"number": a.number, "began": a.began_ms, "ended": a.ended_ms, "cause": a.cause, "end": a.end,
            "peakCpu": a.peak_cpu, "peakQueue": a.peak_queue_s, "refused": a.refused, "observed": a.observed,
            "culprits": a.culprits.iter().map(culprit).collect::<Vec<_>>()})
+}
+
+/// What each limit would say to a request that is only imagined. Nothing is counted.
+pub(crate) fn explain_request(c: &Context, query: &str) -> Page {
+    let (own, request): (Vec<_>, Vec<_>) =
+        parameters(query).partition(|(name, _)| matches!(name.as_str(), "side" | "callerIp"));
+    let bad = |why: String| Page::text(StatusCode::BAD_REQUEST, why + "\n");
+    let mut asked = match views::asked(request.into_iter()) {
+        Ok(asked) => asked,
+        Err(wrong) => return bad(wrong),
+    };
+    let mut side = Side::Inbound;
+    for (name, value) in own {
+        match (name.as_str(), value.as_str(), value.parse()) {
+            ("side", "inbound", _) => side = Side::Inbound,
+            ("side", "outbound", _) => side = Side::Outbound,
+            ("callerIp", _, Ok(ip)) => asked.caller_ip = Some(ip),
+            _ => {
+                return bad(format!(
+                    "{name}: {value} is not known here; side: inbound or outbound, callerIp: an address"
+                ));
+            }
+        }
+    }
+    Page::json(&explain_imagined(&c.shared, &Imagined::new(side, asked)))
 }

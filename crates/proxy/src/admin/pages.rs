@@ -24,7 +24,9 @@ GET  /explain/authorization
                    ?callerApp=A&service=S[&callerUnit=U][&callerId=ID][&source=IP][&method=M][&path=/P][&authority=HOST]
                    [&header.NAME=VALUE]: whether such a request passes, and what each rule makes of it
 GET  /limits/explain
-                   what holds requests back now and held of late, and why; `raddle explain limit` reads it
+                   what holds requests back now and held of late, and why; `raddle explain limit` reads it.
+                   ?service=S[&method=M][&header.NAME=VALUE][&side=outbound][&callerIp=IP] and so on as in /explain:
+                   which limits such a request would meet, in order, and what each would say
 GET  /log-level    the log level;  POST sets it (body: info, debug, info,raddle_proxy=debug)
 POST /reload       read the configuration again
 ";
@@ -54,7 +56,8 @@ pub(crate) async fn page(c: &Context, method: &Method, path: &str, query: &str, 
         }
         ("/explain", true) => views::explain(c, query),
         ("/explain/authorization", true) => super::authorization::explain(c, query),
-        ("/limits/explain", true) => super::limits::explain(c),
+        ("/limits/explain", true) if query.is_empty() => super::limits::explain(c),
+        ("/limits/explain", true) => super::limits::explain_request(c, query),
         ("/log-level", true) => Page::text(StatusCode::OK, level(c) + "\n"),
         ("/log-level", false) => set_level(c, body),
         ("/reload", false) => reload(c),

@@ -322,28 +322,10 @@ fn worker_connections(w: &mut Worker) -> Vec<Value> {
 
 /// Where a request would go, and why.
 pub(crate) fn explain(c: &Context, query: &str) -> Page {
-    let mut asked = Asked::default();
-    for (k, v) in parameters(query) {
-        match k.as_str() {
-            "service" => asked.service = v,
-            "method" => asked.method = Some(v),
-            "path" => asked.path = Some(v),
-            "authority" => asked.authority = Some(v),
-            _ => match k.split_once('.') {
-                Some(("header", name)) => asked.headers.push((name.to_owned(), v)),
-                Some(("query", name)) => asked.query.push((name.to_owned(), v)),
-                _ => {
-                    let text = format!(
-                        "unknown parameter {k}; give service, method, header.NAME, path, authority, query.NAME\n"
-                    );
-                    return Page::text(StatusCode::BAD_REQUEST, text);
-                }
-            },
-        }
-    }
-    if asked.service.is_empty() && asked.authority.is_none() {
-        return Page::text(StatusCode::BAD_REQUEST, "give ?service=NAME or ?authority=HOST\n");
-    }
+    let mut asked = match asked(parameters(query)) {
+        Ok(asked) => asked,
+        Err(wrong) => return Page::text(StatusCode::BAD_REQUEST, wrong + "\n"),
+    };
     let config = c.shared.config.load();
     match asked.resolve(&config.snapshot) {
         Some(s) => Page::json(&s.explain(&asked)),
@@ -360,6 +342,35 @@ pub(crate) fn explain(c: &Context, query: &str) -> Page {
             p
         }
     }
+}
+
+/// A request that is only imagined, of a query's parameters.
+///
+/// # Errors
+/// A sentence: what is wrong with them.
+pub(super) fn asked(parameters: impl Iterator<Item = (String, String)>) -> Result<Asked, String> {
+    let mut asked = Asked::default();
+    for (k, v) in parameters {
+        match k.as_str() {
+            "service" => asked.service = v,
+            "method" => asked.method = Some(v),
+            "path" => asked.path = Some(v),
+            "authority" => asked.authority = Some(v),
+            _ => match k.split_once('.') {
+                Some(("header", name)) => asked.headers.push((name.to_owned(), v)),
+                Some(("query", name)) => asked.query.push((name.to_owned(), v)),
+                _ => {
+                    return Err(format!(
+                        "unknown parameter {k}; give service, method, header.NAME, path, authority, query.NAME"
+                    ));
+                }
+            },
+        }
+    }
+    if asked.service.is_empty() && asked.authority.is_none() {
+        return Err("give ?service=NAME or ?authority=HOST".into());
+    }
+    Ok(asked)
 }
 
 /// What a connection that carries HTTP is doing.

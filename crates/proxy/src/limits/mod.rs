@@ -7,6 +7,7 @@
 //! * [`thread`]: that thread. What it reads of the app is crate `sense`'s.
 //! * [`Quota`]: who counts rules that hold for all sidecars together.
 pub(crate) mod app;
+pub(crate) mod asked;
 pub(crate) mod done;
 pub(crate) mod interface;
 mod judge;

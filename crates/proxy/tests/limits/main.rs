@@ -3,6 +3,7 @@
 mod adaptive;
 mod breaker;
 mod chaos;
+mod explain;
 mod http;
 mod pacing;
 mod quota;

@@ -18,17 +18,30 @@ const ADMIN: &str = "127.0.0.1:15000";
 
 /// Explain what holds an app's requests back: who rose, what passes, since when, and what the last times were
 ///
-/// Asks the control plane about all sidecars of an app; or one sidecar, which knows its last seconds, too.
+/// Asks the control plane about all sidecars of an app; or one sidecar, which knows its last seconds, too. With
+/// --service or --authority a sidecar is asked what each of its limits would say to such a request now; nothing is sent
+/// and nothing is counted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   raddle explain limit order
   raddle explain limit --admin 127.0.0.1:15000
+  raddle explain limit --service com.shop.OrderService:1.0 --method pay --header user=ann
+  raddle explain limit --authority orders.shop --method GET --path '/orders/42' --caller-ip 10.1.2.3
+  raddle explain limit --side outbound --service com.shop.PayService:1.0
   raddle explain limit order -o json")]
 pub(super) struct LimitArgs {
     /// The app that is called
-    #[arg(conflicts_with = "admin")]
+    #[arg(conflicts_with_all = ["admin", "service", "authority"])]
     app: Option<String>,
+    #[command(flatten)]
+    request: super::RequestArgs,
+    /// Of a request: which way it goes, seen from the app beside the sidecar
+    #[arg(long, value_parser = ["inbound", "outbound"], default_value = "inbound")]
+    side: String,
+    /// Of a request: the caller's address
+    #[arg(long, value_name = "IP")]
+    caller_ip: Option<std::net::IpAddr>,
     /// Ask this sidecar instead of the control plane [default without APP: 127.0.0.1:15000]
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
@@ -39,6 +52,9 @@ pub(super) struct LimitArgs {
 }
 
 pub(super) fn run(args: &LimitArgs) -> Done {
+    if args.request.given() {
+        return of_request(args);
+    }
     let look = match (&args.app, args.admin) {
         (Some(app), _) => args.server.connect()?.get(&format!("/v1/apps/{}/limits", escape(app)))?,
         (None, admin) => {
@@ -49,6 +65,53 @@ pub(super) fn run(args: &LimitArgs) -> Done {
     };
     args.form.show(&look, |_| human(&look, Paint::stdout()))?;
     Ok(Exit::Ok)
+}
+
+/// What each limit would say to a request.
+fn of_request(args: &LimitArgs) -> Done {
+    let default = || ADMIN.parse().map_err(|_| Failure::usage("give --admin IP:PORT"));
+    let admin = args.admin.map_or_else(default, Ok)?;
+    let mut question = format!("/limits/explain?{}&side={}", args.request.query_string(), args.side);
+    if let Some(ip) = args.caller_ip {
+        question += &format!("&callerIp={}", escape(&ip.to_string()));
+    }
+    let told = understand(admin, &ask(admin, &question)?)?;
+    args.form.show(&told, |_| steps(&told, Paint::stdout()))?;
+    Ok(Exit::Ok)
+}
+
+fn steps(told: &Value, paint: Paint) -> String {
+    let method = told["method"].as_str().map(|m| format!(" {m}")).unwrap_or_default();
+    let verdict = match told["verdict"].as_str().unwrap_or_default() {
+        "refuse" => paint.bad(format!("is refused by {}", text(&told["rule"]))),
+        "wait" => paint.warn("waits for its turn, and passes".to_owned()),
+        "ask" => "passes if the quota server lets it".to_owned(),
+        _ => "passes".to_owned(),
+    };
+    let mut out = paint.bold(format!("{}{method}, {}: ", text(&told["service"]), text(&told["side"])));
+    out.push_str(&format!("{verdict}\n"));
+    let mut n = 0;
+    for s in items(&told["steps"]) {
+        n += 1;
+        let would = match (s["would"].as_str().unwrap_or_default(), text(&s["mode"]) == "observe") {
+            ("refuse", true) => paint.warn("would refuse, only observes".to_owned()),
+            ("refuse", false) => paint.bad("refuses".to_owned()),
+            ("wait", true) => "would have it wait, only observes".to_owned(),
+            ("wait", false) => paint.warn("has it wait".to_owned()),
+            ("ask", _) => "asks".to_owned(),
+            _ => "lets it pass".to_owned(),
+        };
+        out.push_str(&format!(
+            "  {n}. {} ({}) {would}: {}\n",
+            text(&s["rule"]),
+            text(&s["link"]),
+            text(&s["says"])
+        ));
+    }
+    if n == 0 {
+        out.push_str("  No limit takes it.\n");
+    }
+    out
 }
 
 fn human(look: &Value, paint: Paint) -> String {
@@ -338,6 +401,48 @@ mod tests {
             "AdaptiveLimit/order: 4711 refused",
             "RateLimit/refunds: 12 passed, as the rule only observes",
             "Find out who calls shop.Order:1.0/list",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_each_limit_would_say_to_a_request_is_told_in_order() {
+        let told = json!({
+            "service": "shop.Order:1.0", "method": "pay", "side": "inbound", "verdict": "refuse", "rule": "RateLimit/pay",
+            "steps": [
+                {"rule": "AdaptiveLimit/order", "link": "adaptive", "mode": "enforce", "would": "pass", "says": "x is well"},
+                {"rule": "RateLimit/all", "link": "rate", "mode": "observe", "would": "refuse", "says": "0 % is left"},
+                {"rule": "RateLimit/pay", "link": "concurrency", "mode": "enforce", "would": "refuse", "says": "4 of 4"},
+                {"rule": "RateLimit/us", "link": "cluster", "mode": "enforce", "would": "ask", "says": "counts for all"},
+            ]
+        });
+        let text = steps(&told, Paint::none());
+        for line in [
+            "shop.Order:1.0 pay, inbound: is refused by RateLimit/pay",
+            "  1. AdaptiveLimit/order (adaptive) lets it pass: x is well",
+            "  2. RateLimit/all (rate) would refuse, only observes: 0 % is left",
+            "  3. RateLimit/pay (concurrency) refuses: 4 of 4",
+            "  4. RateLimit/us (cluster) asks: counts for all",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        let none = steps(
+            &json!({"service": "a", "side": "outbound", "verdict": "pass", "steps": []}),
+            Paint::none(),
+        );
+        assert!(none.contains("No limit takes it."), "{none}");
+    }
+
+    #[test]
+    fn what_was_only_observed_is_told_as_such() {
+        let mut observed = look(1, "load", "observe");
+        observed["sidecars"][0]["times"][0]["observed"] = true.into();
+        let text = told(&observed);
+        for part in [
+            "order-1 would hold those",
+            "; would be held at 118/s",
+            "; would have held shop.Order:1.0/list; 21 requests would have been refused",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }

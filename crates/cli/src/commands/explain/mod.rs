@@ -26,6 +26,7 @@ use std::path::PathBuf;
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
+    group(clap::ArgGroup::new("target").args(["service", "authority"]).required(true).multiple(true)),
     after_help = "\
 Examples:
   raddle explain --service com.shop.OrderService:1.0
@@ -70,7 +71,7 @@ enum ExplainCommand {
 #[derive(Clone, Debug, Default, Args)]
 struct RequestArgs {
     /// Service the request asks for
-    #[arg(long, required_unless_present = "authority")]
+    #[arg(long)]
     service: Option<String>,
     /// Method the request asks for; HTTP: GET, POST, ...
     #[arg(long)]
@@ -105,6 +106,7 @@ impl RequestArgs {
             path: self.path.clone(),
             authority: self.authority.clone(),
             query: self.query.clone(),
+            caller_ip: None,
         }
     }
 
@@ -121,6 +123,16 @@ impl RequestArgs {
 
     /// The admin port's path that explains it.
     fn question(&self) -> String {
+        format!("/explain?{}", self.query_string())
+    }
+
+    /// Whether there is a request to explain.
+    fn given(&self) -> bool {
+        self.service.is_some() || self.authority.is_some()
+    }
+
+    /// The request, as the query of an admin page.
+    fn query_string(&self) -> String {
         let headers = self.all_headers();
         let single = [
             ("service", &self.service),
@@ -135,7 +147,7 @@ impl RequestArgs {
         let pair = |kind, name, value| format!("{kind}.{}={}", escape(name), escape(value));
         parts.extend(headers.iter().map(|(name, value)| pair("header", name, value)));
         parts.extend(self.query.iter().map(|(name, value)| pair("query", name, value)));
-        format!("/explain?{}", parts.join("&"))
+        parts.join("&")
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use table::Table;
 
 /// The bound of a value.
@@ -184,6 +185,19 @@ impl Hot {
         self.own.iter().map(|(value, own)| (&**value, own))
     }
 
+    /// Whether a request with this value would pass now.
+    pub(super) fn would_pass(&self, value: &[u8], now: Time) -> bool {
+        if let Some(own) = self.own.get(value) {
+            return own.each.would_pass(&own.exact.word, now);
+        }
+        let empty = AtomicU64::new(0);
+        match self.table.find(self.table.hash(value)) {
+            Some(i) => self.each.would_pass(&self.table.slot(i).word, now),
+            // A value that is not kept has used nothing.
+            None => self.each.would_pass(&empty, now),
+        }
+    }
+
     /// What there is of a value's bound: its level (of a rate) or requests in flight; `None` = it is not kept.
     pub(super) fn state(&self, value: &[u8], now: Time) -> Option<f64> {
         if let Some(own) = self.own.get(value) {
@@ -245,6 +259,13 @@ impl Each {
             Each::Rate(pace) => Bare(word).again(pace, now),
             Each::AtOnce(0) => Again::Never,
             Each::AtOnce(_) => Again::Unknown,
+        }
+    }
+
+    fn would_pass(&self, word: &AtomicU64, now: Time) -> bool {
+        match self {
+            Each::Rate(pace) => Bare(word).again(pace, now) == Again::In(Duration::ZERO),
+            Each::AtOnce(most) => word.load(Ordering::Relaxed) < u64::from(*most),
         }
     }
 
