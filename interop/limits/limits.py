@@ -6,7 +6,10 @@ caller's for a breaker. Outcomes are compared with the recorded ones, and each m
 
 import http.server
 import json
+import os
+import pathlib
 import re
+import subprocess
 import threading
 import urllib.error
 
@@ -64,6 +67,7 @@ def limits(report, _name, record):
         known = {case: outcome for case, outcome in wanted.items() if case.split(".")[0] in clients}
         right = comparing.compare(report, NAME, known, seen, comparing.Agreement())
         right = named(report, seen) and right
+        right = quota_is_seen(report, work, apps[-1]) and right
         if not right:
             work.print_logs()
 
@@ -83,6 +87,86 @@ def named(report, seen):
         return False
     report.ok(f"{NAME} named", f"{len(seen)} refusals")
     return True
+
+
+class Quota:
+    """A cgroup of a fifth of a core, with a process in it that wants a whole one."""
+
+    SHARE = 0.2
+
+    def __init__(self):
+        self.folders, self.burner = [], None
+        name = f"raddle-interop-{os.getpid()}"
+        root = pathlib.Path("/sys/fs/cgroup")
+        control = root / "cgroup.subtree_control"
+        if control.exists() and "cpu" in control.read_text().split():
+            self.make(root / name)
+            (self.folders[0] / "cpu.max").write_text("20000 100000")
+            return
+        for hierarchy in ("cpu", "cpuacct"):
+            if (root / hierarchy).is_dir():
+                self.make(root / hierarchy / name)
+        if not self.folders:
+            raise OSError("no hierarchy of cgroups with cpu is mounted")
+        (self.folders[0] / "cpu.cfs_period_us").write_text("100000")
+        (self.folders[0] / "cpu.cfs_quota_us").write_text("20000")
+
+    def make(self, folder):
+        if not folder.exists():
+            folder.mkdir()
+            self.folders.append(folder)
+
+    def __enter__(self):
+        self.burner = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text(str(self.burner.pid))
+        return self
+
+    def __exit__(self, *_):
+        self.burner.kill()
+        self.burner.wait()
+        for folder in self.folders:
+            wait_until(lambda folder=folder: gone(folder), 5, f"{folder} to be empty")
+
+
+def gone(folder):
+    try:
+        folder.rmdir()
+        return True
+    except OSError:
+        return False
+
+
+def quota_is_seen(report, work, app):
+    """Whether a sidecar reads a real cgroup right: the cores of its quota, all of them used, and throttling."""
+    name = f"{NAME} cgroup"
+    try:
+        quota = Quota()
+    except OSError as why:
+        report.skip(name, f"no cgroup can be made here: {why}")
+        return True
+    with quota:
+        admin, inbound = free_ports(2)
+        lines = f"  signal: {{cgroup: {quota.folders[0]}}}\n"
+        document = http_mesh.sidecar("quota-1", "quota", admin, [http_mesh.forward(inbound, app)])
+        http_mesh.start(work, "quota", admin, document, HEAD.format(kind="AdaptiveLimit") + lines)
+        last = {}
+
+        def read():
+            sensing = json.loads(mesh.get(admin, "/limits")).get("adaptive", {}).get("sensing") or {}
+            last.update(sensing)
+            sample = sensing.get("sample") or {}
+            share = sample.get("cpu", 0) / Quota.SHARE
+            return sample.get("cores") == Quota.SHARE and 0.7 < share < 1.3 and (sample.get("throttled") or 0) > 0
+        try:
+            wait_until(read, 30, "the quota to be seen")
+        except Exception as why:  # whatever kind of failure it is, what was read tells why
+            report.fail(name, f"{why}; it reads {last}")
+            return False
+        sample = last["sample"]
+        report.ok(name, f"{sample['cpu']:.3f} of {sample['cores']} cores, throttled in {sample['throttled']:.0%} of the "
+                        f"periods; {last['from']}")
+        return True
 
 
 def normalise(outcome):
