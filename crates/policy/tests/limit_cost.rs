@@ -2,21 +2,25 @@
 //!
 //! `CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test -p raddle-policy --test limit_cost -- --nocapture --test-threads 1`
 mod limit_common;
+use limit_common::app::App;
 use limit_common::*;
 use raddle_core::Time;
-use raddle_model::Side;
+use raddle_model::{Priority, Side};
+use raddle_policy::limit::adaptive::View;
 use raddle_policy::limit::breaker::Outcome;
 use raddle_policy::limit::{Breakers, Verdict};
 use raddle_policy::{Asked, Rng};
 use std::time::{Duration, Instant};
 
-/// Nanoseconds and allocations of one call: of five rounds the best and the last.
+/// Nanoseconds and allocations of one call: of forty rounds the best, as others use the machine too, and of all the
+/// last.
 fn cost(n: u32, mut f: impl FnMut(u32)) -> (f64, u64) {
     let mut best = f64::MAX;
-    for _ in 0..5 {
+    let round = (n / 40).max(1);
+    for _ in 0..40 {
         let start = Instant::now();
-        (0..n).for_each(&mut f);
-        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(n));
+        (0..round).for_each(&mut f);
+        best = best.min(start.elapsed().as_nanos() as f64 / f64::from(round));
     }
     let counted = allocation_counter::measure(|| (0..n).for_each(&mut f));
     (best, counted.count_total)
@@ -97,15 +101,45 @@ fn a_million_values_cost_no_allocations() {
 }
 
 #[test]
-fn a_call_by_three_breakers_allocates_nothing() {
-    let rules = rules(
-        &[
-            ("CircuitBreaker", "ep", "{errorRatio: 0.5}"),
-            ("CircuitBreaker", "svc", "{per: service, slowRatio: 0.5}"),
-            ("CircuitBreaker", "method", "{per: method, consecutiveErrors: 100000}"),
-        ],
-        None,
-    );
+fn a_value_that_is_known_costs_no_allocation() {
+    for (what, spec) in [
+        ("a rate for each value", "{rate: 1000000, key: {header: user}}"),
+        ("requests at the same time for each value", "{concurrency: 100, key: {header: user}}"),
+        (
+            "a value with a rate of its own",
+            "{rate: 10, key: {header: user, values: [{value: user-7, bound: 9999999}]}}",
+        ),
+    ] {
+        let mut local = worker(&limits(&[("r", spec)], None));
+        let reqs: Vec<Asked> =
+            (0..64).map(|i| request("s", "m", &[("user", &format!("user-{i}"))])).collect();
+        let (mut now, own) = (1_000_000_000u64, what.contains("own"));
+        let (ns, allocations) = cost(40_000, |i| {
+            now += 1_000;
+            let req = &reqs[if own { 7 } else { i as usize % 64 }];
+            match local.judge(Side::Inbound, req, Time::from_nanos(now), true) {
+                Verdict::Pass { ticket, .. } => local.done(ticket, Time::from_nanos(now)),
+                Verdict::Refuse(held) => drop(held),
+            }
+        });
+        println!("hotspot, {what}: {ns:.0} ns, {allocations} allocations in 40,000");
+        assert_eq!(allocations, 0, "{what}");
+    }
+}
+
+#[test]
+fn a_call_by_breakers_allocates_nothing() {
+    let three = [
+        ("CircuitBreaker", "ep", "{errorRatio: 0.5}"),
+        ("CircuitBreaker", "svc", "{per: service, slowRatio: 0.5}"),
+        ("CircuitBreaker", "method", "{per: method, consecutiveErrors: 100000}"),
+    ];
+    breakers("one breaker", &three[..1]);
+    breakers("three breakers", &three);
+}
+
+fn breakers(how_many: &str, documents: &[(&str, &str, &str)]) {
+    let rules = rules(documents, None);
     let mut breakers = Breakers::new(0, 8);
     breakers.sync(&rules);
     let (req, mut rng, mut now) = (request("s", "m", &[]), Rng::new(1), 1_000_000_000u64);
@@ -127,7 +161,54 @@ fn a_call_by_three_breakers_allocates_nothing() {
             };
             breakers.end(call, outcome, at, &mut rng);
         });
-        println!("a call {what}, three breakers: {ns:.0} ns, {allocations} allocations in 20,000");
+        println!("a call {what}, {how_many}: {ns:.0} ns, {allocations} allocations in 20,000");
         assert_eq!(allocations, 0);
+    }
+}
+
+/// What a request of this interface costs in the state the app is in now.
+fn request_cost(app: &mut App, what: &str, interface: usize, priority: Priority) {
+    let (mut now, id) = (app.now(), app.ids[interface]);
+    let (gate, rng) = (&mut app.gates[0], &mut app.rng);
+    let mut passed = 0u64;
+    let (ns, allocations) = cost(40_000, |_| {
+        now = now + Duration::from_micros(20);
+        if gate.admit(id, priority, now, rng).is_ok() {
+            passed += 1;
+            gate.complete(id, Duration::from_micros(900), None, false);
+        }
+    });
+    println!(
+        "adaptive, {what}: {ns:.0} ns, {allocations} allocations in 40,000 ({} % pass)",
+        passed * 100 / 80_000
+    );
+    assert_eq!(allocations, 0, "{what}");
+}
+
+#[test]
+fn a_decision_of_the_adaptive_limit_allocates_nothing_in_any_tier() {
+    let app = |workers| {
+        let mut app = App::new(&limit_common::app::usual(100, 4.0, 0.6), 4.0, workers, 1);
+        app.chance = true;
+        app
+    };
+    for workers in [2, 16] {
+        let mut idle = app(workers);
+        assert!(!idle.seconds(30).active);
+        request_cost(&mut idle, &format!("nothing held, {workers} workers"), 3, Priority::Normal);
+        let mut first = app(workers);
+        first.seconds(30);
+        first.kinds[3].rate *= 100.0;
+        let view: View = first.seconds(12);
+        assert_eq!((view.tier, limit_common::app::held(&view)), (1, vec!["i3".to_owned()]));
+        request_cost(&mut first, &format!("tier 1, a culprit, {workers} workers"), 3, Priority::Normal);
+        request_cost(&mut first, &format!("tier 1, any other, {workers} workers"), 4, Priority::Normal);
+        request_cost(&mut first, &format!("tier 1, a load test, {workers} workers"), 4, Priority::LoadTest);
+        let mut all = app(workers);
+        all.seconds(30);
+        all.cores *= 0.25;
+        assert_eq!(all.seconds(10).tier, 2);
+        request_cost(&mut all, &format!("tier 2, normal, {workers} workers"), 3, Priority::Normal);
+        request_cost(&mut all, &format!("tier 2, critical, {workers} workers"), 3, Priority::Critical);
     }
 }

@@ -72,7 +72,9 @@ proptest! {
     ) {
         let mut kinds: Vec<Asked> = costs.iter().map(|(ms, io)| Asked::new(20.0, ms / 1e3, *io)).collect();
         let whole: f64 = kinds.iter().map(|k| k.rate * k.cost).sum();
-        kinds.iter_mut().for_each(|k| k.rate *= 2.4 / whole);
+        for k in &mut kinds {
+            k.rate *= 2.4 / whole;
+        }
         let mut app = App::new(&kinds, 4.0, workers, seed);
         app.chance = true;
         app.seconds(40);
@@ -170,7 +172,9 @@ proptest! {
     ) {
         let run = |factor: f64| {
             let mut kinds = usual(12, 4.0, 0.6);
-            kinds.iter_mut().for_each(|k| k.rate *= factor);
+            for k in &mut kinds {
+                k.rate *= factor;
+            }
             let mut app = App::new(&kinds, 4.0 * factor, 2, seed);
             app.seconds(60);
             if few {

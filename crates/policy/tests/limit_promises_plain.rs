@@ -212,7 +212,9 @@ proptest! {
                 11 => {
                     // Another version of the same rules: what is under way stays counted.
                     rules = limits(&docs, Some(&rules));
-                    crew.iter_mut().for_each(|local| local.sync(&rules));
+                    for local in &mut crew {
+                        local.sync(&rules);
+                    }
                 }
                 _ => {}
             }

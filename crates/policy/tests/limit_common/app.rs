@@ -305,83 +305,11 @@ pub struct Judge {
 
 impl Judge {
     pub fn second(&mut self, app: &App, before: &View, after: &View) -> Result<(), TestCaseError> {
-        self.requests(app, before)?;
-        self.marks(before, after)?;
-        self.limits(after)?;
-        self.trim(before, after)?;
+        requests(app, before)?;
+        marks(before, after)?;
+        limits(after)?;
+        trim(before, after)?;
         self.calms(after)
-    }
-
-    /// Who is refused, and for what.
-    fn requests(&self, app: &App, before: &View) -> Result<(), TestCaseError> {
-        let names = held(before);
-        for (i, tally) in app.seen.iter().enumerate() {
-            let held = names.contains(&format!("i{i}"));
-            let (culprit, overload) = (tally.held(Why::Culprit), tally.held(Why::Overload));
-            prop_assert!(before.active || culprit + overload == 0, "i{i} held while nothing is short");
-            prop_assert!(before.tier == 2 || overload == 0, "i{i} held with all in tier {}", before.tier);
-            prop_assert!(culprit == 0 || (before.tier == 1 && held), "i{i} is not among {names:?}");
-            prop_assert_eq!(tally.refused[Why::Marked as usize][1..].iter().sum::<u32>(), 0);
-            let closed = before.active && before.level.mark_p <= 0.0;
-            prop_assert!(!closed || tally.passed[0] == 0, "load tests of i{i} pass");
-        }
-        Ok(())
-    }
-
-    /// Load-test traffic is gone when anything begins, and comes back where there is room only.
-    fn marks(&self, before: &View, after: &View) -> Result<(), TestCaseError> {
-        let (was, is) = (before.level.mark_p, after.level.mark_p);
-        if after.active && !before.active {
-            prop_assert!(is <= 0.0, "load tests at {is} when all begins");
-        } else if after.active && is > was {
-            let level = after.level;
-            let cost = after.top.iter().map(|t| t.cost_ms).fold(0.0, f64::max) / 1e3;
-            let drained = level.q <= level.qref + 0.1 + 2.0 * cost / level.cores;
-            let room = level.cpu < level.theta - 0.15 && drained;
-            prop_assert!(is <= was + 0.0501 && room, "{was} to {is} at {level:?}");
-        } else if !after.active {
-            prop_assert!(is >= 1.0);
-        }
-        Ok(())
-    }
-
-    /// What culprits may have. Of a limitation for memory, shares are of memory: not judged here.
-    fn limits(&self, after: &View) -> Result<(), TestCaseError> {
-        let memory = after.activations.last().is_some_and(|a| a.cause.contains("memory"));
-        if after.tier != 1 || after.signal == "stale" || after.culprits.is_empty() || memory {
-            return Ok(());
-        }
-        let cores = after.level.cores;
-        // What each may have, asks for, and has as usual; what a request costs as usual is what is shown among all.
-        let mut shares = Vec::new();
-        for c in &after.culprits {
-            prop_assert!(c.limit.is_finite() && c.limit >= 0.0 && c.demand.is_finite(), "{c:?}");
-            let Some(all) = after.top.iter().find(|t| t.name == c.name) else { return Ok(()) };
-            let (now, usual) = (c.cost_ms / 1e3 / cores, all.cost_ms / 1e3 / cores);
-            if now < 1e-9 {
-                return Ok(());
-            }
-            shares.push((c.limit * now, c.demand, c.baseline * usual));
-        }
-        let room = after.level.room;
-        let given: f64 = shares.iter().map(|s| s.0).sum();
-        prop_assert!(given <= room * 1.001 + 1e-6, "{given} of {room}: {:?}", after.culprits);
-        let normal: f64 = shares.iter().map(|s| s.1.min(s.2)).sum();
-        for (c, (limit, demand, usual)) in after.culprits.iter().zip(&shares).filter(|_| normal <= room) {
-            let least = demand.min(*usual);
-            prop_assert!(*limit >= least * 0.999, "{normal} fits in {room}, yet {limit} of {least}: {c:?}");
-        }
-        Ok(())
-    }
-
-    /// −18 %/+5 % a second, but where it begins anew.
-    fn trim(&self, before: &View, after: &View) -> Result<(), TestCaseError> {
-        if before.tier == after.tier && before.active && after.active && (after.level.g - 1.0).abs() > 1e-9 {
-            let Level { g, .. } = after.level;
-            let ratio = g / before.level.g;
-            prop_assert!((0.8187..1.0513).contains(&ratio) || (before.tier == 2 && g == 1.03), "{ratio}");
-        }
-        Ok(())
     }
 
     /// After a minute of calm nothing is held, but for memory, whose calm is the hold's.
@@ -397,4 +325,79 @@ impl Judge {
         );
         Ok(())
     }
+}
+
+/// Who is refused, and for what.
+fn requests(app: &App, before: &View) -> Result<(), TestCaseError> {
+    let names = held(before);
+    for (i, tally) in app.seen.iter().enumerate() {
+        let held = names.contains(&format!("i{i}"));
+        let (culprit, overload) = (tally.held(Why::Culprit), tally.held(Why::Overload));
+        prop_assert!(before.active || culprit + overload == 0, "i{i} held while nothing is short");
+        prop_assert!(before.tier == 2 || overload == 0, "i{i} held with all in tier {}", before.tier);
+        prop_assert!(culprit == 0 || (before.tier == 1 && held), "i{i} is not among {names:?}");
+        prop_assert_eq!(tally.refused[Why::Marked as usize][1..].iter().sum::<u32>(), 0);
+        let closed = before.active && before.level.mark_p <= 0.0;
+        prop_assert!(!closed || tally.passed[0] == 0, "load tests of i{i} pass");
+    }
+    Ok(())
+}
+
+/// Load-test traffic is gone when anything begins, and comes back where there is room only.
+fn marks(before: &View, after: &View) -> Result<(), TestCaseError> {
+    let (was, is) = (before.level.mark_p, after.level.mark_p);
+    if after.active && !before.active {
+        prop_assert!(is <= 0.0, "load tests at {is} when all begins");
+    } else if after.active && is > was {
+        let level = after.level;
+        let cost = after.top.iter().map(|t| t.cost_ms).fold(0.0, f64::max) / 1e3;
+        let drained = level.q <= level.qref + 0.1 + 2.0 * cost / level.cores;
+        let room = level.cpu < level.theta - 0.15 && drained;
+        prop_assert!(is <= was + 0.0501 && room, "{was} to {is} at {level:?}");
+    } else if !after.active {
+        prop_assert!(is >= 1.0);
+    }
+    Ok(())
+}
+
+/// What culprits may have. Of a limitation for memory, shares are of memory: not judged here.
+fn limits(after: &View) -> Result<(), TestCaseError> {
+    let memory = after.activations.last().is_some_and(|a| a.cause.contains("memory"));
+    if after.tier != 1 || after.signal == "stale" || after.culprits.is_empty() || memory {
+        return Ok(());
+    }
+    let cores = after.level.cores;
+    // What each may have, asks for, and has as usual; what a request costs as usual is what is shown among all.
+    let mut shares = Vec::new();
+    for c in &after.culprits {
+        prop_assert!(c.limit.is_finite() && c.limit >= 0.0 && c.demand.is_finite(), "{c:?}");
+        let Some(all) = after.top.iter().find(|t| t.name == c.name) else { return Ok(()) };
+        let (now, usual) = (c.cost_ms / 1e3 / cores, all.cost_ms / 1e3 / cores);
+        if now < 1e-9 {
+            return Ok(());
+        }
+        shares.push((c.limit * now, c.demand, c.baseline * usual));
+    }
+    let room = after.level.room;
+    let given: f64 = shares.iter().map(|s| s.0).sum();
+    prop_assert!(given <= room * 1.001 + 1e-6, "{given} of {room}: {:?}", after.culprits);
+    let normal: f64 = shares.iter().map(|s| s.1.min(s.2)).sum();
+    for (c, (limit, demand, usual)) in after.culprits.iter().zip(&shares).filter(|_| normal <= room) {
+        let least = demand.min(*usual);
+        prop_assert!(*limit >= least * 0.999, "{normal} fits in {room}, yet {limit} of {least}: {c:?}");
+    }
+    Ok(())
+}
+
+/// −18 %/+5 % a second, but where it begins anew.
+fn trim(before: &View, after: &View) -> Result<(), TestCaseError> {
+    if before.tier == after.tier && before.active && after.active && (after.level.g - 1.0).abs() > 1e-9 {
+        let Level { g, .. } = after.level;
+        let ratio = g / before.level.g;
+        prop_assert!(
+            (0.8187..1.0513).contains(&ratio) || (before.tier == 2 && (g - 1.03).abs() < 1e-9),
+            "{ratio}"
+        );
+    }
+    Ok(())
 }
