@@ -3,8 +3,8 @@ use crate::client::BoltClient;
 use crate::frame::Ask;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ pub type Make = Arc<dyn Fn(usize, u32) -> Ask + Send + Sync>;
 pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<LoadReport>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Of those that ended.
+    reports: Arc<Mutex<LoadReport>>,
 }
 
 /// What came of a load.
@@ -75,13 +77,17 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let run = Arc::new(run);
+        let reports = Arc::new(Mutex::new(LoadReport::default()));
         let threads = (0..connections)
             .map(|c| {
-                let (stop, done, run) = (stop.clone(), done.clone(), run.clone());
-                std::thread::spawn(move || run(c, &stop, &done))
+                let (stop, done, run, reports) = (stop.clone(), done.clone(), run.clone(), reports.clone());
+                std::thread::spawn(move || {
+                    let report = run(c, &stop, &done);
+                    reports.lock().unwrap_or_else(PoisonError::into_inner).merge(report);
+                })
             })
             .collect();
-        Load { stop, done, threads }
+        Load { stop, done, threads, reports }
     }
 
     /// Replies so far.
@@ -89,24 +95,30 @@ impl Load {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Waits until `n` more replies have come.
+    /// Waits until `n` more replies have come. A caller that ended before it was told to fails the test.
     #[track_caller]
     pub fn goes_on(&self, n: u64) {
         let from = self.done();
-        crate::until(crate::PATIENCE, "the load goes on", || self.done() >= from + n);
+        crate::until(crate::PATIENCE, "the load goes on", || {
+            let ended = self.threads.iter().filter(|t| t.is_finished()).count();
+            assert!(ended == 0, "{ended} callers ended: {:?}", self.report());
+            self.done() >= from + n
+        });
+    }
+
+    fn report(&self) -> LoadReport {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends it after the batches under way.
     pub fn stop(self) -> LoadReport {
         self.stop.store(true, Ordering::Release);
-        let mut all = LoadReport::default();
         for t in self.threads {
-            match t.join() {
-                Ok(r) => all.merge(r),
-                Err(e) => std::panic::resume_unwind(e),
+            if let Err(e) = t.join() {
+                std::panic::resume_unwind(e);
             }
         }
-        all
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

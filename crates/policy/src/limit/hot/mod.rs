@@ -137,7 +137,7 @@ impl Hot {
     pub(super) fn undo(&self, took: Took) {
         match took {
             Took::Nothing => {}
-            Took::Place { slot, hash } if self.table.holds(slot, hash) => {
+            Took::Place { slot, hash } if self.holds() || self.table.holds(slot, hash) => {
                 self.each.give(&self.table.slot(slot).word);
             }
             Took::Place { .. } => {}
@@ -153,7 +153,9 @@ impl Hot {
     pub(super) fn done(&self, took: Took) {
         match took {
             Took::Nothing => {}
-            Took::Place { slot, hash } if self.table.holds(slot, hash) => end(&self.table.slot(slot).word),
+            // The place is still its value's, for it is not free; its mark need not say so at this instant, in which
+            // another worker may be looking whether it is.
+            Took::Place { slot, .. } if self.holds() => end(&self.table.slot(slot).word),
             Took::Place { .. } => {}
             Took::Own(id) => {
                 if let Some(exact) = self.by_id.get(&id) {
