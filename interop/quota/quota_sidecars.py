@@ -19,7 +19,7 @@ from harness import Failure, Workspace, accepts, free_ports, wait_until
 SIDECARS = 50
 CUT = 20
 # Requests a second, path and name of each rule.
-RULES = (("much", 1500), ("few", 100))
+RULES = (("much", 1200), ("few", 100))
 ASKED = 1.25
 # What is certain is the same everywhere. How much is used on a machine that does other things too is not.
 BUSY = bool(os.environ.get("CI"))

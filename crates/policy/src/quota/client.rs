@@ -9,7 +9,11 @@ use std::time::Duration;
 const EARLY: Duration = Duration::from_millis(100);
 /// Between asking for tokens beside leases, for every rule of which one is held: all of them are asked for together.
 const BESIDE: Duration = Duration::from_millis(20);
-/// What is so many times more than expected is reported early.
+/// A lease that shrank by less than this part of the limit, and of itself, is acknowledged with the next report: what
+/// others wait for is little.
+const SHRANK: f64 = 0.0005;
+const SHRANK_PART: f64 = 0.05;
+/// What is so many times more than expected, or less, is reported early.
 const JUMP: f64 = 1.25;
 /// What is no chance: beyond so many standard deviations, and so many requests.
 const ODD: f64 = 4.0;
@@ -22,6 +26,8 @@ const SENT: usize = 512;
 /// Tokens asked for at once: a tenth of a second's, within these bounds; and whoever waits.
 const BATCH: (f64, f64) = (1.0, 10.0);
 const ASK_MOST: u32 = 100;
+/// Who asks seldom, as it has a lease, asks for so many seconds' worth of what that is too small by.
+const BESIDE_BATCH: f64 = 0.25;
 /// No server may forbid to ask for longer.
 const BARRED_MOST: Duration = Duration::from_secs(10);
 
@@ -45,6 +51,8 @@ struct Mine {
     used: u64,
     at: Time,
     demand: f64,
+    /// Over how long the demand was looked at since it changed, seconds.
+    looked: f64,
     /// A lease shrank: it is acknowledged soon.
     shrank: bool,
     /// When tokens were asked for that have not come yet. They would be good no longer after [`TOKEN`], so then it is as
@@ -128,7 +136,10 @@ impl Client {
             && seq > mine.held
             && sent + LEASE > now
         {
-            mine.shrank = lease.rate < mine.pot.holding(now) || lease.safe < mine.safe;
+            let little = SHRANK * mine.per_second;
+            let less =
+                |new: f64, old: f64| new < old && (old - new > little || new < old * (1.0 - SHRANK_PART));
+            mine.shrank = less(lease.rate, mine.pot.holding(now)) || less(lease.safe, mine.safe);
             (mine.held, mine.safe) = (seq, lease.safe);
             mine.pot.hold(lease.rate, lease.safe, sent + LEASE, now);
         }
@@ -179,6 +190,7 @@ impl Mine {
             used: 0,
             at: now,
             demand: 0.0,
+            looked: 0.0,
             shrank: false,
             asked: None,
         }
@@ -194,7 +206,9 @@ impl Mine {
             return;
         }
         let rate = come / passed;
-        let weight = if odd { 1.0 } else { 1.0 - (-passed / SMOOTH).exp() };
+        // What is known from a short look only is soon replaced by what is known from longer ones.
+        self.looked = if odd { passed } else { self.looked + passed };
+        let weight = (passed / self.looked).max(1.0 - (-passed / SMOOTH).exp());
         self.demand += weight * (rate - self.demand);
         (self.seen, self.at) = (seen, now);
     }
@@ -221,7 +235,8 @@ impl Mine {
         self.used = used;
         // Beside a lease as many as it is too small by: what it is enough for again would be lost.
         let lease = if self.pot.leased() { self.pot.holding(now) } else { 0.0 };
-        let batch = (0.1 * (self.demand - lease)).clamp(BATCH.0, BATCH.1) as u32;
+        let part = if lease > 0.0 { BESIDE_BATCH } else { 0.1 };
+        let batch = (part * (self.demand - lease)).clamp(BATCH.0, BATCH.1) as u32;
         Item {
             rule: name.clone(),
             demand: self.demand,
@@ -242,6 +257,8 @@ impl Mine {
         let (seen, _) = self.pot.counts();
         let come = (seen - self.seen.min(seen)) as f64;
         let expected = self.demand * now.since(self.at).as_secs_f64();
-        come > JUMP * expected + ODD * expected.sqrt() + ODD_LEAST
+        let chance = ODD * expected.sqrt() + ODD_LEAST;
+        // Others wait for what is not needed any more.
+        come > JUMP * expected + chance || (self.pot.leased() && JUMP * come + chance < expected)
     }
 }

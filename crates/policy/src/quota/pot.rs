@@ -17,7 +17,7 @@ const CHUNK_MOST: u64 = 32;
 const KEPT: Duration = Duration::from_millis(20);
 /// What may come at once: so long of the rate, or `BURST_FEW` requests, but not more than `BURST_LONG` of it.
 const BURST: Duration = Duration::from_millis(50);
-const BURST_FEW: u64 = 10;
+const BURST_FEW: u64 = 16;
 const BURST_LONG: Duration = Duration::from_millis(500);
 
 /// What becomes of a request.

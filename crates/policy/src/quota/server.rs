@@ -1,5 +1,5 @@
 //! The server's side: who may let through how much.
-use super::holder::{Holder, IDLE};
+use super::holder::{Holder, Holders, IDLE};
 use super::share::level;
 use super::token::Pool;
 use super::{CLOSED, Grant, Item, KEEP, LEARN, LEASE, LEASED_FROM, Lease, REPORT, safe};
@@ -69,7 +69,7 @@ struct Rule {
     /// The limit when it began to be learnt, and what those who were met meanwhile said to hold.
     limit_before: f64,
     told: Lease,
-    holders: BTreeMap<ClientId, Holder>,
+    holders: Holders,
     /// Sums over the holders: leases that have not ended, what is kept for the silent, safe shares, what is needed.
     charged: f64,
     reserved: f64,
@@ -129,6 +129,8 @@ pub struct RuleView {
 #[derive(Debug, Default)]
 pub struct Server {
     rules: BTreeMap<Arc<str>, Rule>,
+    /// Where the last sidecar was found.
+    hint: usize,
 }
 
 impl Server {
@@ -162,7 +164,8 @@ impl Server {
     /// `None` = the rule is not here, or who uses tokens asked for some while the rule is learnt: it does as if there
     /// were no server yet.
     pub fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Option<Grant> {
-        self.rules.get_mut(&item.rule)?.on_item(client, seq, item, now)
+        let hint = &mut self.hint;
+        self.rules.get_mut(&item.rule)?.on_item((client, hint), seq, item, now)
     }
 
     /// Whether `n` requests pass, of who is no sidecar and asks for each; and when to ask again if not. `None` = the rule
@@ -183,8 +186,8 @@ impl Server {
     /// The sidecar's connection ended.
     pub fn closed(&mut self, client: ClientId) {
         for rule in self.rules.values_mut() {
-            if let Some(holder) = rule.holders.get_mut(&client) {
-                holder.closed = true;
+            if let Some(place) = rule.holders.find(client, 0) {
+                rule.holders.at(place).closed = true;
             }
         }
     }
@@ -221,7 +224,7 @@ impl Rule {
             learn_until,
             limit_before: limit.per_second,
             told: Lease::default(),
-            holders: BTreeMap::new(),
+            holders: Holders::default(),
             charged: 0.0,
             reserved: 0.0,
             safe: 0.0,
@@ -255,12 +258,19 @@ impl Rule {
         }
     }
 
-    fn on_item(&mut self, client: ClientId, seq: u64, item: &Item, now: Time) -> Option<Grant> {
+    fn on_item(
+        &mut self,
+        (client, hint): (ClientId, &mut usize),
+        seq: u64,
+        item: &Item,
+        now: Time,
+    ) -> Option<Grant> {
         let learning = now < self.learn_until;
-        let (holder, known) = match self.holders.entry(client) {
-            std::collections::btree_map::Entry::Occupied(o) => (o.into_mut(), true),
-            std::collections::btree_map::Entry::Vacant(v) => (v.insert(Holder::new(now)), false),
-        };
+        let found = self.holders.find(client, *hint);
+        let known = found.is_some();
+        let place = found.unwrap_or_else(|| self.holders.add(client, now));
+        *hint = place;
+        let holder = self.holders.at(place);
         let before = (holder.charge(now), holder.safe(), holder.want(), holder.reserve(now));
         // A sidecar that was never given anything uses what strangers may; that is no lease to be confirmed.
         let stranger = item.held == 0;
@@ -295,9 +305,7 @@ impl Rule {
             // It is given something when what the others hold is known.
         } else if item.ask == 0 {
             let lease = if learning { self.confirm(own, told, item) } else { self.lease(own) };
-            if let Some(holder) = self.holders.get_mut(&client) {
-                holder.give(seq, lease, now);
-            }
+            self.holders.at(place).give(seq, lease, now);
             self.charged += (lease.rate - own.0).max(0.0);
             self.safe += (lease.safe - own.1).max(0.0);
             grant.lease = Some(lease);
@@ -364,7 +372,7 @@ impl Rule {
     }
 
     fn divide(&mut self, now: Time) {
-        self.holders.retain(|_, h| now.since(h.seen) <= if h.closed { CLOSED } else { KEEP });
+        self.holders.retain(|h| now.since(h.seen) <= if h.closed { CLOSED } else { KEEP });
         let (mut charged, mut reserved, mut safe, mut wants, mut unsaid) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let mut active = 0usize;
         let mut wanted = Vec::with_capacity(self.holders.len());
@@ -445,7 +453,7 @@ impl Rule {
             return;
         }
         let limit = self.limit.per_second;
-        for (client, holder) in &mut self.holders {
+        for (client, holder) in self.holders.iter_mut() {
             let late = now.since(holder.seen) > POKE_AFTER && now.since(holder.poked) > POKE_AFTER;
             if !late || holder.closed || holder.silent(now) {
                 continue;
@@ -454,7 +462,7 @@ impl Rule {
             let too_much = charge > target(holder.want()) * (1.0 + POKE) + 1.0 && free < 0.1 * limit;
             if too_much || (lacks(holder) && free > 0.05 * target(holder.want()) + 1.0) {
                 holder.poked = now;
-                poke.push(*client);
+                poke.push(client);
             }
         }
     }
