@@ -178,7 +178,8 @@ impl Resource for RateLimit {
             "when",
             Record(when),
             Vec::new(),
-            "Which requests: all conditions must hold. Absent = every request.",
+            "Which requests: all conditions must hold. Absent = every request. TCP connections are taken by `service` \
+             (inbound `tcp:PORT`, the app's port) and `callerApp` alone.",
         );
         let bound = bound(fields);
         let key = fields.optional(
