@@ -203,7 +203,14 @@ impl Recorder {
         if let Some(a) = self.activations.back_mut() {
             a.peak_cpu = a.peak_cpu.max(level.cpu);
             a.peak_queue = a.peak_queue.max(level.q);
-            a.refused.iter_mut().zip(level.refused).for_each(|(sum, n)| *sum += u64::from(n));
+            // A rule that began to be carried out in the middle counts from then on; one that only observes from then on
+            // refuses no more.
+            if a.observed && !self.observe {
+                (a.observed, a.refused) = (false, [0; 4]);
+            }
+            if a.observed == self.observe {
+                a.refused.iter_mut().zip(level.refused).for_each(|(sum, n)| *sum += u64::from(n));
+            }
         }
         let changed = (level.room / self.told.max(1e-6) - 1.0).abs() > TOLD;
         if !changed || (level.tier == 1 && self.culprits.is_empty()) {
@@ -271,6 +278,20 @@ fn culprit(m: &Member, demands: &[Demand], board: &Board) -> Culprit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_refused_is_not_mixed_with_what_would_have_been() {
+        let mut r = Recorder::new(true);
+        let second = |r: &mut Recorder, observe| {
+            r.observe = observe;
+            r.follow(Time::ZERO, &Level { refused: [0, 1, 0, 0], ..Level::default() });
+            r.activations.back().map(|a| (a.observed, a.refused[1]))
+        };
+        r.begin(Time::ZERO, false, &Level::default(), &[]);
+        assert_eq!((second(&mut r, true), second(&mut r, true)), (Some((true, 1)), Some((true, 2))));
+        assert_eq!((second(&mut r, false), second(&mut r, false)), (Some((false, 1)), Some((false, 2))));
+        assert_eq!(second(&mut r, true), Some((false, 2)));
+    }
 
     #[test]
     fn a_rule_that_only_observes_does_nothing_to_anybody_and_does_not_say_so() {
