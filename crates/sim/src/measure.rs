@@ -44,10 +44,10 @@ pub struct Second {
 pub struct Run {
     /// Each second from the start.
     pub seconds: Vec<Second>,
-    /// Latencies of the innocent before the event, and in it.
-    pub idle: Latencies,
-    /// Latencies of the innocent in the event.
-    pub event: Latencies,
+    /// Latencies of the innocent before the event, by interface.
+    pub idle: Vec<Latencies>,
+    /// Latencies of the innocent in the event, by interface.
+    pub event: Vec<Latencies>,
     /// Calls that the server refused by itself.
     pub refused: u64,
     /// How often the app died.
@@ -65,8 +65,8 @@ impl Run {
         let patience = if scenario.retries.attempts > 1 { 2.0 } else { 1.0 };
         Run {
             seconds: vec![Second::default(); scenario.end().ceil() as usize + 1],
-            idle: Latencies::default(),
-            event: Latencies::default(),
+            idle: vec![Latencies::default(); scenario.interfaces.len()],
+            event: vec![Latencies::default(); scenario.interfaces.len()],
             refused: 0,
             crashes: 0,
             notes: Vec::new(),
@@ -109,22 +109,35 @@ impl Run {
             second.good[class] += 1;
             second.good_work[class] += job.cpu[0] + job.cpu[1] + job.later;
         }
-        self.waited(class, job.first, latency);
+        self.waited(&job.call, job.first, latency);
     }
 
     /// A caller gave up.
     pub(crate) fn gave_up(&mut self, now: f64, call: &Call, first: f64) {
-        self.waited(self.class(call), first, now - first);
+        self.waited(call, first, now - first);
     }
 
-    fn waited(&mut self, class: usize, first: f64, latency: f64) {
+    fn waited(&mut self, call: &Call, first: f64, latency: f64) {
         let [idle, event, end] = self.window;
-        if class != 0 {
+        let interface = call.interface as usize;
+        if self.class(call) != 0 {
         } else if (idle..event).contains(&first) {
-            self.idle.add(latency);
+            self.idle[interface].add(latency);
         } else if (event..end).contains(&first) {
-            self.event.add(latency);
+            self.event[interface].add(latency);
         }
+    }
+
+    /// What this share of the innocents' latencies in the event does not exceed, less what it would be for the same
+    /// calls before: each interface's latencies at rest weigh as much as its calls in the event do. Where an interface
+    /// that takes long by nature is called more often, calls take longer on the whole though none takes longer than it
+    /// did.
+    pub fn over_idle(&self, share: f64) -> f64 {
+        let event: Vec<(&Latencies, f64)> = self.event.iter().map(|l| (l, 1.0)).collect();
+        let weight = |(idle, event): (&Latencies, &Latencies)| event.count() / idle.count().max(1.0);
+        let weights = self.idle.iter().zip(&self.event).map(weight);
+        let idle: Vec<(&Latencies, f64)> = self.idle.iter().zip(weights).collect();
+        Latencies::quantile_of(&event, share) - Latencies::quantile_of(&idle, share)
     }
 
     /// A second (the last one maybe shorter) is over.

@@ -32,7 +32,8 @@ pub struct Measures {
     pub converge: f64,
     /// After that: the highest mean load of five seconds, less 0.8.
     pub overshoot: f64,
-    /// 99th percentile of the innocents' latency in the event, less that before, in milliseconds.
+    /// 99th percentile of the innocents' latency in the event, less that of the same calls before, in milliseconds
+    /// ([`Run::over_idle`]).
     pub p99: f64,
     /// Rejections before the event, of anything.
     pub before: u64,
@@ -77,7 +78,7 @@ impl Measures {
             culprit: culprit(scenario, event),
             converge,
             overshoot: overshoot(event, converge as usize),
-            p99: (run.event.quantile(0.99) - run.idle.quantile(0.99)) * 1000.0,
+            p99: run.over_idle(0.99) * 1000.0,
             before: all(sum(&run.seconds[..warm], |x| x.rejects)) as u64,
             false_share: share(sum(event, |x| x.rejects)[0], sum(event, |x| x.attempts)[0]),
             rejects: all(sum(event, |x| x.rejects)) as u64,

@@ -30,13 +30,29 @@ impl Latencies {
         if self.total == 0 { 0.0 } else { self.sum / self.total as f64 }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> f64 {
+        self.total as f64
+    }
+
     /// What this share of them does not exceed, in seconds; 0 if there are none.
     pub fn quantile(&self, share: f64) -> f64 {
-        let wanted = (share * self.total as f64).ceil() as u64;
-        let mut seen = 0;
-        let place = self.counts.iter().position(|c| {
+        Latencies::quantile_of(&[(self, 1.0)], share)
+    }
+
+    /// What this share of several, each with its weight, does not exceed, in seconds; 0 if there are none.
+    pub fn quantile_of(parts: &[(&Latencies, f64)], share: f64) -> f64 {
+        let mut counts = vec![0.0; parts.iter().map(|p| p.0.counts.len()).max().unwrap_or(0)];
+        for (part, weight) in parts {
+            for (sum, n) in counts.iter_mut().zip(&part.counts) {
+                *sum += *n as f64 * weight;
+            }
+        }
+        let wanted = share * counts.iter().sum::<f64>();
+        let mut seen = 0.0;
+        let place = counts.iter().position(|c| {
             seen += c;
-            seen >= wanted.max(1)
+            *c > 0.0 && seen >= wanted - 1e-6
         });
         place.map_or(0.0, |p| LEAST * GROWTH.powf(p as f64 + 0.5))
     }
@@ -51,6 +67,10 @@ mod tests {
         let mut latencies = Latencies::default();
         assert_eq!(latencies.quantile(0.99), 0.0);
         (1..=1000).for_each(|ms| latencies.add(f64::from(ms) / 1000.0));
+        let mut long = Latencies::default();
+        long.add(5.0);
+        let mixed = Latencies::quantile_of(&[(&latencies, 0.97), (&long, 30.0)], 0.98);
+        assert!((mixed - 5.0).abs() < 0.06, "thirty in a thousand are long: {mixed}");
         for (share, expected) in [(0.5, 0.5), (0.99, 0.99), (1.0, 1.0)] {
             let found = latencies.quantile(share);
             assert!((found / expected - 1.0_f64).abs() < 0.011, "{share}: {found}");

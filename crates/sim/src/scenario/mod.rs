@@ -96,6 +96,8 @@ pub struct Noise {
     pub sigma: f64,
     /// Seconds in which a deviation falls to 1/e.
     pub memory: f64,
+    /// What all together ask for at most, as a share of the cores: more would be an overload, not noise.
+    pub most: f64,
 }
 
 /// What is wrong with how the load is read.

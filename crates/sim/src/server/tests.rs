@@ -35,7 +35,7 @@ fn play(scenario: &Scenario) -> (f64, f64) {
     let run = run(scenario, 5, &mut Unlimited);
     let event = &run.seconds[400..4400];
     let load = event.iter().map(|s| s.busy / s.cores).sum::<f64>() / event.len() as f64;
-    (load, run.event.mean())
+    (load, run.event[0].mean())
 }
 
 fn near(found: f64, expected: f64, tolerance: f64) {

@@ -30,6 +30,7 @@ pub(crate) struct Arrivals {
     upto: Vec<f64>,
     costs: Vec<f64>,
     deviations: Vec<f64>,
+    noises: Vec<f64>,
     shapes: Vec<Shape>,
     next_at: f64,
     later: f64,
@@ -54,6 +55,7 @@ impl Arrivals {
             upto: vec![0.0; 2 * n],
             costs: vec![1.0; n],
             deviations: vec![0.0; n],
+            noises: vec![1.0; n],
             shapes: scenario.interfaces.iter().map(shape).collect(),
             next_at: 0.0,
             later: scenario.later,
@@ -68,11 +70,12 @@ impl Arrivals {
         } else {
             0.0
         };
+        self.wander(scenario);
         let mut sum = 0.0;
         for (i, interface) in scenario.interfaces.iter().enumerate() {
             let (rate, cost) = scenario.factors(i, t + 0.5);
             self.costs[i] = cost;
-            sum += interface.rate * rate * self.noise(scenario, i);
+            sum += interface.rate * rate * self.noises[i];
             self.upto[i] = sum;
         }
         for (i, interface) in scenario.interfaces.iter().enumerate() {
@@ -83,12 +86,21 @@ impl Arrivals {
         self.next_at = t + self.chance.exponential(1.0 / sum);
     }
 
-    fn noise(&mut self, scenario: &Scenario, i: usize) -> f64 {
-        let Some(noise) = scenario.noise else { return 1.0 };
+    /// Lets all rates wander on. Together they stay below what there is ([`Noise::most`]).
+    fn wander(&mut self, scenario: &Scenario) {
+        let Some(noise) = scenario.noise else { return };
         let keep = (-1.0 / noise.memory).exp();
         let fresh = (1.0 - keep * keep).sqrt() * noise.sigma;
-        self.deviations[i] = self.deviations[i] * keep + fresh * self.wander.normal();
-        (self.deviations[i] - noise.sigma * noise.sigma / 2.0).exp()
+        let mut asked = 0.0;
+        for (i, interface) in scenario.interfaces.iter().enumerate() {
+            self.deviations[i] = self.deviations[i] * keep + fresh * self.wander.normal();
+            self.noises[i] = (self.deviations[i] - noise.sigma * noise.sigma / 2.0).exp();
+            asked += interface.rate * interface.cpu * self.noises[i];
+        }
+        let most = noise.most * scenario.cores;
+        if asked > most {
+            self.noises.iter_mut().for_each(|n| *n *= most / asked);
+        }
     }
 
     pub(crate) fn next_at(&self) -> f64 {

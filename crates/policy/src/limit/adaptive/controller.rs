@@ -9,7 +9,7 @@ use super::orders::Tier;
 use super::record::Recorder;
 use super::rise::Usual;
 use super::signal::{Reading, Signal, Work};
-use super::slow::{Slowness, median};
+use super::slow::{Pile, Piles, Slowness, median};
 use super::{Event, Sample, View};
 use raddle_core::Time;
 use raddle_model::{AdaptiveSettings, RuleMode};
@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Seconds of life in which everything is new, and nobody rises.
 pub(super) const INFANCY: f64 = 15.0;
+/// Seconds after which costs are known well enough to hold things against them.
+pub(super) const KNOWN: f64 = 60.0;
 /// Share of the memory by which its level is looked ahead of at most.
 const MOST_MOVED: f64 = 0.15;
 /// Interfaces shown.
@@ -228,18 +230,20 @@ impl Controller {
     }
 
     /// A pause of the app lets requests last longer in one second, by chance those of one interface more than others'.
-    /// But in a pause requests pile up as they come; those that cost more pile up more than others. Where that cannot be
-    /// told, who is dearer is so in the next second as well.
+    /// Where their pile does not say that it is this one's fault, who is dearer is so in the next second as well.
     fn confirm(&mut self, demands: &mut [Demand]) {
         self.dear.resize(demands.len(), 0);
-        let flows = &self.meter.flows;
-        let (held, came) = flows.iter().fold((0.0, 0.0), |(n, r), f| (n + f.inflight, r + f.offered));
-        for ((seconds, d), flow) in self.dear.iter_mut().zip(demands).zip(flows) {
-            *seconds = if d.dearer > 0.0 { *seconds + 1 } else { 0 };
-            let sure = flow.inflight - 2.5 * flow.inflight.sqrt();
-            let piled = sure * (came - flow.offered) > 1.5 * (held - flow.inflight) * flow.offered;
-            if *seconds < 2 && !piled {
+        let known = self.age > KNOWN;
+        for (seconds, d) in self.dear.iter_mut().zip(demands) {
+            *seconds = if d.dearer > 0.0 || d.pile.share > 0.0 { *seconds + 1 } else { 0 };
+            if *seconds < 2 {
                 d.dearer = 0.0;
+            }
+            if !known {
+                (d.pile.sure, d.pile.jam) = (false, false);
+            }
+            if *seconds < 2 && !d.pile.sure {
+                d.pile = Pile::default();
             }
         }
     }
@@ -248,6 +252,7 @@ impl Controller {
     fn demands(&self, reading: &Reading, load: Load, minute: Option<u32>) -> Vec<Demand> {
         let held: f64 = self.meter.flows.iter().map(|f| f.admitted * f.lately).sum();
         let slow = Slowness::of(&self.meter.flows, &self.usual, |i| self.costs.of(i));
+        let piles = Piles::of(&self.meter.flows, &self.usual, |i| self.costs.of(i), reading.cores);
         let flows = self.meter.flows.iter().zip(&self.usual).enumerate();
         flows
             .map(|(i, (flow, usual))| {
@@ -270,6 +275,7 @@ impl Controller {
                     lasts: usual.latency,
                     rises,
                     dearer: if infant { 0.0 } else { self.dearer(flow, usual, cost, slow) },
+                    pile: if infant { Pile::default() } else { piles.of[i] },
                 }
             })
             .collect()

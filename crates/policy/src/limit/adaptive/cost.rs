@@ -16,6 +16,11 @@ const MEMORY: f64 = 300.0;
 const DOUBT: f64 = 0.5;
 /// Seconds that the mean of what the app says remembers.
 const TOLD: f64 = 60.0;
+/// Seconds after which it is known how far off a second usually is.
+const SETTLED: u32 = 20;
+/// Part of the prior that a request costs at least: nothing is free, and of what is thought to be free no rise in cost
+/// can be measured.
+const LEAST: f64 = 0.005;
 /// Seconds between choices of who is heavy.
 const CHOOSE_EVERY: u32 = 30;
 
@@ -51,6 +56,8 @@ pub(super) struct Costs {
     lasted: f64,
     error: f64,
     weight: f64,
+    /// Mean size of a second's error, those far out cut.
+    off: f64,
     age: u32,
 }
 
@@ -166,6 +173,10 @@ impl Costs {
         let n = self.heavy.len() + 1;
         let guess = self.background * x[0]
             + self.heavy.iter().zip(&x[1..]).map(|(&i, x)| self.cost[i] * x).sum::<f64>();
+        // Collectors and compilers use CPU that nobody asked for, for a second: that says nothing of those who asked.
+        let (error, usual) = (cpu - guess, self.off);
+        self.off += (error.abs().min(3.0 * usual.max(1e-3)) - usual) * (1.0 / f64::from(self.age)).max(0.02);
+        let cpu = if self.age > SETTLED { guess + error.clamp(-2.5 * usual, 2.5 * usual) } else { cpu };
         self.error = self.error * keep + (cpu - guess).powi(2);
         for a in 0..n {
             let row = &mut self.gram[a * ROW..a * ROW + n];
@@ -199,7 +210,7 @@ impl Costs {
             let others =
                 row(&self.gram, &self.cost, &self.heavy, self.background, at + 1) - own * self.cost[i];
             let best = ((self.moment[at + 1] - others) / noise + prior * doubt) / (own / noise + doubt);
-            self.cost[i] = best.clamp(0.0, w.latency);
+            self.cost[i] = best.clamp(LEAST * prior, w.latency);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who causes the shortage: the set S of those that are held, and what each of them may have.
 use super::board::Board;
 use super::orders::Hold;
+use super::slow::Pile;
 use super::water;
 use super::{InterfaceId, rise};
 
@@ -21,6 +22,8 @@ pub(super) struct Demand {
     pub rises: [bool; 3],
     /// By how much more than all others, and than chance explains, a request takes longer than usual, in units of the usual; 0 = it does not.
     pub dearer: f64,
+    /// What it has in flight beyond what is usual and what delays all explains.
+    pub pile: Pile,
 }
 
 impl Demand {
@@ -64,6 +67,8 @@ const SLACK: u32 = 5;
 const USUAL: f64 = 1.2;
 /// Part of what a request lasts that it may cost, whatever the estimate says.
 const DOUBT: f64 = 0.25;
+/// How many times what it did a request may cost.
+const DRIFT: f64 = 30.0;
 /// Part of a hold's rate that is split evenly between workers, whatever they had lately.
 const FLOOR: f64 = 0.1;
 
@@ -155,17 +160,29 @@ impl Culprits {
         lasts: bool,
         board: &Board,
     ) -> Option<InterfaceId> {
-        let found = self.dearest(demands, hidden, Demand::share);
+        let found = self.piled(demands, hidden).or_else(|| self.dearest(demands, hidden, Demand::share));
         let found = found.or_else(|| {
             let least = |d: &Demand| d.rate * d.unit / d.cost.max(1e-9) * d.cost.max(DOUBT * d.lasts);
             lasts.then(|| self.dearest(demands, hidden, least)).flatten()
         });
         let (i, d) = found?;
         // Who was blamed before for less, and does not seem dearer any more, was blamed for this one.
-        self.members.retain(|m| !m.dearer || demands.get(m.id as usize).is_some_and(|d| d.dearer > 0.0));
-        let most = (d.dearer * 2.0).max(d.dearer * d.lasts / d.cost.max(1e-9));
-        let drift = 1.0 + (hidden / d.share().max(1e-9)).min(most);
+        let seems = |d: &Demand| d.dearer > 0.0 || d.pile.share > 0.0;
+        self.members.retain(|m| !m.dearer || demands.get(m.id as usize).is_some_and(seems));
+        let most = if d.pile.share > 0.0 {
+            f64::INFINITY
+        } else {
+            (d.dearer * 2.0).max(d.dearer * d.lasts / d.cost.max(1e-9))
+        };
+        let drift = (1.0 + (hidden / d.share().max(1e-9)).min(most)).min(most_drift(d));
         Some(self.add(i, d.usual[0].max(d.rate.min(d.usual[2])), Some(drift), board))
+    }
+
+    /// The one whose requests in flight have most of the cores without any other explanation, if that explains a good
+    /// part of what is hidden.
+    fn piled<'a>(&self, demands: &'a [Demand], hidden: f64) -> Option<(usize, &'a Demand)> {
+        let high = |(i, d): &(usize, &Demand)| d.pile.share >= 0.5 * hidden && !self.holds(*i);
+        demands.iter().enumerate().filter(high).max_by(|a, b| a.1.pile.share.total_cmp(&b.1.pile.share))
     }
 
     fn dearest<'a>(
@@ -217,10 +234,11 @@ impl Culprits {
         }
         let off = (used / theirs).clamp(if full { 1.0 } else { 0.2 }, 5.0);
         // Far off, it is learned at once; near, slowly: what is left holds the chance of all others.
-        let fresh = if (0.5..2.0).contains(&off) { 0.25 } else { 0.7 };
+        let fresh = if (0.5..if full { 1.1 } else { 2.0 }).contains(&off) { 0.25 } else { 0.7 };
         let off = off.powf(fresh * theirs / (theirs + 0.03));
         for m in &mut self.members {
-            m.drift = (m.drift * off).clamp(0.3, 30.0);
+            let most = demands.get(m.id as usize).map_or(DRIFT, most_drift);
+            m.drift = (m.drift * off).clamp(0.3, most);
         }
     }
 
@@ -271,6 +289,12 @@ impl Culprits {
         }
         (holds, shares)
     }
+}
+
+/// What a request may cost now at most, in units of what it did: of one that cost nearly nothing, by the estimate, it is
+/// what it lasts that counts.
+fn most_drift(d: &Demand) -> f64 {
+    DRIFT * (DOUBT * d.lasts / d.cost.max(1e-9)).max(1.0)
 }
 
 fn rate(m: &Member, demands: &[Demand]) -> f64 {

@@ -208,11 +208,11 @@ fn guarded(board: &Board, orders: &Orders, id: InterfaceId, queue: f64, now: Tim
     let Some(term) = orders.term(id) else { return false };
     let (offered, inflight) = board.crowd(id);
     let (inflight, usual) = (f64::from(inflight), f64::from(term.inflight));
-    if inflight < 4.0 * usual + 4.0 {
+    let sure = inflight - 3.5 * inflight.sqrt();
+    if sure < 4.0 * usual {
         return false;
     }
     // When the app stands still, everybody's requests pile up as they come. When one's requests cost more, its own do.
-    let sure = inflight - 2.5 * inflight.sqrt();
     let part = sure * f64::from(term.cost) / (queue * orders.cores);
     surges(term, offered, orders, now) || part > (3.0 * f64::from(term.share)).max(0.3)
 }

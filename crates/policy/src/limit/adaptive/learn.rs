@@ -50,5 +50,5 @@ impl Controller {
 
 fn work(flow: &Flow, usual: &Usual) -> cost::Work {
     let latency = if usual.latency > 0.0 { usual.latency } else { flow.lately };
-    cost::Work { completed: flow.completed, latency, said: flow.said }
+    cost::Work { completed: flow.worked, latency, said: flow.said }
 }

@@ -15,6 +15,10 @@ pub(super) struct Flow {
     pub admitted: f64,
     /// Requests completed.
     pub completed: f64,
+    /// Requests that were worked on: of those let through in this second and the last, the part that fell into this.
+    /// When the app pauses, these stay what they are, while completions do not.
+    pub worked: f64,
+    let_through: f64,
     /// Their mean latency in seconds.
     pub latency: Option<f64>,
     /// The latency of late.
@@ -98,6 +102,10 @@ impl Flow {
             let old = self.said.unwrap_or(cost);
             self.said = Some(old + (cost - old) * (n / (n + 20.0)));
         }
+        let through = self.admitted * seconds;
+        let late = 0.5 * (self.lately / seconds).min(1.0);
+        let last = std::mem::replace(&mut self.let_through, through);
+        self.worked = if last > 0.0 { through * (1.0 - late) + last * late } else { through };
         self.inflight = f64::from(grown.inflight);
         self.seen = (self.seen.0.wrapping_add(offered - marked), self.seen.0);
     }

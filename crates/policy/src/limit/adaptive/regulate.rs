@@ -110,6 +110,10 @@ impl Controller {
             step = step.min(0.0);
         }
         self.trim = (self.trim * step.clamp(-0.2, 0.05).exp()).clamp(0.2, 1.6);
+        if self.culprits.members.is_empty() {
+            // Of nobody there is nothing to trim, nor to be learned for who comes next.
+            self.trim = 1.0;
+        }
         let usual = self.culprits.usual(demands);
         let mut room = (target - others).max(0.0) * self.trim;
         if !draining {

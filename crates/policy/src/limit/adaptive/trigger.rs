@@ -1,5 +1,5 @@
 //! Whether something is short, and whose fault it is: the sum that begins a limitation, and those blamed.
-use super::controller::{Controller, INFANCY, Load};
+use super::controller::{Controller, INFANCY, KNOWN, Load};
 use super::culprits::Demand;
 use super::orders::Tier;
 use super::signal::{Reading, Standing};
@@ -45,7 +45,9 @@ impl Controller {
         let guarded = self.meter.refused[Why::Guard as usize] > 0;
         let plain = load.level > 0.95 && (asked > 1.0 || guarded);
         let enough = self.shortage >= if again { 0.4 } else { 0.999 };
-        if !self.harmed(load) || (!enough && load.level <= 0.95) {
+        // What was in use over a second that was well until a moment ago says little.
+        let jammed = !load.memory && demands.iter().any(|d| d.pile.jam);
+        if !(self.harmed(load) || jammed) || !(enough || jammed || load.level > 0.95) {
             return;
         }
         let added = self.blame(now, reading, load, demands);
@@ -58,7 +60,7 @@ impl Controller {
         }
         // A pause of the app looks like a shortage for a second or two; nothing that is asked explains it.
         let steady: f64 = demands.iter().zip(&self.meter.flows).map(|(d, f)| d.unit * f.smooth).sum();
-        let known = self.age > 4.0 * INFANCY;
+        let known = self.age > KNOWN;
         let lasting = self.short >= 3 || (queued && known && steady + background > 0.97);
         let tested = marked > 0.01 && (asked + marked > theta || self.short >= 2);
         if added.is_empty() && !lasting && !tested {
