@@ -275,7 +275,7 @@ impl Controller {
                     lasts: usual.latency,
                     rises,
                     dearer: if infant { 0.0 } else { self.dearer(flow, usual, cost, slow) },
-                    pile: if infant { Pile::default() } else { piles.of[i] },
+                    pile: if infant || flow.said.is_some() { Pile::default() } else { piles.of[i] },
                 }
             })
             .collect()

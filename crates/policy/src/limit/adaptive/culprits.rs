@@ -237,7 +237,7 @@ impl Culprits {
         let fresh = if (0.5..if full { 1.1 } else { 2.0 }).contains(&off) { 0.25 } else { 0.7 };
         let off = off.powf(fresh * theirs / (theirs + 0.03));
         for m in &mut self.members {
-            let most = demands.get(m.id as usize).map_or(DRIFT, most_drift);
+            let most = if m.dearer { demands.get(m.id as usize).map_or(DRIFT, most_drift) } else { DRIFT };
             m.drift = (m.drift * off).clamp(0.3, most);
         }
     }
