@@ -129,7 +129,10 @@ impl Load for HostView<'_> {
     }
 
     fn ewma_ns(&self, i: u32) -> f64 {
-        self.map.get(i as usize).and_then(|k| self.worker.get(*k)).map_or(0.0, |h| h.ewma.value(self.now))
+        self.map
+            .get(i as usize)
+            .and_then(|k| self.worker.get(*k))
+            .map_or(0.0, |h| h.ewma.expected(h.active == 0, self.now))
     }
 }
 

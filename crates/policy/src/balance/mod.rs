@@ -41,7 +41,7 @@ pub trait Load {
     fn ready(&self, i: u32) -> Readiness;
     /// Requests in flight to it.
     fn active(&self, i: u32) -> u32;
-    /// Expected latency, ns, above 0; see [`ewma::PeakEwma`].
+    /// Expected latency, ns, above 0; see [`ewma::PeakEwma::expected`].
     fn ewma_ns(&self, i: u32) -> f64;
 }
 
