@@ -160,6 +160,7 @@ impl Controller {
         let load = self.load(&reading);
         let mut demands = self.demands(&reading, load, week_minute);
         self.confirm(&mut demands);
+        self.mark.note(self.meter.flows.iter().map(|f| f.classes[0]).sum(), self.active);
         self.trigger(now, &reading, load, &demands);
         if self.active {
             self.regulate(now, &reading, load, &demands, seconds);

@@ -48,6 +48,9 @@ impl Controller {
         let known = self.age >= INFANCY && reading.standing != Standing::Stale;
         let when_known = |queue: f64| if known { queue } else { f64::INFINITY };
         let usual = self.queue.usual;
+        // While cores are free, a queue is large requests that run, not small ones that wait; and what is free in a second
+        // works off so much of it.
+        let free = if self.tier == Tier::All { (self.theta() - reading.cpu).max(0.0) } else { 0.0 };
         self.board.give(Orders {
             tier: self.tier,
             at: now,
@@ -56,7 +59,7 @@ impl Controller {
             mark_pass: self.mark.pass,
             mark_queue: when_known(usual + 0.1),
             guard_queue: when_known(usual + GUARD_QUEUE),
-            gate_queue: when_known(usual + GATE_QUEUE + self.costs.typical() / reading.cores),
+            gate_queue: when_known(usual + GATE_QUEUE + free + self.costs.typical() / reading.cores),
             unknown_cost: self.costs.typical(),
             terms: terms.into(),
             holds: holds.into(),

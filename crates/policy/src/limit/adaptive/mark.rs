@@ -12,11 +12,13 @@ pub(super) struct Mark {
     pub pass: f64,
     until: Time,
     opened: bool,
+    /// Some came since the shortage began, or in the second before.
+    came: bool,
 }
 
 impl Default for Mark {
     fn default() -> Mark {
-        Mark { pass: 1.0, until: Time::ZERO, opened: false }
+        Mark { pass: 1.0, until: Time::ZERO, opened: false, came: false }
     }
 }
 
@@ -29,9 +31,14 @@ impl Mark {
         self.pass = 1.0;
     }
 
-    /// Whether all of it passes.
+    /// Whether all of it passes, or there was none.
     pub(super) fn open(&self) -> bool {
-        self.pass >= 1.0
+        self.pass >= 1.0 || !self.came
+    }
+
+    /// Notes how much of it came in this second.
+    pub(super) fn note(&mut self, offered: f64, active: bool) {
+        self.came = offered > 0.0 || (active && self.came);
     }
 
     /// Whether none of it passes.

@@ -137,7 +137,7 @@ impl Controller {
         let all: f64 = demands.iter().map(Demand::share).sum::<f64>() + self.background(reading, load);
         self.trim = (self.trim * step.clamp(-0.2, 0.05).exp()).clamp(1.03, 1.6);
         self.room = (target - self.background(reading, load)).max(0.0) * self.trim;
-        let fits = all <= self.room && over < 0.5 * GATE_QUEUE;
+        let fits = all <= self.room && (over < 0.5 * GATE_QUEUE || load.level < 0.9 * self.theta());
         self.fits = if fits { self.fits + 1 } else { 0 };
         if self.fits >= 5 {
             self.tier = Tier::Culprits;
