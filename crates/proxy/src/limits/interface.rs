@@ -2,6 +2,7 @@
 use ahash::AHashMap;
 use raddle_core::Time;
 use raddle_policy::limit::adaptive::{Board, InterfaceId};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Names longer than this are cut.
@@ -39,6 +40,13 @@ impl Interfaces {
 
     #[cold]
     fn ask(&mut self, board: &Board, now: Time) -> InterfaceId {
+        // Bytes that are no text are known by what they are shown as: many spell one name.
+        if let Cow::Owned(text) = String::from_utf8_lossy(&self.name) {
+            self.name = text.into_bytes();
+            if let Some(&id) = self.known.get(&self.name[..]) {
+                return id;
+            }
+        }
         if now.since(self.since) >= Duration::from_secs(1) {
             (self.since, self.asked) = (now, 0);
         }
@@ -143,5 +151,21 @@ mod tests {
         assert_eq!(ids, [1, 2, 3, 0, 0]);
         assert!((0..100_000).all(|n| id(n + 100, Time::ZERO) == 0));
         assert_eq!((id(1, Time::ZERO), all.known.len()), (2, 3));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_and_look_the_same_are_one_interface_and_remembered_once() {
+        let board = Board::new(1, &AdaptiveSettings::default());
+        let mut all = Interfaces::default();
+        // 0x80 to 0xbf begin no character: each is shown as the same sign.
+        let spelled = |n: u32| [6, 12, 0].map(|shift| 0x80 | (n >> shift & 0x3f) as u8);
+        let ids = (0..10_000).map(|n| all.id(&board, Time::ZERO, |out| rpc(out, b"s", Some(&spelled(n)))));
+        assert!(ids.collect::<Vec<_>>().iter().all(|id| *id == 1));
+        assert_eq!(all.known.len(), 1);
+        // A long name that is cut within a character as well.
+        let long = "é".repeat(NAME_MOST);
+        let id =
+            |all: &mut Interfaces| all.id(&board, Time::ZERO, |out| rpc(out, b"s", Some(long.as_bytes())));
+        assert_eq!((id(&mut all), id(&mut all), all.known.len()), (2, 2, 2));
     }
 }
