@@ -1,5 +1,6 @@
 //! Rules between resources: what no document shows alone.
 mod authorization;
+mod conditions;
 mod limit;
 mod speech;
 
@@ -19,6 +20,7 @@ pub(crate) fn all(resources: &Resources, demand: Option<&str>, cx: &mut Cx) {
     hosts(resources, cx);
     speech::all(resources, cx);
     authorization::all(&resources.authorization, cx);
+    conditions::all(resources, cx);
     limit::all(resources, cx);
 }
 

@@ -89,6 +89,34 @@ fn names_declared_in_another_file_are_known() {
 }
 
 #[test]
+fn a_cluster_limit_where_nobody_counts_it_is_warned_of_and_elsewhere_is_not() {
+    let rule = |scope: &str| {
+        let head = "apiVersion: raddle.io/v1\nkind: RateLimit\nmetadata: {name: all}\n";
+        source("rule.yaml", &format!("{head}spec: {{scope: {{apps: [{scope}]}}, rate: 9, reach: cluster}}\n"))
+    };
+    let sidecar = |control: &str| {
+        let head = "apiVersion: raddle.io/v1\nkind: Sidecar\nmetadata: {name: s}\n";
+        let inbound = "inbound: [{listen: '127.0.0.1:1', forward: '127.0.0.1:2'}]";
+        source("sidecar.yaml", &format!("{head}spec: {{app: a, {inbound}{control}}}\n"))
+    };
+    let warned = |sources: &[Source]| -> Vec<String> {
+        let (_, warnings) = load(sources, LoadOptions::rules_only()).expect("it is right");
+        warnings.iter().filter(|w| w.path == "spec.reach").map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        warned(&[sidecar(""), rule("a")]),
+        [
+            "rule.yaml:1:1: spec.reach: the control plane counts such a rule, and this sidecar has none: everything passes; \
+          give the Sidecar a controlPlane, or leave reach out: it then counts by itself"
+        ]
+    );
+    assert!(warned(&[sidecar(""), rule("b")]).is_empty(), "it is another app's");
+    assert!(warned(&[rule("a")]).is_empty(), "it is for the control plane");
+    let control = ", controlPlane: {addresses: ['127.0.0.1:7070']}";
+    assert!(warned(&[sidecar(control), rule("a")]).is_empty());
+}
+
+#[test]
 fn a_flood_of_mistakes_is_cut_off_and_counted() {
     let text = "a: b\n---\n".repeat(50);
     let opts = LoadOptions { max_mistakes: 10, ..LoadOptions::rules_only() };

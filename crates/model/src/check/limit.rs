@@ -13,6 +13,7 @@ pub(super) fn all(resources: &Resources, cx: &mut Cx) {
     adaptive(&resources.adaptive, cx);
     yields(&resources.adaptive, cx);
     rates(&resources.rates, cx);
+    alone(resources, cx);
     tcp(resources, cx);
     let mut first = HashMap::new();
     for rule in &resources.breakers {
@@ -66,6 +67,20 @@ fn yields(rules: &[AdaptiveLimit], cx: &mut Cx) {
             rule.metadata.name
         );
         finding.remedy = "a sidecar follows one AdaptiveLimit: see that it is the one you mean".into();
+        cx.warning_at(finding);
+    }
+}
+
+/// Rules that the control plane counts, at a sidecar that has none: everything passes them.
+fn alone(resources: &Resources, cx: &mut Cx) {
+    let Some(sidecar) = resources.sidecar.as_ref().filter(|s| s.control_plane.is_none()) else { return };
+    let counted = |r: &&RateLimit| matches!(&r.bound, Bound::Rate(Rate { reach: Reach::Cluster, .. }));
+    for rule in resources.rates.iter().filter(counted).filter(|r| r.scope.covers(sidecar)) {
+        let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field("reach"));
+        finding.problem =
+            "the control plane counts such a rule, and this sidecar has none: everything passes".into();
+        finding.remedy =
+            "give the Sidecar a controlPlane, or leave reach out: it then counts by itself".into();
         cx.warning_at(finding);
     }
 }
@@ -204,6 +219,17 @@ fn pointless(rule: &RateLimit, cx: &mut Cx) {
     // What the burst is when nothing is said of it is no mistake.
     if rate.max_wait.is_some() && rate.burst != (rate.per_second.ceil() as u32).max(1) {
         warn("burst", "means nothing with maxWait: requests leave evenly, one by one");
+    }
+    // What `Pace::new` of crate policy makes of both. By value the rate is whole at once, and waiting is told above.
+    let warm = (rate.per_second / 10.0).max(1.0) as u32;
+    if rate.warm_up.is_some() && !cluster && rule.key.is_none() && rate.max_wait.is_none() {
+        let second = (rate.per_second.ceil() as u32).max(1);
+        if rate.burst != second && rate.burst > warm {
+            let problem = format!(
+                "has no effect with warmUp: what comes at once is at most what the rate gives in a tenth of a second, {warm}"
+            );
+            warn("burst", &problem);
+        }
     }
     if rate.warm_up.is_some() && (cluster || rule.key.is_some()) {
         let with = if cluster { "reach: cluster" } else { "key" };

@@ -234,7 +234,8 @@ fn bound(fields: &mut Fields<'_>) -> Option<Bound> {
         "burst",
         Int::<u32>::new(1, 100_000_000, "requests"),
         "what `rate` gives in a second, at least 1",
-        "With `rate`: requests that may come at once after a pause.",
+        "With `rate`: requests that may come at once after a pause. With `warmUp` never more than the rate gives in a tenth \
+         of a second, at least 1.",
     );
     let max_wait = fields.optional(
         "maxWait",
@@ -247,7 +248,8 @@ fn bound(fields: &mut Fields<'_>) -> Option<Bound> {
         "warmUp",
         DurationIn::millis(100, 3_600_000),
         "the whole rate at once",
-        "With `rate`: time in which the rate rises from a third to the whole after a pause.",
+        "With `rate`: time in which the rate rises from a third to the whole after a pause. At once then come at most what \
+         the rate gives in a tenth of a second (at least 1), whatever `burst` says.",
     );
     let reach = fields.or(
         "reach",
