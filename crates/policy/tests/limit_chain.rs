@@ -173,6 +173,29 @@ fn a_rule_of_another_kind_under_the_same_name_begins_anew() {
 }
 
 #[test]
+fn requests_under_way_end_where_they_began_though_values_have_other_places_now() {
+    let old = limits(&[("r", "{concurrency: 1, key: {header: user, most: 10000}}")], None);
+    let mut local = worker(&old);
+    let of = |n: usize| vec![("user", format!("user-{n}"))];
+    let ask = |local: &mut Local, n: usize| {
+        let value = of(n);
+        let pairs: Vec<(&str, &str)> = value.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        judge(local, &request("s", "m", &pairs), at(1.0)).map(|p| p.ticket)
+    };
+    let under_way: Vec<Ticket> = (0..2_000).filter_map(|n| ask(&mut local, n).ok()).collect();
+    assert_eq!(under_way.len(), 2_000);
+    let fewer = limits(&[("r", "{concurrency: 1, key: {header: user, most: 100}}")], Some(&old));
+    local.sync(&fewer);
+    let anew = ask(&mut local, 7).expect("it is counted anew");
+    for ticket in under_way {
+        local.done(ticket, at(1.0));
+    }
+    assert!(ask(&mut local, 7).is_err(), "those of before do not end what began since");
+    local.done(anew, at(1.0));
+    assert!(ask(&mut local, 7).is_ok());
+}
+
+#[test]
 fn requests_wait_for_their_slot_and_those_who_cannot_are_refused() {
     let mut local = worker(&limits(&[("r", "{rate: 10, maxWait: 250ms}")], None));
     let req = request("s", "m", &[]);

@@ -164,8 +164,9 @@ impl Rule {
     fn new(source: &RateLimit, index: u32, name: &str, old: Option<&Rule>) -> Rule {
         let old = old.filter(|o| o.side == source.side);
         let link = Link::new(source, old.map(|o| &o.link));
-        // A rule that is of another kind now begins anew.
-        let old = old.filter(|o| o.link.rank() == link.rank());
+        // A rule that is of another kind now begins anew, and one whose values lie in other places: what requests in
+        // flight hold of the places of before says nothing about these.
+        let old = old.filter(|o| o.link.rank() == link.rank() && o.link.same_places(&link));
         let detail = detail(source);
         let version = match old {
             Some(old) if old.detail == detail => old.version,
@@ -205,6 +206,13 @@ impl Rule {
 }
 
 impl Link {
+    fn same_places(&self, other: &Link) -> bool {
+        match (self, other) {
+            (Link::Hot(one), Link::Hot(other)) => one.same_places(other),
+            _ => true,
+        }
+    }
+
     fn new(source: &RateLimit, old: Option<&Link>) -> Link {
         let old = match old {
             Some(Link::Hot(hot)) => Some(hot),

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 /// Parts of a nanosecond that times here are counted in: a rate of millions a second must not be rounded.
 const FINE: u64 = 64;
-/// The longest time here, such that sums of a few do not overflow: some two years.
+/// The longest duration here, such that a moment and a few of them do not overflow: some 200 days.
 const LONGEST: u64 = u64::MAX / 16;
+/// The last moment: a process that runs for more than four years has limits that stand still.
+const LAST: u64 = u64::MAX / 2;
 /// Stored permits are counted in these parts of one.
 const PARTS: f64 = 1024.0;
 /// Most tokens a worker takes at a time.
@@ -29,7 +31,7 @@ const KEPT_PART: u32 = 16;
 const WARM_BURST: f64 = 0.1;
 
 fn fine(time: Time) -> u64 {
-    time.as_nanos().min(LONGEST / FINE) * FINE
+    time.as_nanos().min(LAST / FINE) * FINE
 }
 
 fn fine_duration(d: Duration) -> u64 {

@@ -66,6 +66,14 @@ impl Holder {
         self.push(Given { first: 0, last: held, lease, until: now + LEASE });
     }
 
+    /// What it said to hold counts this part: together they said more than there is.
+    pub(super) fn doubt(&mut self, part: Lease) {
+        for given in self.given[..self.known].iter_mut().filter(|g| g.first == 0) {
+            given.lease.rate *= part.rate;
+            given.lease.safe *= part.safe;
+        }
+    }
+
     pub(super) fn charge(&self, now: Time) -> f64 {
         self.given().iter().filter(|g| g.until > now).map(|g| g.lease.rate).fold(0.0, f64::max)
     }

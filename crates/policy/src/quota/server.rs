@@ -176,7 +176,7 @@ impl Server {
         if now < rule.learn_until {
             return Some((false, rule.learn_until.since(now)));
         }
-        if !rule.pool.take_whole(n, now) {
+        if !rule.pool.take_whole(n, rule.limit.burst, now) {
             return Some((false, rule.pool.retry(n, RETRY, now)));
         }
         rule.tokens += u64::from(n);
@@ -275,8 +275,10 @@ impl Rule {
         // A sidecar that was never given anything uses what strangers may; that is no lease to be confirmed.
         let stranger = item.held == 0;
         if !known && learning && !stranger {
-            // What somebody else gave it.
-            let lease = Lease { rate: sane(item.holding), safe: sane(item.safe) };
+            // What somebody else gave it. Nobody was given more than all there was: one that says so gets no more of it
+            // than others.
+            let most = self.limit_before.max(self.limit.per_second);
+            let lease = Lease { rate: sane(item.holding).min(most), safe: sane(item.safe).min(most) };
             holder.told(lease, item.held, sane(item.demand), now);
             self.told = Lease { rate: self.told.rate + lease.rate, safe: self.told.safe + lease.safe };
         }
@@ -365,10 +367,25 @@ impl Rule {
     }
 
     fn tick(&mut self, now: Time, poke: &mut Vec<ClientId>) {
+        if now >= self.learn_until {
+            self.doubt();
+        }
         self.divide(now);
         if now >= self.learn_until {
             self.pokes(now, poke);
         }
+    }
+
+    /// When all have told what they hold, that is no more than there was, unless somebody lies; who does and goes on
+    /// saying so has its part of the whole, and no more.
+    fn doubt(&mut self) {
+        let told = std::mem::take(&mut self.told);
+        let most = self.limit_before.max(self.limit.per_second);
+        if told.rate <= most && told.safe <= most {
+            return;
+        }
+        let part = Lease { rate: most / told.rate.max(most), safe: most / told.safe.max(most) };
+        self.holders.iter_mut().for_each(|(_, h)| h.doubt(part));
     }
 
     fn divide(&mut self, now: Time) {

@@ -45,12 +45,14 @@ impl Pool {
         got as u32
     }
 
-    /// Takes `n`, or nothing.
-    pub(super) fn take_whole(&mut self, n: u32, now: Time) -> bool {
+    /// Takes `n`, or nothing. More than it keeps, up to `burst`, are taken from a full one in advance: those who come
+    /// afterwards wait for them to come in.
+    pub(super) fn take_whole(&mut self, n: u32, burst: u32, now: Time) -> bool {
         self.fill(now);
-        let there = self.level >= f64::from(n);
+        let wanted = f64::from(n);
+        let there = self.level >= wanted.min(self.most) && wanted <= self.most.max(f64::from(burst));
         if there {
-            self.level -= f64::from(n);
+            self.level -= wanted;
         }
         there
     }
@@ -91,6 +93,23 @@ mod tests {
         pool.set(500.0, 25.0, Time::ZERO);
         let taken: u32 = (0..10_000u64).map(|ms| pool.take(7, Time::from_millis(ms))).sum();
         assert!((4_950..=5_000).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn large_requests_pass_and_are_waited_for() {
+        let mut pool = Pool::new(Time::ZERO);
+        pool.set(100.0, 8.0, Time::ZERO);
+        let passed = |n, burst| {
+            let mut pool = pool.clone();
+            (0..10_000u64).filter(|ms| pool.take_whole(n, burst, Time::from_millis(*ms))).count()
+        };
+        assert!(
+            (19..=20).contains(&passed(50, 100)),
+            "fifty at a time of a hundred a second: {}",
+            passed(50, 100)
+        );
+        assert_eq!(passed(101, 100), 0, "more than may ever come at once");
+        assert!((990..=1008).contains(&passed(1, 100)));
     }
 
     #[test]

@@ -4,7 +4,8 @@ mod world;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError};
-use raddle_policy::quota::{LEARN, LEASE, PotView};
+use raddle_core::Time;
+use raddle_policy::quota::{Item, LEARN, LEASE, Limit, PotView, Server};
 use std::time::Duration;
 use world::{GOOD, Network, World};
 
@@ -326,4 +327,40 @@ fn who_reports_but_hears_nothing_has_its_safe_share_kept() {
 #[test]
 fn a_limit_that_is_lowered_holds_for_the_next_lease() {
     play(1, 3, vec![(Event::Demand(7), 5_000), (Event::Limit(50.0), 4_000)]).expect("as any world");
+}
+
+#[test]
+fn one_that_claims_to_hold_everything_while_it_is_learnt_takes_no_more_than_half_from_one_other() {
+    let rule: std::sync::Arc<str> = "RateLimit/all".into();
+    let limit = Limit { per_second: 1000.0, burst: 1000 };
+    let mut server = Server::default();
+    let mut now = Time::from_millis(1_000);
+    server.set(&rule, limit, true, now);
+    let item = |held, holding| Item {
+        rule: rule.clone(),
+        demand: 1000.0,
+        used: 0,
+        held,
+        holding,
+        safe: holding,
+        ask: 0,
+    };
+    server.on_item(1, 1, &item(7777, 1e9), now).expect("it is here");
+    let grant = server.on_item(2, 1, &item(5, 900.0), now).expect("it is here");
+    let honest = grant.lease.expect("what it holds is confirmed in part").rate;
+    assert!(honest >= 400.0, "{honest}");
+    let mut seq = 1;
+    // It goes on saying the same, long after.
+    let mut last = (0.0, 0);
+    while now < Time::from_millis(60_000) {
+        now = now + Duration::from_millis(200);
+        seq += 1;
+        server.on_item(1, seq, &item(7777, 1e9), now);
+        if let Some(lease) = server.on_item(2, seq, &item(last.1, last.0), now).and_then(|g| g.lease) {
+            last = (lease.rate, seq);
+        }
+        server.tick(now, &mut Vec::new());
+    }
+    assert!(last.0 >= 400.0, "beside one that lies for a minute: {}", last.0);
+    assert!(server.leased(&rule, now) <= 1_000.001);
 }

@@ -90,6 +90,11 @@ impl Hot {
         Hot { by: key.by.clone(), each: Each::of(bound), table, hides: hides(&key.by), own, by_id }
     }
 
+    /// Whether values have the places that they had before.
+    pub(super) fn same_places(&self, before: &Hot) -> bool {
+        Arc::ptr_eq(&self.table, &before.table)
+    }
+
     /// Asks for a request with this value. The error is the bound of its own that holds it, if it has one, and when
     /// another may pass.
     pub(super) fn take(&self, value: &[u8], now: Time, rng: &mut Rng) -> Result<Took, (Option<&Own>, Again)> {

@@ -230,3 +230,14 @@ fn it_is_known_when_there_is_a_token_again() {
     assert!(Bare(&word).take(&pace, at(0)));
     assert_eq!(Bare(&word).again(&pace, at(0)), Again::In(Duration::from_millis(500)));
 }
+
+#[test]
+fn a_process_that_runs_for_years_goes_on() {
+    let mut crew = Crew::new(Pace::new(10.0, 10, None), 1);
+    for days in [1u64, 209, 300, 1_600] {
+        let then = Time::from_nanos(days * 86_400 * 1_000_000_000);
+        let passed = |crew: &mut Crew, at| (0..100).filter(|_| crew.take(0, at)).count();
+        assert_eq!(passed(&mut crew, then), 10, "day {days}");
+        assert_eq!(passed(&mut crew, then + Duration::from_secs(1)), 10, "day {days}, a second later");
+    }
+}
