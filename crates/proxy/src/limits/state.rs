@@ -326,8 +326,10 @@ impl Limits {
         for rule in std::mem::take(&mut holds.asks) {
             // Rules may have changed while it waited: one that is gone asks nothing.
             let Some(index) = self.rates.iter().position(|r| *r == rule) else { continue };
+            // What is only observed keeps nobody: not known at once is not granted.
+            let observes = self.rules.rates.get(index).is_some_and(|r| r.mode == RuleMode::Observe);
             let granted = match quota.try_take(self.worker, &rule, None, now) {
-                Take::Later(at) if now < holds.asks_until => {
+                Take::Later(at) if now < holds.asks_until && !observes => {
                     let at = at.max(now + Duration::from_millis(1)).min(holds.asks_until);
                     again = Some(again.map_or(at, |a: Time| a.min(at)));
                     holds.asks.push(rule);

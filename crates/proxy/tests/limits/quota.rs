@@ -43,6 +43,41 @@ fn a_request_waits_for_the_servers_word_and_is_held_by_it() {
     limited.settles();
 }
 
+/// Never knows.
+#[derive(Default)]
+struct Unsure(AtomicU32);
+
+impl Quota for Unsure {
+    fn try_take(&self, _: usize, _: &str, _: Option<&[u8]>, now: Time) -> Take {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Take::Later(now + Duration::from_millis(20))
+    }
+}
+
+#[test]
+fn an_observed_rule_keeps_nobody_waiting_and_holds_nobody_while_its_quota_is_not_known() {
+    let server = BoltServer::echo();
+    let watch = [("RateLimit", "all", "mode: observe, rate: 100, reach: cluster")];
+    let limited = Limited::inbound(server.addr, &watch);
+    let quota = Arc::new(Unsure::default());
+    assert!(limited.running.sidecar().shared().quota.set(quota.clone()).is_ok());
+    let mut c = BoltClient::connect(limited.listen);
+    assert!((0..3).all(|_| c.call(&Ask::to(PAY)).flag().is_none()));
+    assert_eq!(quota.0.load(Ordering::Relaxed), 3, "each was asked about once");
+    assert_eq!((limited.observed("RateLimit/all"), limited.held("RateLimit/all")), (3, 0));
+    assert_eq!(limited.admin().metric("raddle_limit_waited_total", &[]), 0);
+    limited.line("observed:RateLimit/all");
+    limited.settles();
+
+    // Nor one that cannot wait.
+    let (server, _) = super::tcp::echo();
+    let limited = super::tcp::plain(server.addr, &watch);
+    assert!(limited.running.sidecar().shared().quota.set(quota).is_ok());
+    assert!((0..3).all(|_| super::tcp::works(&mut super::tcp::connect(limited.listen))));
+    assert_eq!((limited.observed("RateLimit/all"), limited.held("RateLimit/all")), (3, 0));
+    limited.settles();
+}
+
 #[test]
 fn without_a_quota_server_all_pass() {
     let server = BoltServer::echo();

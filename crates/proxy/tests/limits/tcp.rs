@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Answers what it gets; counts connections that are open.
-fn echo() -> (TcpServer, Arc<AtomicUsize>) {
+pub(super) fn echo() -> (TcpServer, Arc<AtomicUsize>) {
     let open = Arc::new(AtomicUsize::new(0));
     let o = open.clone();
     let server = TcpServer::start(move |mut s| {
@@ -26,20 +26,20 @@ fn echo() -> (TcpServer, Arc<AtomicUsize>) {
 }
 
 /// A sidecar whose listener takes everything for TCP.
-fn plain(server: SocketAddr, rules: &[(&str, &str, &str)]) -> Limited {
+pub(super) fn plain(server: SocketAddr, rules: &[(&str, &str, &str)]) -> Limited {
     let listen = free_addr();
     let inbound = format!("inbound: [{{listen: \"{listen}\", forward: \"{server}\", protocol: tcp}}]");
     Limited::start(Config::new().workers(1).sidecar(&inbound), listen, rules)
 }
 
-fn connect(to: SocketAddr) -> TcpStream {
+pub(super) fn connect(to: SocketAddr) -> TcpStream {
     let s = TcpStream::connect(to).unwrap();
     s.set_read_timeout(Some(PATIENCE)).unwrap();
     s
 }
 
 /// Whether a connection carries bytes; false = it was reset.
-fn works(s: &mut TcpStream) -> bool {
+pub(super) fn works(s: &mut TcpStream) -> bool {
     let mut back = [0; 4];
     match s.write_all(b"\x00abc").and_then(|()| s.read_exact(&mut back)) {
         Ok(()) => true,
