@@ -42,9 +42,10 @@ impl Worker {
         x.up = Up::None;
         // The relay's own accounts begin where the exchange's end.
         let permit = x.permit.take();
-        // What it holds of limits lasts as long as the bytes do.
+        // What bounds connections at once holds as long as the bytes do.
         let ticket = x.ticket.take();
         x.counted = false;
+        self.limited_tunnels(ticket.as_ref());
         if let (Some(s), Some(p)) = (self.services.get_mut(service), permit) {
             s.permits.release(p);
         }
@@ -273,7 +274,9 @@ impl Worker {
         let Some(c) = self.conns.get_mut(caller) else { return };
         let Role::Relay(r) = &mut c.role else { return };
         if std::mem::take(&mut r.answer) {
+            let ticket = r.ticket.clone();
             c.out.tail(&mut self.pool).extend_from_slice(b"HTTP/1.1 200 Connection established\r\n\r\n");
+            self.limited_tunnels(ticket.as_ref());
             self.mark_dirty(caller);
         }
     }

@@ -88,14 +88,9 @@ impl Limits {
     }
 
     /// Gives back what a request holds; without a fate it got nowhere.
-    pub(super) fn give_back(&mut self, holds: Holds, fate: Option<Fate>, now: Time, rng: &mut Rng) {
+    pub(super) fn give_back(&mut self, mut holds: Holds, fate: Option<Fate>, now: Time, rng: &mut Rng) {
         let fate = fate.unwrap_or(Fate::Unknown);
-        if let Some((gate, id)) = self.current(holds.interface) {
-            match holds.sent {
-                Some(at) => gate.complete(id, now.since(at), holds.cost, fate == Fate::Failed),
-                None => gate.withdraw(id),
-            }
-        }
+        self.complete(&mut holds, fate, now);
         if !holds.local.is_none() {
             self.keeps = true;
             self.local.done(holds.local, now);
@@ -103,6 +98,16 @@ impl Limits {
         if !holds.call.is_none() {
             let after = holds.tried.map_or(Duration::ZERO, |at| now.since(at));
             self.breakers.end(holds.call, fate.outcome(after), now, rng);
+        }
+    }
+
+    /// Gives back what a request holds of adaptive limiting.
+    fn complete(&mut self, holds: &mut Holds, fate: Fate, now: Time) {
+        if let Some((gate, id)) = self.current(holds.interface.take()) {
+            match holds.sent {
+                Some(at) => gate.complete(id, now.since(at), holds.cost, fate == Fate::Failed),
+                None => gate.withdraw(id),
+            }
         }
     }
 }
@@ -114,6 +119,15 @@ impl Worker {
         if let Some(holds) = ticket.and_then(Ticket::end) {
             self.limits.end(holds, Some(fate), self.now, &mut self.rng);
         }
+    }
+
+    /// A request is answered, and its connection is a tunnel from here on. To adaptive limiting it is over: a tunnel's
+    /// life says nothing of how long the app works. Bounds on what goes on at once hold until the tunnel ends.
+    pub(crate) fn limited_tunnels(&mut self, ticket: Option<&Ticket>) {
+        let Some(ticket) = ticket else { return };
+        let Some(mut holds) = ticket.take_out() else { return };
+        self.limits.complete(&mut holds, Fate::Answered, self.now);
+        ticket.put_back(holds);
     }
 
     /// A request goes to this endpoint.

@@ -83,6 +83,39 @@ fn interfaces_are_told_apart_without_what_differs_from_customer_to_customer() {
 }
 
 #[test]
+fn a_connection_that_changes_its_protocol_is_over_for_the_controller_when_it_is_agreed_to() {
+    let server = http_server(|mut c| {
+        while let Some((head, _)) = c.request() {
+            if head.get("upgrade").is_some() {
+                c.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
+                c.rest();
+                return;
+            }
+            c.ok("answer");
+        }
+    });
+    let rules = [("AdaptiveLimit", "app", "mode: enforce"), ("RateLimit", "two", "concurrency: 2")];
+    let limited = Limited::inbound(server.addr, &rules);
+    pretend(&limited, 0.1);
+    let mut upgraded = Client::connect(limited.listen);
+    assert!(upgraded.send("GET /ws HTTP/1.1\r\nHost: shop\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"));
+    assert_eq!(upgraded.any_response("GET").unwrap().status(), 101);
+    let mut connected = Client::connect(limited.listen);
+    assert!(connected.send("CONNECT shop:443 HTTP/1.1\r\nHost: shop:443\r\n\r\n"));
+    assert_eq!(connected.response("CONNECT").unwrap().status(), 200);
+    until(SOME_SECONDS, "neither is in flight", || {
+        let top = &limited.admin().json("/limits/explain")["sidecars"][0]["top"];
+        let of = |name: &str| top.as_array()?.iter().find(|i| i["name"] == name)?["inflight"].as_u64();
+        (of("GET /ws"), of("CONNECT /")) == (Some(0), Some(0))
+    });
+    let mut c = Client::connect(limited.listen);
+    assert_eq!(get(&mut c, "/", "").status(), 429, "a bound on concurrency counts both until they end");
+    drop((upgraded, connected));
+    limited.settles();
+    assert_eq!(get(&mut c, "/", "").status(), 200);
+}
+
+#[test]
 fn the_mark_of_load_test_traffic_is_what_the_rule_says() {
     let server = BoltServer::echo();
     let spec = "loadTest: {header: x-load, values: [\"1\", stress]}";
