@@ -23,6 +23,10 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// Longest wait for the registry when a drain begins.
 const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long new connections are still taken after the registry knows: callers act on its news when they get to it, and
+/// one that does so late must not find nobody.
+const MOVE_AWAY: Duration = Duration::from_millis(500);
+
 /// With this much more resident memory than after the last time, freed memory is given back again.
 const GROWN: u64 = 8 << 20;
 
@@ -354,8 +358,12 @@ impl Sidecar {
 fn withdraw(shared: &Shared) {
     let Some(link) = shared.mesh.get() else { return };
     let (done, withdrawn) = crossbeam_channel::bounded(1);
-    if link.ask(Ask::Withdraw(done)) && withdrawn.recv_timeout(WITHDRAW_WITHIN).is_err() {
-        tracing::warn!("the registry did not acknowledge the withdrawal in time");
+    if !link.ask(Ask::Withdraw(done)) {
+        return;
+    }
+    match withdrawn.recv_timeout(WITHDRAW_WITHIN) {
+        Ok(_) => std::thread::sleep(MOVE_AWAY),
+        Err(_) => tracing::warn!("the registry did not acknowledge the withdrawal in time"),
     }
 }
 
