@@ -200,8 +200,9 @@ impl Plan {
         if let (Usage::Group(_), Some(pid)) = (&self.usage, self.pid) {
             text += &format!(" of process {pid}");
         }
-        if matches!(self.usage, Usage::Processes(_)) && self.pid.is_some() {
-            text += " (it has no cgroup to itself that can be read)";
+        let alone = !matches!(self.usage, Usage::Processes(_)) || self.pid.is_none();
+        if !alone {
+            text += ", as no cgroup that can be read is its alone";
         }
         if let Some(cores) = cores {
             text += &format!(", of {} cores", (cores * 100.0).round() / 100.0);
@@ -213,7 +214,8 @@ impl Plan {
         ];
         let also: Vec<_> = also.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
         if !also.is_empty() {
-            text += &format!("; {} of its cgroup", also.join(", "));
+            let whose = if alone { "its cgroup" } else { "the cgroup it is in, which others share" };
+            text += &format!("; {} of {whose}", also.join(", "));
         }
         text
     }
@@ -234,4 +236,31 @@ fn some(pids: &[u32]) -> String {
     let first: Vec<String> = pids.iter().take(3).map(u32::to_string).collect();
     let more = pids.len().saturating_sub(3);
     first.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_cgroup_is_not_called_the_apps_own() {
+        let group = Group { folder: "/sys/fs/cgroup/a".into(), version: Version::V2 };
+        let mut plan = Plan {
+            usage: Usage::Processes(vec![7]),
+            quotas: vec![group.clone()],
+            memory: vec![group.clone()],
+            memory_own: false,
+            pressure: None,
+            pid: Some(7),
+            cpuset: None,
+        };
+        assert_eq!(
+            plan.describe(Some(2.0)),
+            "CPU time of process 7, as no cgroup that can be read is its alone, of 2 cores; quota and throttling, memory \
+             of the cgroup it is in, which others share"
+        );
+        plan.usage = Usage::Group(group);
+        let own = "CPU time of cgroup /sys/fs/cgroup/a (version 2) of process 7; quota and throttling, memory of its cgroup";
+        assert_eq!(plan.describe(None), own);
+    }
 }
