@@ -86,7 +86,8 @@ fn sidecar(args: &StatusArgs, admin: SocketAddr) -> Done {
             args.form.show(&look.raw, |_| String::new())?;
         } else {
             let since = before.as_ref().map(|(at, stats)| (at.elapsed(), stats));
-            let text = render::human(&look.stats, &look.clusters, since, Paint::stdout());
+            let mut text = render::human(&look.stats, &look.clusters, since, Paint::stdout());
+            text.push_str(&render::limits(&look.stats, &look.limits, admin, Paint::stdout()));
             // Home, the text, and nothing below it: a screen that is cleared first flickers.
             print(&if clear { format!("\x1b[H\x1b[2J{text}") } else { text })?;
         }
@@ -102,7 +103,9 @@ fn sidecar(args: &StatusArgs, admin: SocketAddr) -> Done {
 struct Look {
     stats: Stats,
     clusters: Vec<Cluster>,
-    /// The same as it was said.
+    /// What limits hold now; nothing of a sidecar that does not know.
+    limits: Value,
+    /// Statistics and clusters as they were said.
     raw: Value,
 }
 
@@ -110,10 +113,12 @@ impl Look {
     fn take(admin: SocketAddr) -> Result<Look, Failure> {
         let stats: Value = understand(admin, &ask(admin, "/stats")?)?;
         let clusters: Value = understand(admin, &ask(admin, "/clusters")?)?;
+        let limits = ask(admin, "/limits/explain").ok().and_then(|text| serde_json::from_str(&text).ok());
         let raw = json!({"stats": stats, "clusters": clusters});
         Ok(Look {
             stats: understand(admin, &stats.to_string())?,
             clusters: understand(admin, &clusters.to_string())?,
+            limits: limits.unwrap_or_default(),
             raw,
         })
     }

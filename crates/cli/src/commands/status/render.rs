@@ -2,7 +2,9 @@
 use super::answer::{Cluster, Endpoint, Requests, Stats, text};
 use crate::output::Paint;
 use crate::table::Table;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The whole text; `since` is the look before this one and how long ago it was, for rates.
@@ -140,6 +142,40 @@ fn others(stats: &Stats, paint: Paint, out: &mut String) {
     }
 }
 
+/// One line of limits, if they hold something now or held something.
+pub(super) fn limits(stats: &Stats, told: &Value, admin: SocketAddr, paint: Paint) -> String {
+    let holding: Vec<&Value> = told["sidecars"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|s| s["tier"].as_u64().unwrap_or(0) > 0 || s["since"].as_u64().unwrap_or(0) > 0)
+        .collect();
+    let would = holding.first().is_some_and(|s| text(&s["mode"]) == "observe");
+    let mut held = BTreeMap::new();
+    for requests in [&stats.totals.inbound, &stats.totals.outbound] {
+        for flag in ["AL", "RL", "HL", "CL", "CB"] {
+            *held.entry(flag.to_owned()).or_default() += requests.rejected.get(flag).unwrap_or(&0);
+        }
+    }
+    held.retain(|_, n| *n > 0);
+    let mut parts = Vec::new();
+    if !holding.is_empty() {
+        let what = if would {
+            "adaptive limiting would hold requests now"
+        } else {
+            "adaptive limiting holds requests now"
+        };
+        parts.push(paint.warn(what));
+    }
+    if !held.is_empty() {
+        parts.push(format!("refused since the start: {}", by_kind(&held)));
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!("\n{}\n  {}; why: raddle explain limit --admin {admin}\n", paint.bold("Limits"), parts.join("; "))
+}
+
 fn by_kind(kinds: &BTreeMap<String, u64>) -> String {
     kinds.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ")
 }
@@ -255,6 +291,28 @@ mod tests {
         }
         let outbound = text.lines().find(|l| l.starts_with("  outbound  ")).unwrap();
         assert_eq!(outbound.split_whitespace().nth(2), Some("100"), "{text}");
+    }
+
+    #[test]
+    fn what_limits_hold_has_one_line_that_names_who_tells_more() {
+        let admin: SocketAddr = ([127, 0, 0, 1], 15000).into();
+        let line = |rejected: Value, told: Value| {
+            let stats =
+                serde_json::from_value(json!({"totals": {"inbound": {"rejected": rejected}}})).unwrap();
+            limits(&stats, &told, admin, Paint::none())
+        };
+        assert_eq!(line(json!({"UC": 3}), Value::Null), "");
+        assert_eq!(line(json!({}), json!({"sidecars": [{"tier": 0, "since": 0}]})), "");
+        let text =
+            line(json!({"RL": 3, "AL": 2, "UC": 1}), json!({"sidecars": [{"tier": 1, "mode": "enforce"}]}));
+        assert_eq!(
+            text,
+            "\nLimits\n  adaptive limiting holds requests now; refused since the start: AL 2, RL 3; why: raddle explain \
+             limit --admin 127.0.0.1:15000\n"
+        );
+        assert!(
+            line(json!({}), json!({"sidecars": [{"since": 1, "mode": "observe"}]})).contains("would hold")
+        );
     }
 
     #[test]
