@@ -15,7 +15,7 @@ Examples:
   raddle explain flag UH
   raddle explain flag            # all of them")]
 pub(crate) struct FlagArgs {
-    /// The flag, as access logs, metrics and the header raddle-reason show it
+    /// The flag, as access logs, metrics and the header raddle-reason (HTTP, gRPC: x-raddle-reason) show it
     flag: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
@@ -87,7 +87,9 @@ fn page(r: Reason, paint: Paint) -> String {
         r.http_status(),
         grpc_status(r),
     ));
-    out.push_str("                   and in the reply's header raddle-reason\n\n");
+    out.push_str(
+        "                   and in the reply's header raddle-reason (HTTP, gRPC: x-raddle-reason)\n\n",
+    );
     out.push_str(&format!("{}\n", paint.bold("What to look at")));
     for remedy in remedies {
         out.push_str(&format!("  - {remedy}\n"));
@@ -138,16 +140,23 @@ fn grpc_status(r: Reason) -> &'static str {
     GRPC_STATUSES[usize::from(r.grpc_status())]
 }
 
+/// Where a rule is named.
+const NAMED: &str =
+    "the rule's name is in the access log and in the reply's header raddle-rule (HTTP, gRPC: x-raddle-rule)";
+/// Where limits tell of themselves.
+const TOLD: &str = "raddle explain limit APP says what is held, and why; without a control plane raddle explain limit \
+                    --admin IP:PORT; /limits of a sidecar's admin port has all";
+const WOULD: &str =
+    "raddle explain limit --service S --method M says what each limit would say to such a request now";
+const COUNTED: &str = "the metric raddle_limit_held_total counts by rule; each sidecar has its own";
+
 /// What is behind a flag, and what to look at.
 const fn advice(r: Reason) -> (&'static str, &'static [&'static str]) {
     match r {
         Reason::NoRoute => (
             "A rule sends such requests to a destination that is empty by rule, or nowhere, or answers them as only \
              HTTP can.",
-            &[
-                "raddle explain --service S --method M --header K=V shows each rule and why it matches",
-                "the rule's name is in the access log and in the reply's header raddle-rule",
-            ],
+            &["raddle explain --service S --method M --header K=V shows each rule and why it matches", NAMED],
         ),
         Reason::NoCluster => (
             "The request names a service that no Service document of this sidecar has.",
@@ -198,34 +207,39 @@ const fn advice(r: Reason) -> (&'static str, &'static [&'static str]) {
                 "retry.perTryTimeout leaves time for a second try; only for methods that may run twice",
             ],
         ),
-        Reason::RateLimited => (
-            "A RateLimit of this instance holds the request.",
-            &["the rule's name is in the access log and in the reply's header raddle-rule"],
-        ),
+        Reason::RateLimited => {
+            ("A RateLimit of this instance holds the request.", &[NAMED, TOLD, WOULD, COUNTED])
+        }
         Reason::ClusterLimited => (
-            "The cluster's quota for such requests is used up.",
-            &["the rule's name is in the access log and in the reply's header raddle-rule"],
+            "The cluster's quota for such requests is used up: all sidecars that have the rule count together.",
+            &[NAMED, TOLD, COUNTED],
         ),
         Reason::AdaptiveLimited => (
             "The machine is short of resources and this interface is one of the causes.",
-            &["CPU and load of the machine", "the AdaptiveLimit rule of the app: thresholds and priorities"],
+            &[
+                TOLD,
+                COUNTED,
+                "CPU and load of the machine",
+                "the AdaptiveLimit rule of the app: thresholds and priorities",
+            ],
         ),
         Reason::HotspotLimited => (
             "One value of a parameter is asked for too often.",
-            &["the rule's name is in the access log and in the reply's header raddle-rule"],
+            &[NAMED, TOLD, WOULD, COUNTED, "key.values of the rule gives a value a bound of its own"],
         ),
         Reason::BreakerOpen => (
             "The callee failed or was slow too often, and is given time.",
-            &["errors and latency of the callee", "the CircuitBreaker rule: ratios, and how it probes"],
+            &[
+                NAMED,
+                "errors and latency of the callee",
+                "at the caller's sidecar: raddle explain limit --admin IP:PORT --side outbound --service S, or its \
+                 page /limits",
+                "the metrics raddle_breaker_open and raddle_limit_held_total, by rule",
+                "the CircuitBreaker rule: ratios, and how it probes",
+            ],
         ),
-        Reason::Denied => (
-            "An Authorization rule denies this caller this request.",
-            &["the rule's name is in the access log and in the reply's header raddle-rule"],
-        ),
-        Reason::Injected => (
-            "A Route injects faults on purpose.",
-            &["the rule's name is in the access log and in the reply's header raddle-rule"],
-        ),
+        Reason::Denied => ("An Authorization rule denies this caller this request.", &[NAMED]),
+        Reason::Injected => ("A Route injects faults on purpose.", &[NAMED]),
         Reason::CallerGone => (
             "The caller closed its connection before its reply came. The endpoint ran the request anyway.",
             &["the caller's own timeout, and whether it crashed or restarted"],
@@ -271,6 +285,19 @@ mod tests {
             assert!(!advice(r).1.is_empty());
             assert_ne!(bolt_name(r.bolt_status()), bolt_name(u16::MAX), "{r}");
         }
+    }
+
+    #[test]
+    fn flags_of_limits_say_where_limits_tell_of_themselves_and_what_headers_are_called() {
+        use Reason::{AdaptiveLimited, BreakerOpen, ClusterLimited, HotspotLimited, RateLimited};
+        for r in [RateLimited, AdaptiveLimited, HotspotLimited, ClusterLimited, BreakerOpen] {
+            let text = page(r, Paint::none());
+            for part in ["raddle explain limit", "raddle_limit_held_total", "/limits", "x-raddle-reason"] {
+                assert!(text.contains(part), "{part} is missing in\n{text}");
+            }
+        }
+        assert!(page(BreakerOpen, Paint::none()).contains("raddle_breaker_open"));
+        assert!(page(RateLimited, Paint::none()).contains("x-raddle-rule"));
     }
 
     #[test]
