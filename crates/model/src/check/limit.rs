@@ -74,7 +74,8 @@ fn yields(rules: &[AdaptiveLimit], cx: &mut Cx) {
 /// Rules that the control plane counts, at a sidecar that has none: everything passes them.
 fn alone(resources: &Resources, cx: &mut Cx) {
     let Some(sidecar) = resources.sidecar.as_ref().filter(|s| s.control_plane.is_none()) else { return };
-    let counted = |r: &&RateLimit| matches!(&r.bound, Bound::Rate(Rate { reach: Reach::Cluster, .. }));
+    // Of none nothing needs to be counted.
+    let counted = |r: &&RateLimit| matches!(&r.bound, Bound::Rate(Rate { reach: Reach::Cluster, per_second, .. }) if *per_second > 0.0);
     for rule in resources.rates.iter().filter(counted).filter(|r| r.scope.covers(sidecar)) {
         let mut finding = place(&rule.metadata, &At::ROOT.field("spec").field("reach"));
         finding.problem =

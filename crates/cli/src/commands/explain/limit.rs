@@ -32,7 +32,6 @@ Examples:
   raddle explain limit order -o json")]
 pub(super) struct LimitArgs {
     /// The app that is called
-    #[arg(conflicts_with_all = ["admin", "service", "authority"])]
     app: Option<String>,
     #[command(flatten)]
     request: super::RequestArgs,
@@ -52,11 +51,15 @@ pub(super) struct LimitArgs {
 }
 
 pub(super) fn run(args: &LimitArgs) -> Done {
+    agree(args).map_err(Failure::usage)?;
     if args.request.given() {
         return of_request(args);
     }
     let look = match (&args.app, args.admin) {
-        (Some(app), _) => args.server.connect()?.get(&format!("/v1/apps/{}/limits", escape(app)))?,
+        (Some(app), _) => {
+            let path = format!("/v1/apps/{}/limits", escape(app));
+            args.server.connect()?.get(&path).map_err(or_one_sidecar)?
+        }
         (None, admin) => {
             let default = || ADMIN.parse().map_err(|_| Failure::usage("give --admin IP:PORT"));
             let admin = admin.map_or_else(default, Ok)?;
@@ -65,6 +68,35 @@ pub(super) fn run(args: &LimitArgs) -> Done {
     };
     args.form.show(&look, |_| human(&look, Paint::stdout()))?;
     Ok(Exit::Ok)
+}
+
+/// Whether the arguments go together.
+fn agree(args: &LimitArgs) -> Result<(), String> {
+    let partly = args.request.partly() || args.caller_ip.is_some() || args.side != "inbound";
+    match (&args.app, args.admin) {
+        (Some(app), _) if partly => Err(format!(
+            "{app} asks about all sidecars of an app, and a request is asked about at one: leave {app} out, and name the \
+             sidecar with --admin IP:PORT"
+        )),
+        (Some(app), Some(admin)) => Err(format!(
+            "{app} asks the control plane about all sidecars of the app, --admin asks one sidecar: leave --admin {admin} \
+             out, or leave {app} out"
+        )),
+        (None, _) if partly && !args.request.given() => {
+            Err("a request is known by --service NAME or --authority HOST: give one of them, too".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Nobody answers for the app: one of its sidecars can be asked.
+fn or_one_sidecar(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::Unreachable => Failure::unreachable(format!(
+            "{failure}\nOr ask one sidecar of the app: raddle explain limit --admin IP:PORT"
+        )),
+        _ => failure,
+    }
 }
 
 /// What each limit would say to a request.
@@ -86,9 +118,11 @@ fn steps(told: &Value, paint: Paint) -> String {
         "refuse" => paint.bad(format!("is refused by {}", text(&told["rule"]))),
         "wait" => paint.warn("waits for its turn, and passes".to_owned()),
         "ask" => "passes if the quota server lets it".to_owned(),
+        "depends" => paint.warn("depends on what was not said of it".to_owned()),
         _ => "passes".to_owned(),
     };
-    let mut out = paint.bold(format!("{}{method}, {}: ", text(&told["service"]), text(&told["side"])));
+    let path = told["path"].as_str().map(|p| format!(" {p}")).unwrap_or_default();
+    let mut out = paint.bold(format!("{}{method}{path}, {}: ", text(&told["service"]), text(&told["side"])));
     out.push_str(&format!("{verdict}\n"));
     let mut n = 0;
     for s in items(&told["steps"]) {
@@ -99,6 +133,8 @@ fn steps(told: &Value, paint: Paint) -> String {
             ("wait", true) => "would have it wait, only observes".to_owned(),
             ("wait", false) => paint.warn("has it wait".to_owned()),
             ("ask", _) => "asks".to_owned(),
+            ("depends", _) => paint.warn("cannot say".to_owned()),
+            ("uncounted", _) => "does not count it".to_owned(),
             _ => "lets it pass".to_owned(),
         };
         out.push_str(&format!(
@@ -432,6 +468,66 @@ mod tests {
             Paint::none(),
         );
         assert!(none.contains("No limit takes it."), "{none}");
+    }
+
+    #[test]
+    fn a_request_is_told_with_its_path_and_what_it_depends_on() {
+        let told = json!({
+            "service": "orders.shop", "method": "GET", "path": "/orders/42", "side": "inbound", "verdict": "depends",
+            "steps": [
+                {"rule": "RateLimit/ip", "link": "hotspot", "mode": "enforce", "would": "depends", "says": "give --caller-ip IP"},
+                {"rule": "RateLimit/id", "link": "hotspot", "mode": "enforce", "would": "uncounted", "says": "no header id"},
+            ]
+        });
+        let text = steps(&told, Paint::none());
+        for line in [
+            "orders.shop GET /orders/42, inbound: depends on what was not said of it",
+            "  1. RateLimit/ip (hotspot) cannot say: give --caller-ip IP",
+            "  2. RateLimit/id (hotspot) does not count it: no header id",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_would_be_ignored_are_refused_with_which_to_drop() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: LimitArgs,
+        }
+        let said = |line: &str| {
+            let words = std::iter::once("x").chain(line.split(' ').filter(|w| !w.is_empty()));
+            let cli = <Cli as clap::Parser>::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+            agree(&cli.args).err().unwrap_or_default()
+        };
+        for fine in [
+            "",
+            "order",
+            "--admin 127.0.0.1:1",
+            "--service a --method b",
+            "--authority a --admin 127.0.0.1:1",
+        ] {
+            assert_eq!(said(fine), "", "{fine}");
+        }
+        for part in [
+            "--method GET",
+            "--header a=b",
+            "--path /a",
+            "--caller-ip 10.1.2.3",
+            "--side outbound",
+            "--load-test",
+        ] {
+            assert!(said(part).contains("give one of them, too"), "{part}");
+            assert!(said(&format!("order {part}")).contains("leave order out"), "{part}");
+        }
+        assert!(
+            said("order --admin 127.0.0.1:1").ends_with("leave --admin 127.0.0.1:1 out, or leave order out")
+        );
+        assert!(said("order --service a").contains("leave order out, and name the sidecar with --admin"));
+        let failed = or_one_sidecar(Failure::unreachable("nobody answers"));
+        assert_eq!(failed.exit, Exit::Unreachable);
+        assert!(failed.to_string().ends_with("raddle explain limit --admin IP:PORT"), "{failed}");
     }
 
     #[test]

@@ -131,6 +131,14 @@ impl RequestArgs {
         self.service.is_some() || self.authority.is_some()
     }
 
+    /// Whether something is said of a request at all.
+    fn partly(&self) -> bool {
+        let named = [&self.service, &self.method, &self.path, &self.authority, &self.caller_app];
+        named.iter().any(|n| n.is_some())
+            || self.load_test
+            || !(self.query.is_empty() && self.headers.is_empty())
+    }
+
     /// The request, as the query of an admin page.
     fn query_string(&self) -> String {
         let headers = self.all_headers();
