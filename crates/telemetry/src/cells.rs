@@ -250,12 +250,19 @@ cells! {
 }
 
 cells! {
-    /// One worker's cells of one `AdaptiveLimit`, `RateLimit` or `CircuitBreaker`.
+    /// One worker's counts of one `AdaptiveLimit`, `RateLimit` or `CircuitBreaker`.
     #[repr(align(64))]
     LimitCells {
         held: Counter = "raddle_limit_held_total", "", "requests", "Requests that a limit or a breaker refused, by rule (`KIND/NAME`).";
         observed: Counter = "raddle_limit_observed_total", "", "requests", "Requests that passed and that a rule in `mode: observe` would have refused, by rule.";
-        open: Gauge = "raddle_breaker_open", "", "breakers", "Breakers of a rule that are open or half-open.";
+    }
+}
+
+cells! {
+    /// One worker's cells of one `CircuitBreaker`.
+    #[repr(align(64))]
+    BreakerCells {
+        open: Gauge = "raddle_breaker_open", "", "breakers", "Breakers of a rule that are open or half-open, in `mode: observe` as well; with `state: open` 1 for all of them, with `state: closed` 0.";
     }
 }
 

@@ -31,8 +31,8 @@ pub use access_log::{
 };
 pub use cell::{Counter, Gauge, Histogram, Milli};
 pub use cells::{
-    AdaptiveCells, Bounds, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells,
-    WorkerCells,
+    AdaptiveCells, Bounds, BreakerCells, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells,
+    ServiceCells, WorkerCells,
 };
 pub use counts::ServiceCount;
 pub use events::{Event, Events, Severity};

@@ -1,8 +1,8 @@
 //! The metrics reference, made from the list of metrics itself.
 use crate::cell::Label;
 use crate::cells::{
-    AdaptiveCells, Family, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells, ServiceCells,
-    WorkerCells,
+    AdaptiveCells, BreakerCells, Family, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells,
+    ServiceCells, WorkerCells,
 };
 use crate::labels::{AcceptError, ConnectError, DropCause, LinkFailure, Malformed, WriteError};
 use crate::{process, registry};
@@ -23,6 +23,7 @@ fn families() -> impl Iterator<Item = &'static Family> {
         .chain(HostCells::FAMILIES)
         .chain(RuleCells::FAMILIES)
         .chain(LimitCells::FAMILIES)
+        .chain(BreakerCells::FAMILIES)
 }
 
 /// Labels that all series of a family of services or endpoints carry.
@@ -31,7 +32,10 @@ fn name_labels(family: &Family) -> &'static [&'static str] {
         &["direction", "service"]
     } else if HostCells::FAMILIES.iter().any(|f| f.name == family.name) {
         &["endpoint"]
-    } else if RuleCells::FAMILIES.iter().chain(LimitCells::FAMILIES).any(|f| f.name == family.name) {
+    } else if [RuleCells::FAMILIES, LimitCells::FAMILIES, BreakerCells::FAMILIES]
+        .iter()
+        .any(|all| all.iter().any(|f| f.name == family.name))
+    {
         &["rule"]
     } else {
         &[]

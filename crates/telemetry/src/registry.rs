@@ -1,8 +1,8 @@
 //! All cells of a process: handed out to workers, merged for readers.
 use crate::cell::Snapshot;
 use crate::cells::{
-    AdaptiveCells, Bounds, Family, HostCells, LimitCells, LinkCells, LogCells, MeshCells, RuleCells,
-    ServiceCells, WorkerCells,
+    AdaptiveCells, Bounds, BreakerCells, Family, HostCells, LimitCells, LinkCells, LogCells, MeshCells,
+    RuleCells, ServiceCells, WorkerCells,
 };
 use crate::exposition::{Exposition, clip, escape};
 use crate::labels::Direction;
@@ -66,6 +66,7 @@ pub(crate) struct Tables {
     pub(crate) hosts: Table<HostName, HostCells>,
     pub(crate) rules: Table<RuleName, RuleCells>,
     pub(crate) limits: Table<RuleName, LimitCells>,
+    pub(crate) breakers: Table<RuleName, BreakerCells>,
 }
 
 /// All metrics of one process.
@@ -133,6 +134,11 @@ impl Shard {
     pub fn limit(&self, rule: &str) -> Arc<LimitCells> {
         self.tables.limits.cells(self.worker, RuleName(clip(rule).into()))
     }
+
+    /// The worker's cells of a breaker's state, `CircuitBreaker/NAME`; bounded as [`Shard::service`] is.
+    pub fn breaker(&self, rule: &str) -> Arc<BreakerCells> {
+        self.tables.breakers.cells(self.worker, RuleName(clip(rule).into()))
+    }
 }
 
 impl Registry {
@@ -148,6 +154,7 @@ impl Registry {
             hosts: Table::new(workers, bounds.hosts),
             rules: Table::new(workers, bounds.rules),
             limits: Table::new(workers, bounds.rules),
+            breakers: Table::new(workers, bounds.rules),
         });
         let shard = |worker| {
             let tables = Arc::clone(&tables);
@@ -217,6 +224,7 @@ impl Registry {
         HostCells::expose(&sorted(self.tables.hosts.entries()), &mut out);
         RuleCells::expose(&sorted(self.tables.rules.entries()), &mut out);
         LimitCells::expose(&sorted(self.tables.limits.entries()), &mut out);
+        BreakerCells::expose(&sorted(self.tables.breakers.entries()), &mut out);
         out.finish()
     }
 

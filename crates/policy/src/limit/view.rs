@@ -161,7 +161,8 @@ pub struct TargetView {
 }
 
 impl Rules {
-    /// Each rule of breakers, and how many of its breakers are not closed. Costs a load each.
+    /// Each rule of breakers, and how many of its breakers are not closed; 1 for all that a person holds open. Costs a
+    /// load each.
     pub fn unwell(&self) -> impl Iterator<Item = (&Arc<str>, u32)> {
         self.breaker_program.rules.iter().map(|r| (&r.name, r.unwell()))
     }

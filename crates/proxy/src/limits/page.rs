@@ -1,6 +1,6 @@
 //! `/limits`: what holds requests back now, and why.
 use crate::shared::Shared;
-use raddle_model::{InterfaceBy, RuleMode};
+use raddle_model::{Forced, InterfaceBy, RuleMode};
 use raddle_policy::limit::{self, adaptive};
 use serde::Serialize;
 use std::fmt::{self, Write};
@@ -80,10 +80,14 @@ impl Page {
             }
         }
         for b in &self.plain.breakers {
-            let mode = observed(b.mode);
-            writeln!(out, "{}{mode}: {} closed, {} not", b.rule, b.closed, b.unwell)?;
+            write!(out, "{}{}: ", b.rule, observed(b.mode))?;
+            match b.forced {
+                Some(Forced::Open) => writeln!(out, "held open by hand")?,
+                Some(Forced::Closed) => writeln!(out, "held closed by hand")?,
+                None => writeln!(out, "{} closed, {} not", b.closed, b.unwell)?,
+            }
             writeln!(out, "    passed {}, held {}", b.passed, b.held)?;
-            for t in b.targets.iter().filter(|t| t.why.is_some()) {
+            for t in b.targets.iter().filter(|t| t.why.is_some() && b.forced.is_none()) {
                 let why = t.why.as_deref().unwrap_or_default();
                 writeln!(out, "    {}: {:?}, {why}", t.target, t.state)?;
             }

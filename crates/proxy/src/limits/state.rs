@@ -8,7 +8,7 @@ use raddle_model::{InterfaceBy, RuleMode, Side};
 use raddle_policy::limit::adaptive::{Gate, InterfaceId, Why};
 use raddle_policy::limit::{Again, Breakers, Held, Local, Priorities, Rules};
 use raddle_policy::{Attributes, Rng};
-use raddle_telemetry::{LimitCells, Shard};
+use raddle_telemetry::{BreakerCells, LimitCells, Shard};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(crate) struct Limits {
     gates: u32,
     tickets: Tickets,
     cells: AHashMap<Arc<str>, Arc<LimitCells>>,
+    /// Of rules of breakers, kept by the one worker that tells of them.
+    open: AHashMap<Arc<str>, Arc<BreakerCells>>,
     /// `RateLimit/NAME`, by index into [`Rules::rates`].
     rates: Vec<Arc<str>>,
     pub(super) shard: Arc<Shard>,
@@ -97,6 +99,7 @@ impl Limits {
             gates: 0,
             tickets: Tickets::default(),
             cells: AHashMap::new(),
+            open: AHashMap::new(),
             rates: Vec::new(),
             shard,
             keeps: false,
@@ -128,6 +131,9 @@ impl Limits {
             self.rates = rules.rates.iter().map(name).collect();
             // Names of rules that are gone make room for others'.
             self.cells.clear();
+            // What is gone has nothing that is open.
+            self.open.drain().for_each(|(_, cells)| cells.open.set(0));
+            self.count_breakers();
         }
         let same = match (&self.adaptive, &limiting) {
             (Some(a), Some(l)) => Arc::ptr_eq(&a.limiting, l),
@@ -391,9 +397,13 @@ impl Limits {
 
     /// Tells how many breakers are not closed. All workers have the same: one tells.
     pub(super) fn count_breakers(&mut self) {
-        if self.worker == 0 && !self.breakers.is_empty() {
-            let rules = self.rules.clone();
-            rules.unwell().for_each(|(rule, n)| self.cells(rule).open.set(i64::from(n)));
+        if self.worker > 0 {
+            return;
+        }
+        let shard = &self.shard;
+        for (rule, n) in self.rules.unwell() {
+            let cells = self.open.entry(rule.clone()).or_insert_with(|| shard.breaker(rule));
+            cells.open.set(i64::from(n));
         }
     }
 

@@ -128,10 +128,31 @@ fn a_breaker_opened_by_hand_is_open_and_an_observed_one_only_tells() {
         Limited::outbound(PAY, &[server.addr], &[("CircuitBreaker", "hand", "per: service, state: open")]);
     let mut c = BoltClient::connect(limited.listen);
     assert_eq!(c.call(&Ask::to(PAY)).flag().as_deref(), Some("CB"));
+    limited.admin().until_metric("raddle_breaker_open", &["CircuitBreaker/hand"], |n| n == 1);
+    let page = limited.admin().get("/limits?format=text");
+    assert!(page.contains("CircuitBreaker/hand: held open by hand\n"), "{page}");
     limited.rules(&[("CircuitBreaker", "hand", "mode: observe, per: service, state: open")]);
     assert_eq!(c.call(&Ask::to(PAY)).head.status, 0);
     assert_eq!(limited.observed("CircuitBreaker/hand"), 1);
     limited.line("observed:CircuitBreaker/hand");
+    limited.settles();
+}
+
+#[test]
+fn the_gauge_of_open_breakers_is_of_rules_that_are_there_and_that_have_breakers() {
+    let (_, server) = failing();
+    let spec = "per: service, consecutiveErrors: 1, openFor: 1m, maxOpenFor: 1m";
+    let watch = "mode: observe, side: outbound, concurrency: 0";
+    let rules = [("CircuitBreaker", "pay", spec), ("RateLimit", "watch", watch)];
+    let limited = Limited::outbound(PAY, &[server.addr], &rules);
+    let mut c = BoltClient::connect(limited.listen);
+    assert_eq!(c.call(&Ask::to(PAY)).head.status, 1);
+    limited.admin().until_metric("raddle_breaker_open", &["CircuitBreaker/pay"], |n| n == 1);
+    assert_eq!(limited.observed("RateLimit/watch"), 1);
+    let metrics = limited.admin().get("/metrics");
+    assert!(!metrics.contains("raddle_breaker_open{rule=\"RateLimit"), "a rate has no breakers");
+    limited.rules(&[]);
+    limited.admin().until_metric("raddle_breaker_open", &[], |n| n == 0);
     limited.settles();
 }
 

@@ -137,9 +137,13 @@ impl Program {
 }
 
 impl Rule {
-    /// Its breakers that are not closed.
+    /// Its breakers that are not closed; 1 while a person holds all of them open, 0 while closed.
     pub(crate) fn unwell(&self) -> u32 {
-        self.shared.unwell.load(Ordering::Relaxed)
+        match self.settings.forced {
+            Some(Forced::Open) => 1,
+            Some(Forced::Closed) => 0,
+            None => self.shared.unwell.load(Ordering::Relaxed),
+        }
     }
 
     /// The key of the breaker that a call has by its service or method; `None` = endpoints have them.
