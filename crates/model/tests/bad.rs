@@ -90,10 +90,14 @@ fn names_declared_in_another_file_are_known() {
 
 #[test]
 fn a_cluster_limit_where_nobody_counts_it_is_warned_of_and_elsewhere_is_not() {
-    let rule = |scope: &str| {
+    let rated = |scope: &str, rate: u32| {
         let head = "apiVersion: raddle.io/v1\nkind: RateLimit\nmetadata: {name: all}\n";
-        source("rule.yaml", &format!("{head}spec: {{scope: {{apps: [{scope}]}}, rate: 9, reach: cluster}}\n"))
+        source(
+            "rule.yaml",
+            &format!("{head}spec: {{scope: {{apps: [{scope}]}}, rate: {rate}, reach: cluster}}\n"),
+        )
     };
+    let rule = |scope: &str| rated(scope, 9);
     let sidecar = |control: &str| {
         let head = "apiVersion: raddle.io/v1\nkind: Sidecar\nmetadata: {name: s}\n";
         let inbound = "inbound: [{listen: '127.0.0.1:1', forward: '127.0.0.1:2'}]";
@@ -111,6 +115,7 @@ fn a_cluster_limit_where_nobody_counts_it_is_warned_of_and_elsewhere_is_not() {
         ]
     );
     assert!(warned(&[sidecar(""), rule("b")]).is_empty(), "it is another app's");
+    assert!(warned(&[sidecar(""), rated("a", 0)]).is_empty(), "of none nothing need be counted");
     assert!(warned(&[rule("a")]).is_empty(), "it is for the control plane");
     let control = ", controlPlane: {addresses: ['127.0.0.1:7070']}";
     assert!(warned(&[sidecar(control), rule("a")]).is_empty());
