@@ -206,10 +206,11 @@ cells! {
     /// What holds of adaptive limiting; written by one thread.
     #[repr(align(128))]
     AdaptiveCells {
-        active: Gauge = "raddle_adaptive_limit_active", "", "state", "Whether adaptive limiting holds anything back: 1 or 0.";
-        culprits: Gauge = "raddle_adaptive_limit_culprits", "", "interfaces", "Interfaces that adaptive limiting takes for the cause and holds.";
+        active: Gauge = "raddle_adaptive_limit_active", "", "state", "Whether adaptive limiting holds anything back: 1 or 0; always 0 in `mode: observe`.";
+        would_be_active: Gauge = "raddle_adaptive_limit_would_be_active", "", "state", "Whether adaptive limiting in `mode: observe` would hold anything back: 1 or 0.";
+        culprits: Gauge = "raddle_adaptive_limit_culprits", "", "interfaces", "Interfaces that adaptive limiting takes for the cause and holds, or would hold in `mode: observe`.";
         interfaces: Gauge = "raddle_adaptive_limit_interfaces", "", "interfaces", "Interfaces that adaptive limiting tells apart.";
-        activations: Counter = "raddle_adaptive_limit_activations_total", "", "times", "Times adaptive limiting began to hold.";
+        activations: Counter = "raddle_adaptive_limit_activations_total", "", "times", "Times adaptive limiting began to hold, or would have in `mode: observe`.";
         queue: Milli = "raddle_adaptive_limit_queue_seconds", "", "seconds", "Work the app has in hand, as time its cores need for it.";
         cpu: Milli = "raddle_adaptive_limit_cpu_ratio", "", "share", "Share of the app's cores in use, as adaptive limiting sees it.";
         samples_missing: Counter = "raddle_adaptive_limit_samples_missing_total", "", "seconds", "Seconds in which the app's load could not be read.";

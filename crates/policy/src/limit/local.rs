@@ -179,7 +179,7 @@ impl Local {
                 Ok(slot) if !observe => wait = wait.max(slot),
                 Ok(_) => {}
                 Err(held) => {
-                    self.states[i as usize].cell.held();
+                    self.states[i as usize].cell.held(observe);
                     if !observe {
                         self.undo();
                         return Verdict::Refuse(held);
@@ -322,7 +322,7 @@ impl Local {
             state.cell.passed();
             return Ok(None);
         }
-        state.cell.held();
+        state.cell.held(rule.observe);
         let held = state.refusal(rule);
         if rule.observe { Ok(Some(held)) } else { Err(held) }
     }

@@ -64,6 +64,8 @@ pub(super) struct Shared {
 pub(super) struct Cell {
     passed: AtomicU64,
     held: AtomicU64,
+    /// Would have been held, of a rule that observes.
+    observed: AtomicU64,
     waited: AtomicU64,
 }
 
@@ -72,8 +74,9 @@ impl Cell {
         add(&self.passed);
     }
 
-    pub(super) fn held(&self) {
-        add(&self.held);
+    /// The rule says no, and perhaps only observes.
+    pub(super) fn held(&self, observes: bool) {
+        add(if observes { &self.observed } else { &self.held });
     }
 
     pub(super) fn waited(&self) {
@@ -86,11 +89,12 @@ fn add(n: &AtomicU64) {
     n.store(n.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
-/// Requests that passed, were held (or would have been), or waited.
+/// Requests that passed, were held, would have been, or waited.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) passed: u64,
     pub(super) held: u64,
+    pub(super) observed: u64,
     pub(super) waited: u64,
 }
 
@@ -117,18 +121,19 @@ impl Shared {
         for cell in self.cells.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             sum.add(cell);
         }
-        let [passed, held, waited] = sum.read();
-        Counts { passed, held, waited }
+        let [passed, held, observed, waited] = sum.read();
+        Counts { passed, held, observed, waited }
     }
 }
 
 impl Cell {
-    fn read(&self) -> [u64; 3] {
-        [&self.passed, &self.held, &self.waited].map(|n| n.load(Ordering::Relaxed))
+    fn read(&self) -> [u64; 4] {
+        [&self.passed, &self.held, &self.observed, &self.waited].map(|n| n.load(Ordering::Relaxed))
     }
 
     fn add(&self, other: &Cell) {
-        for (sum, n) in [&self.passed, &self.held, &self.waited].into_iter().zip(other.read()) {
+        for (sum, n) in [&self.passed, &self.held, &self.observed, &self.waited].into_iter().zip(other.read())
+        {
             sum.fetch_add(n, Ordering::Relaxed);
         }
     }

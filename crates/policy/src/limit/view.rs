@@ -48,6 +48,8 @@ pub struct LimitView {
     pub passed: u64,
     /// Requests it held, or would have held in `mode: observe`.
     pub held: u64,
+    /// Those of them that it would have held, and that passed.
+    pub would_have_held: u64,
     /// Of those that passed, the ones that waited.
     pub waited: u64,
     /// Share of the burst that is there now.
@@ -127,6 +129,8 @@ pub struct BreakerView {
     pub passed: u64,
     /// Calls it held, or would have held in `mode: observe`.
     pub held: u64,
+    /// Those of them that it would have held, and that passed.
+    pub would_have_held: u64,
     /// Its breakers that are closed.
     pub closed: usize,
     /// Those that are not.
@@ -219,7 +223,8 @@ impl Rules {
             },
             says: rule.detail.to_string(),
             passed: counts.passed,
-            held: counts.held,
+            held: counts.held + counts.observed,
+            would_have_held: counts.observed,
             waited: counts.waited,
             level: None,
             warmth: None,
@@ -334,7 +339,8 @@ fn breaker(rule: &breakers::Rule, now: Time, key: Option<u64>) -> BreakerView {
         per: rule.settings.per,
         forced: rule.settings.forced,
         passed: counts.passed,
-        held: counts.held,
+        held: counts.held + counts.observed,
+        would_have_held: counts.observed,
         closed,
         unwell,
         targets,

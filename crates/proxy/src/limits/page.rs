@@ -74,9 +74,11 @@ impl Page {
         for l in &self.plain.limits {
             let mode = observed(l.mode);
             writeln!(out, "{}{mode}: {} {}", l.rule, l.link, l.says)?;
-            writeln!(out, "    passed {}, held {}, waited {}", l.passed, l.held, l.waited)?;
+            let held = held(l.mode, l.held, l.would_have_held);
+            let would = if l.mode == RuleMode::Observe { "would have " } else { "" };
+            writeln!(out, "    passed {}, {held}, {would}waited {}", l.passed, l.waited)?;
             for v in &l.values {
-                writeln!(out, "    {:?}: held {}", v.value, v.held)?;
+                writeln!(out, "    {:?}: {would}held {}", v.value, v.held)?;
             }
         }
         for b in &self.plain.breakers {
@@ -86,7 +88,7 @@ impl Page {
                 Some(Forced::Closed) => writeln!(out, "held closed by hand")?,
                 None => writeln!(out, "{} closed, {} not", b.closed, b.unwell)?,
             }
-            writeln!(out, "    passed {}, held {}", b.passed, b.held)?;
+            writeln!(out, "    passed {}, {}", b.passed, held(b.mode, b.held, b.would_have_held))?;
             for t in b.targets.iter().filter(|t| t.why.is_some() && b.forced.is_none()) {
                 let why = t.why.as_deref().unwrap_or_default();
                 writeln!(out, "    {}: {:?}, {why}", t.target, t.state)?;
@@ -129,6 +131,15 @@ impl Adaptive {
             )?;
         }
         Ok(())
+    }
+}
+
+/// What a rule held, and what it would have: both, if it was of the other mode before.
+fn held(mode: RuleMode, all: u64, would: u64) -> String {
+    match (mode, all - would) {
+        (RuleMode::Observe, 0) => format!("would have held {would}"),
+        (RuleMode::Enforce, held) if would == 0 => format!("held {held}"),
+        (_, held) => format!("held {held}, would have held {would}"),
     }
 }
 

@@ -230,7 +230,9 @@ impl Keeper {
             self.tell(shared, now, event);
         }
         let view = self.controller.view();
-        cells.active.set(view.active.into());
+        let observes = self.limiting.settings.mode == RuleMode::Observe;
+        cells.active.set((view.active && !observes).into());
+        cells.would_be_active.set((view.active && observes).into());
         cells.culprits.set(view.culprits.len() as i64);
         cells.interfaces.set(view.interfaces as i64);
         cells.queue.set(view.level.q);
@@ -326,6 +328,7 @@ impl Keeper {
     fn gone(self, shared: &Shared) {
         let cells = &shared.registry.adaptive;
         cells.active.set(0);
+        cells.would_be_active.set(0);
         cells.culprits.set(0);
         cells.interfaces.set(0);
         cells.queue.set(0.0);

@@ -36,7 +36,8 @@ fn load_test_traffic_goes_first_when_the_app_is_short() {
         (&page["adaptive"]["rule"], &page["adaptive"]["active"]),
         (&"AdaptiveLimit/app".into(), &true.into())
     );
-    assert_eq!(limited.admin().metric("raddle_adaptive_limit_active", &[]), 1);
+    let active = |name| limited.admin().metric(&format!("raddle_adaptive_limit_{name}"), &[]);
+    assert_eq!((active("active"), active("would_be_active")), (1, 0));
     assert!(limited.admin().get("/limits?format=text").contains("AdaptiveLimit/app"));
     // A change of the rule forgets nothing: it is still held.
     limited.rules(&[("AdaptiveLimit", "app", "threshold: 0.7")]);
@@ -55,6 +56,9 @@ fn an_observed_rule_holds_nothing_and_counts() {
     });
     limited.line("observed:AdaptiveLimit/app");
     assert_eq!(limited.held("AdaptiveLimit/app"), 0);
+    let active = |name| limited.admin().metric(&format!("raddle_adaptive_limit_{name}"), &[]);
+    limited.admin().until_metric("raddle_adaptive_limit_would_be_active", &[], |n| n == 1);
+    assert_eq!(active("active"), 0);
     // Nobody is told that something was done.
     let page = limited.admin().get("/limits?format=text");
     assert!(page.contains("would hold") && !page.contains(" holds "), "{page}");

@@ -135,6 +135,8 @@ fn a_breaker_opened_by_hand_is_open_and_an_observed_one_only_tells() {
     assert_eq!(c.call(&Ask::to(PAY)).head.status, 0);
     assert_eq!(limited.observed("CircuitBreaker/hand"), 1);
     limited.line("observed:CircuitBreaker/hand");
+    let page = limited.admin().get("/limits?format=text");
+    assert!(page.contains("passed 0, held 1, would have held 1\n"), "{page}");
     limited.settles();
 }
 

@@ -133,6 +133,20 @@ fn an_observed_limit_is_counted_and_logged_once_for_a_request() {
     assert!((0..3).all(|_| get(&mut c, "/", "").status() == 200));
     assert_eq!(limited.observed("RateLimit/none"), 3);
     limited.line("observed:RateLimit/none");
+    // Nobody is told that any was held.
+    let page = limited.admin().get("/limits?format=text");
+    assert!(page.contains("passed 0, would have held 3, would have waited 0\n"), "{page}");
+    let told = |limited: &Limited| {
+        let limit = &limited.admin().json("/limits")["limits"][0];
+        (limit["held"].as_u64(), limit["wouldHaveHeld"].as_u64())
+    };
+    assert_eq!(told(&limited), (Some(3), Some(3)));
+    // Nor when it is carried out from then on.
+    limited.rules(&[("RateLimit", "none", "rate: 0")]);
+    assert_eq!(get(&mut c, "/", "").status(), 429);
+    assert_eq!(told(&limited), (Some(4), Some(3)));
+    let page = limited.admin().get("/limits?format=text");
+    assert!(page.contains("passed 0, held 1, would have held 3, waited 0\n"), "{page}");
     limited.settles();
 }
 

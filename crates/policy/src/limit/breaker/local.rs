@@ -174,7 +174,7 @@ impl Breakers {
         match rule.forced() {
             Some(Forced::Closed) => return Ok(None),
             Some(Forced::Open) => {
-                known.cell.held();
+                known.cell.held(rule.observe);
                 return Err((rule.held(Why::Forced, Again::Never), rule.observe));
             }
             None => {}
@@ -187,7 +187,7 @@ impl Breakers {
         let (answer, change) = target.ask(&rule.settings, now);
         let (round, probe) = match answer {
             Answer::Open(until) => {
-                known.cell.held();
+                known.cell.held(rule.observe);
                 return Err((rule.held(target.why(), Again::In(until.since(now))), rule.observe));
             }
             Answer::Allowed(round) => (round, false),
