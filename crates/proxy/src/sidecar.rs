@@ -362,7 +362,7 @@ fn withdraw(shared: &Shared) {
         return;
     }
     match withdrawn.recv_timeout(WITHDRAW_WITHIN) {
-        Ok(_) => std::thread::sleep(MOVE_AWAY),
+        Ok(()) => std::thread::sleep(MOVE_AWAY),
         Err(_) => tracing::warn!("the registry did not acknowledge the withdrawal in time"),
     }
 }
