@@ -45,6 +45,8 @@ struct Mine {
     pot: Arc<Pot>,
     per_second: f64,
     safe: f64,
+    /// When the limit was lowered, and to what part of it: answers to what was said before may be of the higher one.
+    lowered: (Time, f64),
     held: u64,
     /// Counts and time of the last report, and of the last look.
     seen: u64,
@@ -78,6 +80,14 @@ impl Client {
         self.rules.retain(|name, _| wanted.iter().any(|w| w.rule == *name));
         for want in wanted {
             let mine = self.rules.entry(want.rule.clone()).or_insert_with(|| Mine::new(want.per_second, now));
+            // A safe share of a higher limit would be used for as long as nobody answers.
+            if want.per_second < mine.per_second {
+                let part = want.per_second.max(0.0) / mine.per_second;
+                mine.lowered =
+                    (now, part * if now.since(mine.lowered.0) < LEASE { mine.lowered.1 } else { 1.0 });
+                mine.safe *= part;
+                mine.pot.lower(mine.safe);
+            }
             mine.per_second = want.per_second;
         }
     }
@@ -139,9 +149,10 @@ impl Client {
             let little = SHRANK * mine.per_second;
             let less =
                 |new: f64, old: f64| new < old && (old - new > little || new < old * (1.0 - SHRANK_PART));
-            mine.shrank = less(lease.rate, mine.pot.holding(now)) || less(lease.safe, mine.safe);
-            (mine.held, mine.safe) = (seq, lease.safe);
-            mine.pot.hold(lease.rate, lease.safe, sent + LEASE, now);
+            let safe = if sent <= mine.lowered.0 { lease.safe * mine.lowered.1 } else { lease.safe };
+            mine.shrank = less(lease.rate, mine.pot.holding(now)) || less(safe, mine.safe);
+            (mine.held, mine.safe) = (seq, safe);
+            mine.pot.hold(lease.rate, safe, sent + LEASE, now);
         }
         if grant.lease.is_none() {
             mine.asked = None;
@@ -185,6 +196,7 @@ impl Mine {
             pot,
             per_second,
             safe: 0.0,
+            lowered: (Time::ZERO, 1.0),
             held: 0,
             seen: 0,
             used: 0,

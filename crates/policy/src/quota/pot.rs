@@ -196,6 +196,12 @@ impl Pot {
         self.lease.cost.load(Relaxed) != NEVER
     }
 
+    /// The safe share is this from now on; the lease stays.
+    pub(super) fn lower(&self, safe: f64) {
+        self.gap.set(self.gap.rate().min(safe));
+        self.safe.set(safe);
+    }
+
     /// Another lease.
     pub(super) fn hold(&self, rate: f64, safe: f64, until: Time, now: Time) {
         let (until, at) = (fine_at(until), fine_at(now));

@@ -75,6 +75,8 @@ struct Rule {
     reserved: f64,
     safe: f64,
     wants: f64,
+    /// Safe shares together when the limit was lowered, until they fit again; 0 = they do.
+    over: f64,
     /// How it is divided: nobody gets more than `level`, nor more than `spare` times what they need.
     level: f64,
     spare: f64,
@@ -228,6 +230,7 @@ impl Rule {
             charged: 0.0,
             reserved: 0.0,
             safe: 0.0,
+            over: 0.0,
             wants: 0.0,
             level: f64::INFINITY,
             spare: SPARE,
@@ -250,6 +253,7 @@ impl Rule {
         if limit.per_second < self.limit.per_second {
             let was = if now < self.was.1 { self.was.0 } else { 0.0 };
             self.was = (was.max(self.limit.per_second), now + LEASE);
+            self.over = self.over.max(self.safe);
         }
         if self.limit != limit {
             self.limit = limit;
@@ -357,9 +361,12 @@ impl Rule {
         let rate = if near { charge } else { target.min(charge + free) };
         let rate = if self.by_tokens || rate < SMALL.min(self.limit.per_second) * 0.5 { 0.0 } else { rate };
         let aim = safe::share(self.limit.per_second, self.holders.len(), want, self.wants);
-        let spare = (self.limit.per_second * (1.0 - 1e-9) - self.safe).max(0.0);
+        let limit = self.limit.per_second * (1.0 - 1e-9);
+        // Shares of a higher limit go down together, whoever is heard first, not to what each would have by itself.
+        let most =
+            if self.over > limit { safe * limit / self.over } else { safe + (limit - self.safe).max(0.0) };
         let close = (aim - safe).abs() <= SAME * safe && self.safe <= self.limit.per_second;
-        Lease { rate, safe: if close { safe } else { aim.min(safe + spare) } }
+        Lease { rate, safe: if close { safe } else { aim.min(most) } }
     }
 
     fn target(&self, want: f64) -> f64 {
@@ -422,6 +429,9 @@ impl Rule {
             wanted.push((self.direct_rate, 1.0));
         }
         (self.charged, self.reserved, self.safe, self.wants) = (charged, reserved, safe, wants);
+        if safe <= self.limit.per_second {
+            self.over = 0.0;
+        }
         self.settle(unsaid, now);
         let limit = self.limit.per_second;
         let each = limit / active.max(1) as f64;

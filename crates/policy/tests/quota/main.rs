@@ -325,6 +325,23 @@ fn who_reports_but_hears_nothing_has_its_safe_share_kept() {
 }
 
 #[test]
+fn safe_shares_of_a_higher_limit_are_not_used_under_a_lower_one() {
+    let network = Network { delay: (8, 640), lost: 0.395_999_662_031_665_8, twice: 0.218_067_018_560_973_2 };
+    let events = vec![
+        (Event::Demand(12_192_435_664_736_825_554), 3_391),
+        (Event::Join, 951),
+        (Event::Join, 3_451),
+        (Event::Network(network), 3_841),
+        (Event::Limit(3_469.402_419_249_112), 371),
+        (Event::Limit(1_298.935_090_863_467_2), 701),
+        (Event::Demand(10_411_012_777_545_498_001), 2_671),
+        (Event::Vanish(4), 1_971),
+        (Event::Restart(871), 1_861),
+    ];
+    play(7_195_514_618_093_890_353, 2, events).expect("as any world");
+}
+
+#[test]
 fn a_limit_that_is_lowered_holds_for_the_next_lease() {
     play(1, 3, vec![(Event::Demand(7), 5_000), (Event::Limit(50.0), 4_000)]).expect("as any world");
 }
